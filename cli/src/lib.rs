@@ -1,0 +1,1 @@
+//! Empty for the moment the workspace is laid out.
