@@ -1,1 +1,62 @@
-//! Empty for the moment the workspace is laid out.
+//! The store of Doge: results and what they were made from, kept between runs and shared between processes.
+//!
+//! It knows bytes and names of 32 bytes, not what they mean. A [`Batch`] of traces, specs, values, stamps, labels and
+//! records of runs is [committed](Store::commit) as a whole; a [`Snapshot`] is what was committed, and what waits to
+//! be, at one moment.
+//!
+//! * Any number of processes use one store. Reading never waits. One process writes at a time, for as long as one
+//!   transaction takes; who waits too long for it puts its batch beside the store, where all see it.
+//! * No entry that cannot be proven whole is ever returned. Damage is a miss and an event, never an error.
+//! * Nothing that was committed is lost by a killed process, and nothing that was spilled either.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use doge_storage::{Batch, Committed, Fingerprint, Key, Store, StoreOptions, Trace};
+//!
+//! # fn main() -> Result<(), std::io::Error> {
+//! let directory = tempfile::tempdir()?;
+//! let store = Store::open(StoreOptions::new(directory.path()));
+//!
+//! let key = Key::from_bytes([1; 32]);
+//! let value: Arc<[u8]> = Arc::from(b"the result".as_slice());
+//! let mut batch = Batch::default();
+//! batch.traces.push((key, Trace {
+//!     groups: Vec::new(),
+//!     value: Fingerprint::of(&value),
+//!     cost: std::time::Duration::from_millis(3),
+//!     recorded: 0,
+//! }));
+//! batch.values.insert(Fingerprint::of(&value), value);
+//! assert_eq!(store.commit(batch), Committed::Stored);
+//!
+//! // Another process, later.
+//! let snapshot = Store::open(StoreOptions::new(directory.path())).snapshot();
+//! let trace = &snapshot.traces(key)[0];
+//! assert_eq!(snapshot.value(trace.value).as_deref(), Some(b"the result".as_slice()));
+//! # Ok(()) }
+//! ```
+//!
+//! The layout on disk is told in `docs/format.md`.
+//!
+//! A file-size limit kills a process that does not ignore `SIGXFSZ`; ignoring it is the binary's business.
+
+mod backend;
+mod codec;
+mod event;
+mod files;
+mod format;
+mod keys;
+mod locks;
+mod logs;
+mod pending;
+mod snapshot;
+mod store;
+mod trace;
+
+pub use crate::backend::is_inside_store;
+pub use crate::event::{StoreEvent, StoreListener};
+pub use crate::keys::{Fingerprint, Key, NotAName, RunId};
+pub use crate::locks::{Acquired, Beat, Holder, LockGuard, Locks, try_acquire};
+pub use crate::snapshot::Snapshot;
+pub use crate::store::{Committed, Store, StoreInfo, StoreOptions};
+pub use crate::trace::{Batch, Dependency, LabelEntry, RunEntry, Stamp, StoredSpec, Trace};

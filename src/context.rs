@@ -1,0 +1,266 @@
+//! What actions, effects and observations see of the engine while they work.
+
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use doge_storage::Fingerprint;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::action::Action;
+use crate::event::{Event, Progress};
+use crate::intern::{Intern, Interned};
+use crate::kind::{ActionKind, ObservationKind, Typed};
+use crate::observation::Observation;
+use crate::runtime::Shared;
+use crate::spec::{NameInner, SharedSpec, SpecName};
+
+/// What the work of a database may use and no spec names: clients, caches, gateways.
+///
+/// Nothing in here may change a result; what can belongs into a spec or is observed.
+#[derive(Default)]
+pub(crate) struct Resources(FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Resources {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, resource: T) {
+        self.0.insert(TypeId::of::<T>(), Arc::new(resource));
+    }
+
+    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.get(&TypeId::of::<T>())?.clone().downcast().ok()
+    }
+}
+
+/// A place that relative paths are relative to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// The workspace.
+    Workspace,
+    /// The cache directory.
+    Cache,
+    /// The file system's root: the path is absolute, and whatever names it stays on this machine.
+    Absolute,
+}
+
+/// Where the roots are in this process. Specs and values name the root; only work knows the place.
+#[derive(Clone, Debug, Default)]
+pub struct Roots(BTreeMap<Root, PathBuf>);
+
+impl Roots {
+    /// Sets the place of a root.
+    #[must_use]
+    pub fn with(mut self, root: Root, place: impl Into<PathBuf>) -> Self {
+        self.0.insert(root, place.into());
+        self
+    }
+
+    /// The place of a root, if it has one here.
+    pub fn place(&self, root: &Root) -> Option<&Path> {
+        match root {
+            Root::Absolute => Some(Path::new("")),
+            root => self.0.get(root).map(PathBuf::as_path),
+        }
+    }
+
+    /// The place of a path below a root.
+    pub fn resolve(&self, root: &Root, path: impl AsRef<Path>) -> Option<PathBuf> {
+        Some(self.place(root)?.join(path))
+    }
+}
+
+/// A file that a value names: where it is and what is in it.
+///
+/// That it is missing does not make the value wrong. Whoever needs its bytes looks with [`ActionContext::file`],
+/// and has it made again with [`ActionContext::remake`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileRef {
+    /// What the path is relative to.
+    pub root: Root,
+    /// The path, with forward slashes.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The blake3 of its content.
+    pub content: Fingerprint,
+}
+
+impl fmt::Display for FileRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+/// What an observation sees while it looks.
+pub struct ObserveContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spec: SharedSpec,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// What an action or effect sees while it works.
+pub struct ActionContext {
+    base: ObserveContext,
+    pub(crate) notes: Mutex<Notes>,
+}
+
+/// What an action told the engine.
+#[derive(Default)]
+pub(crate) struct Notes {
+    pub(crate) reads: Vec<SharedSpec>,
+    pub(crate) observe_again: Vec<SharedSpec>,
+    pub(crate) remake: Vec<SharedSpec>,
+    pub(crate) interned: Vec<(Fingerprint, Vec<u8>)>,
+}
+
+impl ObserveContext {
+    /// A resource that the builder was given.
+    pub fn resource<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.shared.resources.get()
+    }
+
+    /// Where the roots are.
+    pub fn roots(&self) -> &Roots {
+        &self.shared.roots
+    }
+
+    /// Set when nobody needs the result any more. Blocking work must look at it; futures are simply dropped.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Runs blocking code, such as file access, on a thread that may block.
+    ///
+    /// # Panics
+    ///
+    /// Passes a panic of `work` on, which fails this spec and nothing else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the thread; `work` must look at [`ObserveContext::cancelled`] if it is
+    /// long, and must not leave anything half-done that could be trusted.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.shared.blocking(work).await
+    }
+
+    /// Runs a computation on the processor pool.
+    ///
+    /// # Panics
+    ///
+    /// As for [`ObserveContext::blocking`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`ObserveContext::blocking`].
+    pub async fn cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.shared.cpu(work).await
+    }
+
+    /// Reports how far the work is.
+    pub fn progress(&self, progress: Progress) {
+        self.shared.emit(|| Event::Progress { spec: self.name(), progress });
+    }
+
+    /// Reports who is waited for.
+    pub fn waiting_for(&self, holder: impl fmt::Display) {
+        self.shared.emit(|| Event::WillWait { spec: self.name(), holder: holder.to_string() });
+    }
+
+    /// Passes on a line that a program wrote.
+    pub fn output_line(&self, line: impl Into<String>) {
+        self.shared.emit(|| Event::OutputLine { spec: self.name(), line: line.into() });
+    }
+
+    fn name(&self) -> SpecName {
+        SpecName(NameInner::Spec(self.spec.clone()))
+    }
+}
+
+impl std::ops::Deref for ActionContext {
+    type Target = ObserveContext;
+
+    fn deref(&self) -> &ObserveContext {
+        &self.base
+    }
+}
+
+impl ActionContext {
+    pub(crate) fn new(base: ObserveContext) -> Self {
+        Self { base, notes: Mutex::default() }
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Notes)) {
+        // A panic between lock and unlock leaves the notes whole: each note is one push.
+        note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn into_notes(self) -> Notes {
+        self.notes.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the engine that the result depends on what `observation` sees.
+    ///
+    /// The result is reused only while the observation gives the same value. If it changed while the action ran,
+    /// the result serves those who wait for it and is not recorded.
+    pub fn report_read<O: Observation>(&self, observation: &O) {
+        let read = Typed::<ObservationKind<O>>::share(observation);
+        self.note(|notes| notes.reads.push(read));
+    }
+
+    /// Tells the engine that what `observation` saw is not what is there: it is made again, and whoever asked for
+    /// this action decides anew what it needs.
+    ///
+    /// Whatever the action returns afterwards is dropped, unless the world does not hold still: the third time in
+    /// a row an error that it returns is taken for its result.
+    pub fn observe_again<O: Observation>(&self, observation: &O) {
+        let again = Typed::<ObservationKind<O>>::share(observation);
+        self.note(|notes| notes.observe_again.push(again));
+    }
+
+    /// Tells the engine that a file which the result of `action` names is gone: the action runs again, then this
+    /// one. Whatever this one returns is dropped, with the same exception as for
+    /// [`ActionContext::observe_again`].
+    pub fn remake<A: Action>(&self, action: &A) {
+        let remake = Typed::<ActionKind<A>>::share(action);
+        self.note(|notes| notes.remake.push(remake));
+    }
+
+    /// Where a file is, if it is there with the size that it had.
+    ///
+    /// The content is not read: whoever reads it checks it.
+    pub async fn file(&self, file: &FileRef) -> Option<PathBuf> {
+        let path = self.roots().resolve(&file.root, &file.path)?;
+        let size = file.size;
+        self.blocking(move || {
+            let metadata = std::fs::metadata(&path).ok()?;
+            (metadata.is_file() && metadata.len() == size).then_some(path)
+        })
+        .await
+    }
+
+    /// Gives a name to a value that is too large to stand in the result. It is kept in the store with the result.
+    ///
+    /// # Errors
+    ///
+    /// The message of the encoder, if the value has no encoding.
+    pub fn intern<T: Intern>(&self, value: T) -> Result<Interned<T>, String> {
+        let (interned, bytes) = Interned::encoded(value).map_err(|failure| format!("{failure:?}"))?;
+        let fingerprint = interned.fingerprint();
+        self.note(|notes| notes.interned.push((fingerprint, bytes)));
+        Ok(interned)
+    }
+
+    /// The value that was interned under a name; `None` if it is not at hand and not in the store.
+    pub async fn value<T: Intern>(&self, interned: &Interned<T>) -> Option<Arc<T>> {
+        if let Some(value) = interned.at_hand() {
+            return Some(value);
+        }
+        let store = self.shared.store.clone()?;
+        let interned = interned.clone();
+        self.blocking(move || interned.fill(&store.snapshot().value(interned.fingerprint())?)).await
+    }
+}

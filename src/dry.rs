@@ -1,0 +1,276 @@
+//! Dry evaluation: what would happen if this were asked?
+//!
+//! It makes observations, checks traces and runs bodies, which are pure; it starts no action or effect and records
+//! nothing. Where an action would have to run, what stands above it is not known: it *may* run.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+use rustc_hash::FxHashMap;
+
+use crate::answer::{Answer, Found, StopInner};
+use crate::db::{Db, Frame};
+use crate::evaluate::Reply;
+use crate::failure::FailureInner;
+use crate::kind::{Ops, Role};
+use crate::memo::{Engine, EngineDb};
+use crate::run::Reason;
+use crate::spec::SpecName;
+use crate::table::{Demand, NodeIndex, Stale, World};
+use crate::value::Cell;
+
+/// What dry evaluation found out about a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DryVerdict {
+    /// A recorded result is still right.
+    Holds,
+    /// The recorded results are out of date; the reason is of the newest of them.
+    Stale(Reason),
+    /// Nothing is recorded for this very spec.
+    Missing,
+    /// It depends on something that must run first.
+    MayRun,
+    /// It fails, with this message.
+    Fails(String),
+}
+
+/// The result of a dry evaluation.
+#[derive(Clone, Debug)]
+pub struct DryReport {
+    /// What was found out about the spec itself.
+    pub verdict: DryVerdict,
+    /// The actions and effects that would run first, in the order in which they would be started.
+    pub would_run: Vec<WouldRun>,
+}
+
+/// Work that a request would start.
+#[derive(Clone, Debug)]
+pub struct WouldRun {
+    /// The action or effect.
+    pub spec: SpecName,
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// Whether it changes something.
+    pub role: Role,
+    /// Why no recorded result will do. Effects have none.
+    pub verdict: DryVerdict,
+}
+
+/// A dry evaluation under way.
+pub(crate) struct DryRun {
+    root: NodeIndex,
+    reply: Option<oneshot::Sender<DryReport>>,
+    wanted: Vec<NodeIndex>,
+}
+
+/// What is known of a node.
+#[derive(Clone)]
+enum Known {
+    /// Its value, whether recorded or computed just now.
+    Value(Found, Option<Stale>),
+    Failed(Arc<FailureInner>),
+    /// An action without a result that holds.
+    MustRun(Stale),
+    /// Something below must run or be observed first.
+    Open,
+    /// It is being looked at further up.
+    Active,
+}
+
+/// One pass over the graph, with the observations that are there now.
+pub(crate) struct Pass<'a> {
+    db: &'a EngineDb,
+    known: RefCell<FxHashMap<NodeIndex, Known>>,
+    wanted: RefCell<Vec<NodeIndex>>,
+    would_run: RefCell<Vec<NodeIndex>>,
+    depth: std::cell::Cell<usize>,
+}
+
+impl DryRun {
+    pub(crate) fn new(root: NodeIndex, reply: oneshot::Sender<DryReport>) -> Self {
+        Self { root, reply: Some(reply), wanted: Vec::new() }
+    }
+
+    /// The observations that the next pass needs.
+    pub(crate) fn wanted(&self) -> Vec<NodeIndex> {
+        self.wanted.clone()
+    }
+
+    /// Goes as far as the observations at hand allow; `Some` when the answer has been given.
+    pub(crate) fn advance(&mut self, db: &EngineDb) -> Option<()> {
+        let pass = Pass {
+            db,
+            known: RefCell::default(),
+            wanted: RefCell::default(),
+            would_run: RefCell::default(),
+            depth: std::cell::Cell::new(0),
+        };
+        let known = pass.look_at(self.root);
+        self.wanted = pass.wanted.take();
+        if !self.wanted.is_empty() {
+            return None;
+        }
+        let table = db.table();
+        let verdict = |known: &Known| match known {
+            Known::Value(_, None) => DryVerdict::Holds,
+            Known::Value(_, Some(Stale::Missing)) | Known::MustRun(Stale::Missing) => DryVerdict::Missing,
+            Known::Value(_, Some(stale)) | Known::MustRun(stale) => DryVerdict::Stale(crate::record::reason(table, stale)),
+            Known::Open | Known::Active => DryVerdict::MayRun,
+            Known::Failed(failure) => DryVerdict::Fails(crate::failure::chain(failure)),
+        };
+        let would_run = pass.would_run.take();
+        let seen = pass.known.borrow();
+        let report = DryReport {
+            verdict: verdict(&known),
+            would_run: would_run
+                .into_iter()
+                .map(|node| {
+                    let (kind, role) = table.with(node, |node| (node.kind, node.role));
+                    WouldRun {
+                        spec: table.name(node),
+                        kind: table.registered(kind).kind.name(),
+                        role,
+                        verdict: seen.get(&node).map_or(DryVerdict::Missing, verdict),
+                    }
+                })
+                .collect(),
+        };
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may have gone.
+            let _ = reply.send(report);
+        }
+        Some(())
+    }
+}
+
+impl Pass<'_> {
+    /// Answers a body that asks while it is run dry.
+    pub(crate) fn reply(&self, node: NodeIndex) -> Reply {
+        match self.look_at(node) {
+            Known::Value(found, _) => Reply::Value(found),
+            Known::Failed(failure) => Reply::Failed(failure),
+            Known::MustRun(_) | Known::Open | Known::Active => Reply::Pending(Demand::Answer(node)),
+        }
+    }
+
+    /// An effect is asked for: it would run.
+    pub(crate) fn would_run(&self, node: NodeIndex) {
+        let mut would_run = self.would_run.borrow_mut();
+        if !would_run.contains(&node) {
+            would_run.push(node);
+        }
+    }
+
+    fn look_at(&self, node: NodeIndex) -> Known {
+        if let Some(known) = self.known.borrow().get(&node) {
+            return known.clone();
+        }
+        let table = self.db.table();
+        let role = table.with(node, |node| node.role);
+        if matches!(role, Role::Observation | Role::Effect) {
+            return self.observation(node);
+        }
+        if self.depth.get() >= table.depth_limit {
+            return Known::Open;
+        }
+        self.known.borrow_mut().insert(node, Known::Active);
+        self.depth.set(self.depth.get() + 1);
+        let known = self.from_traces(node);
+        let known = match (known, role) {
+            (Known::MustRun(stale), Role::Query) => self.from_body(node, stale),
+            (Known::MustRun(stale), _) => {
+                self.would_run(node);
+                Known::MustRun(stale)
+            }
+            (known, _) => known,
+        };
+        self.depth.set(self.depth.get() - 1);
+        self.known.borrow_mut().insert(node, known.clone());
+        known
+    }
+
+    fn observation(&self, node: NodeIndex) -> Known {
+        let slot = self.db.table().with(node, |node| node.slot);
+        match slot.and_then(|slot| slot.outcome(self.db).clone()).map(|outcome| outcome.answer.clone()) {
+            Some(Answer::Value(found)) => Known::Value(found, None),
+            Some(Answer::Failed(failure)) => Known::Failed(failure),
+            Some(Answer::Pending) | None => {
+                self.wanted.borrow_mut().push(node);
+                Known::Open
+            }
+        }
+    }
+
+    fn from_traces(&self, node: NodeIndex) -> Known {
+        let table = self.db.table();
+        table.load_worlds(node);
+        let mut first = None;
+        for world in table.with(node, |node| node.worlds.clone()) {
+            match self.check(&world) {
+                Check::Holds => return Known::Value(Found::new(world.cell.clone()), None),
+                Check::Open => return Known::Open,
+                Check::Stale(stale) => {
+                    first.get_or_insert(stale);
+                }
+            }
+        }
+        Known::MustRun(first.unwrap_or(Stale::Missing))
+    }
+
+    fn check(&self, world: &World) -> Check {
+        for group in world.groups() {
+            let mut open = false;
+            let mut stale = None;
+            for &(dependency, was) in group {
+                match self.look_at(dependency) {
+                    Known::Value(found, _) if found.fingerprint() == was => {}
+                    Known::Value(found, _) => {
+                        stale.get_or_insert(Stale::Changed { dependency, was, now: found.fingerprint() });
+                    }
+                    Known::Failed(_) => {
+                        stale.get_or_insert(Stale::Failed { dependency });
+                    }
+                    Known::MustRun(_) | Known::Open | Known::Active => open = true,
+                }
+            }
+            if open {
+                return Check::Open;
+            }
+            if let Some(stale) = stale {
+                return Check::Stale(stale);
+            }
+        }
+        Check::Holds
+    }
+
+    /// Runs a body, which is pure, as far as it comes.
+    fn from_body(&self, node: NodeIndex, stale: Stale) -> Known {
+        let table = self.db.table();
+        let Some(spec) = table.spec(node) else { return Known::Open };
+        let Ops::Query(ops) = spec.kind().ops() else { return Known::MustRun(stale) };
+        let frame = Frame::new(node);
+        let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::dry(self.db, &frame, self))));
+        if !frame.into_asked().demands.is_empty() {
+            return Known::Open;
+        }
+        match ended {
+            Ok(Ok(value)) => {
+                let kind = table.with(node, |node| node.kind);
+                match table.encode(kind, &value) {
+                    Ok((fingerprint, _)) => Known::Value(Found::new(Cell::new(fingerprint, value)), Some(stale)),
+                    Err(_) => Known::Open,
+                }
+            }
+            Ok(Err(StopInner::Failed(failure))) => Known::Failed(failure),
+            Ok(Err(StopInner::Pending)) | Err(_) => Known::Open,
+        }
+    }
+}
+
+enum Check {
+    Holds,
+    Open,
+    Stale(Stale),
+}

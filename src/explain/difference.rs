@@ -1,0 +1,259 @@
+//! The difference between two values of which only the encoding is known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use doge_storage::Fingerprint;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize as DeriveDeserialize, Serialize};
+
+/// How many levels of values that name values are looked through.
+const NESTING: usize = 4;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+pub struct Change {
+    /// Where, as names and places from the outside in.
+    pub path: String,
+    /// What was there; `None` if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// What is there; `None` if nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = if self.path.is_empty() { "value" } else { &self.path };
+        match (&self.was, &self.now) {
+            (Some(was), Some(now)) => write!(f, "{at}: {was} -> {now}"),
+            (None, Some(now)) => write!(f, "{at}: added {now}"),
+            (Some(was), None) => write!(f, "{at}: removed {was}"),
+            (None, None) => f.write_str(at),
+        }
+    }
+}
+
+/// Any value in MessagePack.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Tree {
+    Nothing,
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+    List(Vec<Tree>),
+    Map(Vec<(Tree, Tree)>),
+}
+
+impl Tree {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        rmp_serde::from_slice(bytes).ok()
+    }
+
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        match self {
+            Tree::Bytes(bytes) => Some(Fingerprint::from_bytes(bytes.as_slice().try_into().ok()?)),
+            _ => None,
+        }
+    }
+
+    /// What tells this member of a list from the others, if anything does.
+    fn identity(&self) -> Option<String> {
+        match self {
+            Tree::Text(text) => Some(text.clone()),
+            Tree::List(members) => match members.first() {
+                Some(Tree::Text(text)) if members.len() > 1 => Some(text.clone()),
+                _ => None,
+            },
+            Tree::Map(entries) => ["file_name", "path", "name", "key"].iter().find_map(|field| {
+                entries.iter().find_map(|(key, value)| match (key, value) {
+                    (Tree::Text(key), Tree::Text(text)) if key == field => Some(text.clone()),
+                    _ => None,
+                })
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tree::Nothing => f.write_str("nothing"),
+            Tree::Bool(value) => write!(f, "{value}"),
+            Tree::Signed(value) => write!(f, "{value}"),
+            Tree::Unsigned(value) => write!(f, "{value}"),
+            Tree::Float(value) => write!(f, "{value}"),
+            Tree::Text(text) => f.write_str(text),
+            Tree::Bytes(bytes) => {
+                for byte in bytes.iter().take(6) {
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+            Tree::List(members) if members.len() <= 4 => {
+                f.write_str("[")?;
+                for (place, member) in members.iter().enumerate() {
+                    write!(f, "{}{member}", if place > 0 { ", " } else { "" })?;
+                }
+                f.write_str("]")
+            }
+            Tree::List(members) => write!(f, "{} items", members.len()),
+            Tree::Map(entries) => match self.identity() {
+                Some(identity) => f.write_str(&identity),
+                None => write!(f, "{} fields", entries.len()),
+            },
+        }
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Nothing)
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Nothing)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Signed(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Unsigned(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(value.to_owned()))
+    }
+
+    fn visit_bytes<E>(self, value: &[u8]) -> Result<Tree, E> {
+        Ok(Tree::Bytes(value.to_vec()))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = seq.next_element()? {
+            members.push(member);
+        }
+        Ok(Tree::List(members))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Tree::Map(entries))
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+/// Where `now` differs from `was`. A fingerprint that differs is looked through if `value` knows both values.
+pub(super) fn differences(was: &Tree, now: &Tree, value: &mut dyn FnMut(Fingerprint) -> Option<Tree>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare(&mut Vec::new(), Some(was), Some(now), value, NESTING, &mut changes);
+    changes
+}
+
+fn compare(
+    path: &mut Vec<String>,
+    was: Option<&Tree>,
+    now: Option<&Tree>,
+    value: &mut dyn FnMut(Fingerprint) -> Option<Tree>,
+    nesting: usize,
+    changes: &mut Vec<Change>,
+) {
+    if was == now {
+        return;
+    }
+    if let (Some(was), Some(now)) = (was, now) {
+        if let (Some(was_entries), Some(now_entries)) = (entries(was), entries(now)) {
+            let mut names: Vec<&String> = was_entries.keys().chain(now_entries.keys()).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                path.push(name.clone());
+                compare(path, was_entries.get(name).copied(), now_entries.get(name).copied(), value, nesting, changes);
+                path.pop();
+            }
+            return;
+        }
+        if let (Tree::List(was), Tree::List(now)) = (was, now) {
+            for place in 0..was.len().max(now.len()) {
+                path.push(place.to_string());
+                compare(path, was.get(place), now.get(place), value, nesting, changes);
+                path.pop();
+            }
+            return;
+        }
+        if let (true, Some(was), Some(now)) = (nesting > 0, was.fingerprint(), now.fingerprint()) {
+            if let (Some(was), Some(now)) = (value(was), value(now)) {
+                compare(path, Some(&was), Some(&now), value, nesting - 1, changes);
+                return;
+            }
+        }
+    }
+    changes.push(Change {
+        path: path.join("."),
+        was: was.map(Tree::to_string),
+        now: now.map(Tree::to_string),
+    });
+}
+
+/// The members by what identifies them, if each has something that does and no two have the same.
+fn entries(tree: &Tree) -> Option<BTreeMap<String, &Tree>> {
+    let mut entries = BTreeMap::new();
+    match tree {
+        Tree::Map(members) => {
+            for (key, member) in members {
+                if entries.insert(key.to_string(), member).is_some() {
+                    return None;
+                }
+            }
+        }
+        Tree::List(members) => {
+            for member in members {
+                if entries.insert(member.identity()?, member).is_some() {
+                    return None;
+                }
+            }
+        }
+        _ => return None,
+    }
+    Some(entries)
+}

@@ -1,0 +1,185 @@
+//! Looking at the world: making one observation, and deciding how far its stamp can be trusted.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use doge_storage::{Fingerprint, Key};
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answer, Found};
+use crate::context::ObserveContext;
+use crate::evaluate::panic_message;
+use crate::failure::{EngineFailure, engine_failure};
+use crate::kind::{Ops, RawLast, RawSeen};
+use crate::runtime::Shared;
+use crate::spec::{NameInner, SharedSpec, SpecName};
+use crate::value::Cell;
+
+/// How much older than the look everything under a stamp must be for the stamp to be trusted.
+///
+/// The coarsest file times in use have two seconds. A file that changes again within the same tick keeps its
+/// times, so until the tick is over an equal stamp proves nothing.
+pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How far file times may lag behind the clock that says when an action started.
+///
+/// The kernel stamps files with the time of the last timer tick, which is up to 10 ms old (4 ms at the usual
+/// 250 Hz).
+pub(crate) const TICK: Duration = Duration::from_millis(20);
+
+/// What a look saw.
+#[derive(Clone)]
+pub(crate) struct Sighting {
+    pub(crate) answer: Answer,
+    /// The encoded stamp. Empty if there is none to keep.
+    pub(crate) stamp: Arc<[u8]>,
+    /// Nothing under the stamp was modified so shortly before the look that it could change again unnoticed.
+    pub(crate) settled: bool,
+    /// The newest modification of anything under the stamp.
+    pub(crate) newest: Option<SystemTime>,
+    /// When the look began.
+    pub(crate) began: SystemTime,
+    /// The stamp alone answered.
+    pub(crate) by_stamp: bool,
+    /// The encoding of the value, if it was read now.
+    pub(crate) bytes: Option<Arc<[u8]>>,
+}
+
+impl Sighting {
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        match &self.answer {
+            Answer::Value(found) => Some(found.fingerprint()),
+            Answer::Failed(_) | Answer::Pending => None,
+        }
+    }
+
+    /// Whether this look, after work, proves that what the work read was as `before` saw it.
+    pub(crate) fn unmoved_since(&self, before: &Sighting) -> bool {
+        self.fingerprint().is_some() && self.fingerprint() == before.fingerprint() && self.stamp == before.stamp
+    }
+
+    /// Whether this first look, after work that began at `start`, proves that nothing moved since then.
+    pub(crate) fn unmoved_since_start(&self, start: SystemTime) -> bool {
+        self.fingerprint().is_some() && self.newest.is_none_or(|newest| newest + TICK < start)
+    }
+
+    /// What the next look may go by.
+    pub(crate) fn as_last(&self) -> Option<KnownLast> {
+        let Answer::Value(found) = &self.answer else { return None };
+        if !self.settled || self.stamp.is_empty() {
+            return None;
+        }
+        Some(KnownLast { stamp: self.stamp.clone(), cell: found.cell.clone(), bytes: self.bytes.clone() })
+    }
+}
+
+/// A trusted look from before: of this session, or from the store.
+#[derive(Clone)]
+pub(crate) struct KnownLast {
+    pub(crate) stamp: Arc<[u8]>,
+    pub(crate) cell: Cell,
+    pub(crate) bytes: Option<Arc<[u8]>>,
+}
+
+/// The key under which the stamp of an observation is kept: its spec and the place it looks at.
+pub(crate) fn stamp_key(shared: &Shared, spec: &SharedSpec, key: Key) -> Key {
+    let Ops::Observation(ops) = spec.kind().ops() else { return key };
+    match ops.place(spec, &shared.roots) {
+        None => key,
+        Some(place) => {
+            let mut hasher = blake3::Hasher::new_derive_key("doge 2026 stamp key");
+            hasher.update(key.as_bytes());
+            hasher.update(place.as_os_str().as_encoded_bytes());
+            Key::from_bytes(*hasher.finalize().as_bytes())
+        }
+    }
+}
+
+/// Makes an observation. Never fails: a failure to look is what it saw.
+pub(crate) async fn look(
+    shared: &Arc<Shared>,
+    spec: &SharedSpec,
+    cancel: &CancellationToken,
+    last: Option<KnownLast>,
+) -> Sighting {
+    let began = shared.now();
+    let Ops::Observation(ops) = spec.kind().ops() else {
+        return failed(spec, began, "not an observation");
+    };
+    let ctx = ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() };
+    let raw = last.clone().map(|last| RawLast {
+        stamp: last.stamp.to_vec(),
+        value: {
+            let store = shared.store.clone();
+            let kind = spec.kind();
+            Box::new(move || {
+                if let Some(bytes) = last.bytes {
+                    return Some(bytes.to_vec());
+                }
+                if let Some(value) = last.cell.get() {
+                    let mut bytes = Vec::new();
+                    return kind.encode_value(value, &mut bytes).ok().map(|()| bytes);
+                }
+                store?.snapshot().value(last.cell.fingerprint())
+            })
+        },
+    });
+    let seen = match AssertUnwindSafe(ops.observe(spec, &ctx, raw)).catch_unwind().await {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(failure)) => {
+            return Sighting {
+                answer: Answer::Failed(failure),
+                stamp: Arc::from([]),
+                settled: false,
+                newest: None,
+                began,
+                by_stamp: false,
+                bytes: None,
+            };
+        }
+        Err(payload) => return failed(spec, began, &panic_message(payload.as_ref())),
+    };
+    match (seen, last) {
+        (RawSeen::Same, Some(last)) => Sighting {
+            answer: Answer::Value(Found::new(last.cell)),
+            stamp: last.stamp,
+            settled: true,
+            newest: None,
+            began,
+            by_stamp: true,
+            bytes: last.bytes,
+        },
+        (RawSeen::Same, None) => failed(spec, began, "an observation said \"the same\" without having been told of a last look"),
+        (RawSeen::New { value, stamp, newest }, _) => {
+            let mut bytes = Vec::new();
+            if let Err(error) = spec.kind().encode_value(&value, &mut bytes) {
+                return failed(spec, began, &format!("its value cannot be encoded: {error}"));
+            }
+            Sighting {
+                answer: Answer::Value(Found::new(Cell::new(Fingerprint::of(&bytes), value))),
+                stamp: stamp.into(),
+                settled: newest.is_none_or(|newest| newest + SETTLED_AFTER <= began),
+                newest,
+                began,
+                by_stamp: false,
+                bytes: Some(bytes.into()),
+            }
+        }
+    }
+}
+
+fn failed(spec: &SharedSpec, began: SystemTime, message: &str) -> Sighting {
+    let name = SpecName(NameInner::Spec(spec.clone()));
+    let failure = engine_failure(name.clone(), EngineFailure::Panicked { spec: name, message: message.into() });
+    Sighting {
+        answer: Answer::Failed(failure),
+        stamp: Arc::from([]),
+        settled: false,
+        newest: None,
+        began,
+        by_stamp: false,
+        bytes: None,
+    }
+}

@@ -1,0 +1,94 @@
+//! Observations: looks at the outside world.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::action::Resource;
+use crate::context::{ObserveContext, Roots};
+use crate::failure::DomainError;
+use crate::spec::Spec;
+use crate::value::Value;
+
+/// A spec with an asynchronous look at something outside: files, a prefix, a channel, an environment variable.
+///
+/// Each observation is made once in a session. Its value is a manifest of what was seen, complete enough that two
+/// of them explain a difference. *Absent* is a value, not an error: whoever looked for a file and did not find it
+/// depends on its absence.
+pub trait Observation: Spec {
+    /// What was seen.
+    type Output: Value;
+    /// How looking can fail; a thing that is absent is no failure.
+    type Error: DomainError;
+    /// What is cheap to see and decides whether the rest could have changed: inodes, sizes, times, entity tags.
+    ///
+    /// Stamps stay on this machine. An equal stamp must mean an equal value, provided that nothing which it
+    /// covers was modified in the two seconds before the look began.
+    type Stamp: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// What it competes for while it looks.
+    const RESOURCE: Resource = Resource::Io;
+
+    /// The place that stamps belong to, if the spec alone does not say: two checkouts may share a spec with a
+    /// relative path, never a stamp.
+    fn place(&self, roots: &Roots) -> Option<PathBuf> {
+        let _ = roots;
+        None
+    }
+
+    /// Looks.
+    ///
+    /// `last` is the previous look that is still to be trusted, if there is one; return [`Seen::Same`] if its
+    /// stamp is still right, and use its value to look at no more than what changed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever it returns is shared with everyone who waits and is tried again by the next request.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when no request needs it any more; looking changes nothing.
+    fn observe(
+        &self,
+        ctx: &ObserveContext,
+        last: Option<Last<Self>>,
+    ) -> impl Future<Output = Result<Seen<Self>, Self::Error>> + Send;
+}
+
+/// The previous look at something.
+pub struct Last<O: Observation> {
+    /// Its stamp.
+    pub stamp: O::Stamp,
+    pub(crate) value: Box<dyn FnOnce() -> Option<O::Output> + Send>,
+}
+
+impl<O: Observation> Last<O> {
+    /// Its value, decoded now; `None` if the store cannot produce it any more.
+    pub fn value(self) -> Option<O::Output> {
+        (self.value)()
+    }
+
+    /// Its stamp and its value.
+    pub fn into_parts(self) -> (O::Stamp, Option<O::Output>) {
+        (self.stamp, (self.value)())
+    }
+}
+
+/// What a look found.
+pub enum Seen<O: Observation + ?Sized> {
+    /// The stamp of the last look is still right, so its value is.
+    Same,
+    /// Everything that was seen.
+    New {
+        /// The manifest.
+        value: O::Output,
+        /// The stamp, taken before the content was read.
+        stamp: O::Stamp,
+        /// The newest modification or status change of anything that the stamp covers. `None` if the stamp does not
+        /// rest on file times and can be trusted at once.
+        newest: Option<SystemTime>,
+    },
+}

@@ -1,0 +1,259 @@
+//! The engine's side of the store: what is read from it, and what goes into the next batch.
+
+use std::collections::HashSet;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use doge_storage::{Batch, Dependency, Fingerprint, Key, LabelEntry, RunId, Snapshot, Stamp, Store, StoredSpec, Trace};
+use futures::channel::oneshot;
+use rustc_hash::FxBuildHasher;
+
+use crate::look::Sighting;
+use crate::spec::SharedSpec;
+use crate::table::{NodeIndex, Table, World};
+
+/// A batch is written before it grows beyond this, in bytes of values.
+const FLUSH_AT: usize = 8 << 20;
+
+/// What the planner knows of the store.
+pub(crate) struct Persist {
+    store: Store,
+    snapshot: Snapshot,
+    batch: Batch,
+    batch_bytes: usize,
+    /// Values in the store or in a batch, as far as this process knows.
+    kept_values: HashSet<Fingerprint, FxBuildHasher>,
+    writer: Writer,
+    /// Something was given to the writer.
+    wrote: bool,
+    pub(crate) run: RunId,
+}
+
+impl Persist {
+    pub(crate) fn new(store: Store, writer: Writer, run: RunId) -> Self {
+        let snapshot = store.snapshot();
+        Self {
+            store,
+            snapshot,
+            batch: Batch::default(),
+            batch_bytes: 0,
+            kept_values: HashSet::default(),
+            writer,
+            wrote: false,
+            run,
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Sees what other processes, and this one's writer, committed meanwhile.
+    pub(crate) fn renew(&mut self) {
+        self.snapshot = self.store.snapshot();
+    }
+
+    pub(crate) fn traces(&mut self, key: Key) -> Vec<Trace> {
+        self.snapshot.traces(key)
+    }
+
+    pub(crate) fn spec(&mut self, key: Key) -> Option<Vec<u8>> {
+        if let Some(spec) = self.batch.specs.get(&key) {
+            return Some(spec.encoded.clone());
+        }
+        self.snapshot.spec(key).map(|spec| spec.encoded)
+    }
+
+    pub(crate) fn value(&mut self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        if let Some(bytes) = self.batch.values.get(&fingerprint) {
+            return Some(bytes.to_vec());
+        }
+        self.snapshot.value(fingerprint).or_else(|| {
+            // Another process, or a task of this one, may have written it since.
+            self.renew();
+            self.snapshot.value(fingerprint)
+        })
+    }
+
+    pub(crate) fn stamp(&mut self, key: Key) -> Option<Stamp> {
+        self.snapshot.stamp(key)
+    }
+
+    pub(crate) fn keep_value(&mut self, fingerprint: Fingerprint, bytes: Arc<[u8]>) {
+        if self.kept_values.insert(fingerprint) {
+            self.batch_bytes += bytes.len();
+            self.batch.values.insert(fingerprint, bytes);
+        }
+    }
+
+    fn keep_spec(&mut self, key: Key, spec: &SharedSpec) {
+        let Some(stored) = stored_spec(spec) else { return };
+        if let Some(label) = &stored.label {
+            self.batch.labels.push((label.clone(), LabelEntry { key, run: self.run }));
+        }
+        self.batch_bytes += stored.encoded.len();
+        self.batch.specs.insert(key, stored);
+    }
+
+    /// Takes in what a task has already committed, so that it is not written twice.
+    pub(crate) fn note_committed(&mut self, values: impl IntoIterator<Item = Fingerprint>) {
+        self.kept_values.extend(values);
+    }
+
+    /// Remembers the stamp and the value of an observation.
+    pub(crate) fn keep_sighting(&mut self, stamp_key: Key, sighting: &Sighting) {
+        let Some(value) = sighting.fingerprint() else { return };
+        if sighting.by_stamp {
+            return;
+        }
+        if let Some(bytes) = &sighting.bytes {
+            self.keep_value(value, bytes.clone());
+        }
+        if sighting.settled && !sighting.stamp.is_empty() {
+            let digest = Fingerprint::of(&sighting.stamp);
+            self.batch.stamps.insert(stamp_key, Stamp { digest, value, detail: sighting.stamp.to_vec() });
+        }
+    }
+
+    /// Remembers that these were used: with the batch if one is written anyway, else in a log.
+    pub(crate) fn touch(&mut self, keys: &[Key], executed: bool) {
+        if executed {
+            self.batch.touches.extend_from_slice(keys);
+        } else {
+            self.store.log_touched(&self.snapshot, keys);
+        }
+    }
+
+    /// A new session begins: it sees what others committed, and its records carry an id of its own.
+    pub(crate) fn begin_run(&mut self) {
+        self.renew();
+        self.run = RunId::new();
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.batch_bytes >= FLUSH_AT
+    }
+
+    /// Gives the batch to the writer, if there is anything in it. The future ends when it is written.
+    pub(crate) fn flush(&mut self, write: Write) -> Option<oneshot::Receiver<()>> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return None;
+        }
+        self.wrote = true;
+        Some(self.writer.write(batch, write))
+    }
+
+    /// A future that ends when everything that was given to the writer is written.
+    pub(crate) fn all_written(&self) -> Option<oneshot::Receiver<()>> {
+        // The writer works in order and skips empty batches.
+        self.wrote.then(|| self.writer.write(Batch::default(), Write::Spill))
+    }
+
+    pub(crate) fn batch_mut(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+}
+
+/// The spec as the store keeps it; `None` if it has no encoding.
+pub(crate) fn stored_spec(spec: &SharedSpec) -> Option<StoredSpec> {
+    let mut encoded = Vec::new();
+    spec.encode(&mut encoded).ok()?;
+    Some(StoredSpec { kind: spec.kind().name().to_owned(), encoded, label: spec.label() })
+}
+
+/// A trace in the store's form.
+pub(crate) fn trace(groups: Vec<Vec<Dependency>>, value: Fingerprint, cost: Duration) -> Trace {
+    Trace { groups, value, cost, recorded: 0 }
+}
+
+impl Table {
+    /// Puts a finished world of a node into the next batch, with everything that is needed to check it again.
+    pub(crate) fn keep(&self, node: NodeIndex, world: &World, bytes: Option<Arc<[u8]>>) {
+        let mut persist = self.persist.borrow_mut();
+        let Some(persist) = persist.as_mut() else { return };
+        self.keep_spec_of(persist, node);
+        let groups = world
+            .groups()
+            .map(|group| {
+                group
+                    .iter()
+                    .map(|&(index, fingerprint)| {
+                        self.keep_spec_of(persist, index);
+                        let (key, role) = self.with(index, |node| (node.key, node.role));
+                        Dependency { key, role: role as u8, fingerprint }
+                    })
+                    .collect()
+            })
+            .collect();
+        let value = world.cell.fingerprint();
+        if let Some(bytes) = bytes {
+            persist.keep_value(value, bytes);
+        }
+        let key = self.with(node, |node| node.key);
+        persist.batch.traces.push((key, trace(groups, value, world.cost)));
+    }
+
+    /// Sees to it that the store has the spec of a node. A node known by key only came from the store.
+    fn keep_spec_of(&self, persist: &mut Persist, node: NodeIndex) {
+        let new = self.change(node, |node| {
+            let new = (!node.kept).then(|| node.spec.clone()).flatten();
+            node.kept = true;
+            new.map(|spec| (node.key, spec))
+        });
+        if let Some((key, spec)) = new {
+            persist.keep_spec(key, &spec);
+        }
+    }
+
+    pub(crate) fn keep_value(&self, fingerprint: Fingerprint, bytes: Vec<u8>) {
+        if let Some(persist) = self.persist.borrow_mut().as_mut() {
+            persist.keep_value(fingerprint, bytes.into());
+        }
+    }
+}
+
+/// How a batch is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// Under the write lease.
+    Commit,
+    /// Aside, without waiting for anybody and without a sync; the next writer takes it in.
+    Spill,
+}
+
+/// The thread that writes to the store, so that neither the planner nor a task waits for a disk.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<(Batch, Write, oneshot::Sender<()>)>,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when the last handle is gone, after writing what it was given.
+    pub(crate) fn start(store: Store) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel::<(Batch, Write, oneshot::Sender<()>)>();
+        std::thread::Builder::new().name("doge-writer".into()).spawn(move || {
+            while let Ok((batch, write, done)) = queue.recv() {
+                // What became of it is an event of the store; nobody who waits can do anything about it.
+                match write {
+                    _ if batch.is_empty() => {}
+                    Write::Commit => drop(store.commit(batch)),
+                    Write::Spill => drop(store.spill(batch)),
+                }
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Writes a batch; the returned future ends when it is written.
+    pub(crate) fn write(&self, batch: Batch, write: Write) -> oneshot::Receiver<()> {
+        let (done, written) = oneshot::channel();
+        // The thread lives as long as this handle; if it died, the receiver reports that by ending.
+        let _ = self.jobs.send((batch, write, done));
+        written
+    }
+}

@@ -1,0 +1,123 @@
+//! The record of a session: made from the table at its end, kept in the store for those who ask later.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use doge_storage::RunId;
+
+use crate::failure::chain;
+use crate::graph::Graph;
+use crate::kind::Role;
+use crate::persist::Persist;
+use crate::run::{Counts, Outcome, Reason, RecordedSpec, RunRecord};
+use crate::spec::{decode, encode};
+use crate::table::{NodeIndex, Stale, Status, Table};
+
+pub(crate) struct Session<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) began: SystemTime,
+    pub(crate) duration: Duration,
+    pub(crate) requests: &'a [NodeIndex],
+    pub(crate) counts: Counts,
+    /// Whether every spec is listed, or only what was asked for.
+    pub(crate) whole: bool,
+}
+
+/// The record of the session that the table is at the end of.
+pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
+    let reachable = table.reachable(session.requests.iter().copied());
+    let listed: Vec<NodeIndex> = if session.whole {
+        table.indices().filter(|node| reachable[node.as_usize()]).collect()
+    } else {
+        Vec::new()
+    };
+    let id = table.persist.borrow().as_ref().map_or_else(RunId::new, |persist| persist.run);
+    let mut requests: Vec<_> = session.requests.iter().map(|node| table.with(*node, |node| node.key)).collect();
+    requests.sort();
+    requests.dedup();
+    RunRecord {
+        id,
+        title: session.title.to_owned(),
+        began_ms: session.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
+        duration_us: session.duration.as_micros() as u64,
+        requests,
+        counts: session.counts,
+        specs: all_recorded(table, &listed),
+    }
+}
+
+/// The nodes of a list, which is sorted, and the edges among them.
+fn all_recorded(table: &Table, listed: &[NodeIndex]) -> Vec<RecordedSpec> {
+    let place = |node: NodeIndex| listed.binary_search(&node).ok().map(|place| place as u32);
+    listed.iter().map(|node| recorded(table, *node, place)).collect()
+}
+
+/// The graph as it is.
+pub(crate) fn graph(table: &Table) -> Graph {
+    let listed: Vec<NodeIndex> = table.indices().collect();
+    Graph::sorted(all_recorded(table, &listed))
+}
+
+fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<u32>) -> RecordedSpec {
+    let spec = table.spec(node);
+    let mut asked = Vec::new();
+    table.below(node, |below| asked.extend(place(below)));
+    asked.dedup();
+    let (status, role) = table.with(node, |node| (node.status, node.role));
+    table.with(node, |data| RecordedSpec {
+        key: data.key,
+        kind: table.registered(data.kind).kind.name().to_owned(),
+        role,
+        name: spec.as_ref().map_or_else(|| data.key.to_string(), ToString::to_string),
+        label: spec.as_ref().and_then(|spec| spec.label()),
+        outcome: match status {
+            Status::None => Outcome::Pending,
+            Status::Verified => Outcome::Verified,
+            Status::Executed => Outcome::Executed,
+            Status::CutOff => Outcome::CutOff,
+            Status::Observed => Outcome::Observed,
+            Status::Failed => Outcome::Failed,
+        },
+        reason: match (status, data.stale.as_deref()) {
+            (Status::Verified | Status::Observed, _) | (_, None) => None,
+            (_, Some(stale)) => Some(reason(table, stale)),
+        },
+        error: data.failure.as_ref().filter(|_| status == Status::Failed).map(|failure| chain(failure)),
+        value: data.value.filter(|_| status != Status::Failed),
+        cost_us: data.cost.as_micros() as u64,
+        asked,
+    })
+}
+
+pub(crate) fn reason(table: &Table, stale: &Stale) -> Reason {
+    let key = |node: NodeIndex| table.with(node, |node| node.key);
+    match stale {
+        Stale::Missing => Reason::Missing,
+        Stale::Changed { dependency, was, now } => Reason::Changed { dependency: key(*dependency), was: *was, now: *now },
+        Stale::Failed { dependency } => Reason::DependencyFailed { dependency: key(*dependency) },
+        Stale::Forced => Reason::Forced,
+        Stale::Lost => Reason::Lost,
+    }
+}
+
+/// Keeps a record: with the batch if there is one to write, else in the log of runs that wrote nothing.
+pub(crate) fn keep(record: &RunRecord, persist: &mut Persist, executed: bool) {
+    let mut encoded = Vec::new();
+    if encode(record, &mut encoded).is_err() {
+        return;
+    }
+    if executed {
+        persist.batch_mut().runs.push(doge_storage::RunEntry { id: record.id, record: encoded });
+    } else {
+        persist.store().log_run(&doge_storage::RunEntry { id: record.id, record: encoded });
+    }
+}
+
+/// A record as it was kept; `None` if another version of the program kept it in another form.
+pub(crate) fn read(bytes: &[u8]) -> Option<RunRecord> {
+    decode(bytes).ok()
+}
+
+/// Whether the spec did work in the run, as opposed to being looked at or found to hold.
+pub fn did_work(spec: &RecordedSpec) -> bool {
+    matches!(spec.outcome, Outcome::Executed | Outcome::CutOff) && spec.role != Role::Observation
+}

@@ -1,0 +1,170 @@
+//! The run: what became of each spec in one session, and why.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use doge_storage::{Fingerprint, Key, RunId};
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Role;
+use crate::registry::{KindIndex, Registry};
+
+/// Counts of the present session.
+#[derive(Default)]
+pub(crate) struct Tally {
+    executed: Vec<u64>,
+    pub(crate) observed: u64,
+    pub(crate) verified: u64,
+    pub(crate) reused: u64,
+    pub(crate) cut_off: u64,
+    pub(crate) failed: u64,
+}
+
+impl Tally {
+    pub(crate) fn executed(&mut self, kind: KindIndex, cut_off: bool) {
+        if self.executed.len() <= kind.as_usize() {
+            self.executed.resize(kind.as_usize() + 1, 0);
+        }
+        self.executed[kind.as_usize()] += 1;
+        self.cut_off += u64::from(cut_off);
+    }
+
+    pub(crate) fn anything_executed(&self) -> bool {
+        self.executed.iter().any(|count| *count > 0)
+    }
+
+    pub(crate) fn counts(&self, registry: &Registry) -> Counts {
+        let mut executed = BTreeMap::new();
+        for (index, count) in self.executed.iter().enumerate().filter(|(_, count)| **count > 0) {
+            if let Some(kind) = registry.by_place(index) {
+                *executed.entry(kind.kind.name().to_owned()).or_insert(0) += count;
+            }
+        }
+        Counts {
+            executed,
+            observed: self.observed,
+            verified: self.verified,
+            reused: self.reused,
+            cut_off: self.cut_off,
+            failed: self.failed,
+        }
+    }
+}
+
+/// What was done in a session, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Queries, actions and effects whose body ran to a value, by kind.
+    pub executed: BTreeMap<String, u64>,
+    /// Observations that were made.
+    pub observed: u64,
+    /// Queries and actions whose trace was checked and holds.
+    pub verified: u64,
+    /// Requests answered from memory in the same session.
+    pub reused: u64,
+    /// Of those executed, how many came to the value they had before.
+    pub cut_off: u64,
+    /// Specs that failed.
+    pub failed: u64,
+}
+
+/// What became of a spec in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its trace was checked and holds.
+    Verified,
+    /// Its body ran.
+    Executed,
+    /// Its body ran to the value it had before.
+    CutOff,
+    /// It was observed.
+    Observed,
+    /// It failed.
+    Failed,
+    /// It was still pending when the run ended.
+    Pending,
+}
+
+/// Why a body ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Nothing was recorded for this very spec. If something was for its label, the specs differ.
+    Missing,
+    /// A dependency had another value than the recorded one.
+    Changed {
+        /// The dependency.
+        dependency: Key,
+        /// Its recorded value.
+        was: Fingerprint,
+        /// Its value in this run.
+        now: Fingerprint,
+    },
+    /// A dependency failed.
+    DependencyFailed {
+        /// The dependency.
+        dependency: Key,
+    },
+    /// Somebody asked for it.
+    Forced,
+    /// The recorded value, or a file it names, could not be produced any more.
+    Lost,
+}
+
+/// A spec in the record of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedSpec {
+    /// Its key.
+    pub key: Key,
+    /// The name of its kind.
+    pub kind: String,
+    /// What it stands for.
+    pub role: Role,
+    /// Its spec, written out; for a spec that was only verified by key, the key.
+    pub name: String,
+    /// Its label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why its body ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The error, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The fingerprint of its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Fingerprint>,
+    /// How long its body or its work ran, in microseconds.
+    pub cost_us: u64,
+    /// What it asked, as places in [`RunRecord::specs`].
+    pub asked: Vec<u32>,
+}
+
+/// The record of one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Its id.
+    pub id: RunId,
+    /// What was run, in the words of whoever ran it.
+    pub title: String,
+    /// When it began, in milliseconds since 1970.
+    pub began_ms: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// What was asked for, as keys.
+    pub requests: Vec<Key>,
+    /// What was done.
+    pub counts: Counts,
+    /// Every spec that was reached; empty if nothing was executed, for then the traces tell the same.
+    pub specs: Vec<RecordedSpec>,
+}
+
+impl RunRecord {
+    /// How long it took.
+    pub fn duration(&self) -> Duration {
+        Duration::from_micros(self.duration_us)
+    }
+}

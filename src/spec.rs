@@ -1,0 +1,191 @@
+//! Specs: plain data that names one unit of work, and the key that is its identity between runs.
+//!
+//! In memory a spec is identified by its `Hash` and `Eq`; in the store by its [`Key`], the blake3 of its kind,
+//! the kind's [`Epoch`] and the spec itself in MessagePack with field names. The key is computed once, when a
+//! spec is first interned.
+
+use std::any::Any;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use doge_storage::Key;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::kind::{ErasedKind, Role};
+
+/// Plain data that names one unit of work.
+///
+/// A spec holds nothing that is large (name a large value by the spec of the query that yields it, or intern it
+/// with [`crate::Db::intern`]), no absolute path where a relative one can serve, and no wall-clock time: whatever
+/// it holds becomes part of its identity between runs and machines.
+///
+/// `Serialize` must be deterministic and lossless: two specs that differ in a way that matters to the result must
+/// encode differently, and two equal specs must encode equally. Maps are therefore ordered (`BTreeMap`, sorted
+/// vectors), never hashed.
+///
+/// `Display` is what people see in progress, graphs and explanations; it may leave details out.
+pub trait Spec: Clone + Eq + Hash + fmt::Display + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name of the kind, in snake case, unique within one database.
+    const KIND: &'static str;
+
+    /// What decides the results of this kind besides the spec itself.
+    const EPOCH: Epoch;
+
+    /// The human identity of this spec that survives changes of its content, if it has one.
+    ///
+    /// `install default@linux-64` names the same thing before and after the manifest is edited, although the
+    /// spec and so its key differ. Explanations compare a spec with the previous one of the same label.
+    fn label(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What decides the results of a kind besides the spec: the kind's own version and the libraries that do the work.
+///
+/// Both go into every key, so results made by another version of a solver, or by an older rule of ours, are never
+/// found. A kind lists each library whose behaviour can change its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    version: u32,
+    libraries: &'static [Library],
+}
+
+/// A library and the version of it that this program is linked with.
+///
+/// The version comes from `Cargo.lock`, read by a build script; see the `build.rs` of `doge-queries`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Library {
+    /// The name of the crate.
+    pub name: &'static str,
+    /// Its version, and for unreleased code a hash of its sources.
+    pub version: &'static str,
+}
+
+impl Epoch {
+    /// An epoch of a kind whose own rules have `version` and whose results are decided by `libraries`.
+    ///
+    /// Raise the version whenever the meaning of the spec or of its result changes while its encoding does not.
+    pub const fn new(version: u32, libraries: &'static [Library]) -> Self {
+        Self { version, libraries }
+    }
+
+    /// The libraries that decide the results.
+    pub const fn libraries(&self) -> &'static [Library] {
+        self.libraries
+    }
+
+    /// The kind's own version.
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// The blake3 key under which the specs of one kind and epoch are hashed.
+pub(crate) fn kind_seed(kind: &str, role: Role, epoch: Epoch) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("doge 2026 spec key");
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(kind.as_bytes());
+    part(&[role as u8]);
+    part(&epoch.version.to_le_bytes());
+    for library in epoch.libraries {
+        part(library.name.as_bytes());
+        part(library.version.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// A spec with its type erased.
+pub(crate) trait AnySpec: Any + fmt::Display + Send + Sync {
+    /// The operations of its kind.
+    fn kind(&self) -> &'static dyn ErasedKind;
+    /// MessagePack with field names, appended to `into`.
+    fn encode(&self, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>;
+    fn label(&self) -> Option<String>;
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A shared, type-erased spec; what the engine passes around once the typed edge is left.
+pub(crate) type SharedSpec = Arc<dyn AnySpec>;
+
+/// Appends the canonical encoding of `value`: MessagePack with field names.
+///
+/// Field names cost bytes and buy that a reordered or added field never decodes to another value without an
+/// error, and that types with flattened fields round-trip at all.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+    let mut serializer = rmp_serde::Serializer::new(into).with_struct_map();
+    value.serialize(&mut serializer)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(bytes)
+}
+
+/// How many leading bytes of a key name the kind and its epoch.
+const TAG: usize = 4;
+
+/// The first bytes of every key of one kind and epoch.
+///
+/// A key read from a trace thus tells its kind without its spec being read, and a key of a kind in another epoch
+/// is recognised as such: a trace that names one does not hold, whatever else the store has about it.
+pub(crate) fn tag_of(seed: &[u8; 32]) -> [u8; TAG] {
+    [seed[0], seed[1], seed[2], seed[3]]
+}
+
+pub(crate) fn tag_of_key(key: Key) -> [u8; TAG] {
+    let bytes = key.as_bytes();
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+/// The key of an encoded spec of the kind that `seed` stands for: its tag, and 28 bytes of hash.
+pub(crate) fn key_of(seed: &[u8; 32], encoded: &[u8]) -> Key {
+    let mut bytes = *blake3::keyed_hash(seed, encoded).as_bytes();
+    bytes[..TAG].copy_from_slice(&seed[..TAG]);
+    Key::from_bytes(bytes)
+}
+
+/// A name for a spec that is cheap to clone and written out only when someone looks.
+#[derive(Clone)]
+pub struct SpecName(pub(crate) NameInner);
+
+#[derive(Clone)]
+pub(crate) enum NameInner {
+    Spec(SharedSpec),
+    /// Known by key only: its spec was not needed and has not been read from the store.
+    Key(Key),
+    Text(Arc<str>),
+}
+
+impl SpecName {
+    /// The kind's name, if the spec is at hand.
+    pub fn kind(&self) -> Option<&'static str> {
+        match &self.0 {
+            NameInner::Spec(spec) => Some(spec.kind().name()),
+            NameInner::Key(_) | NameInner::Text(_) => None,
+        }
+    }
+
+    pub(crate) fn text(text: impl Into<Arc<str>>) -> Self {
+        Self(NameInner::Text(text.into()))
+    }
+}
+
+impl fmt::Display for SpecName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            NameInner::Spec(spec) => spec.fmt(f),
+            NameInner::Key(key) => write!(f, "{key}"),
+            NameInner::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for SpecName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

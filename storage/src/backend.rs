@@ -1,0 +1,319 @@
+//! redb, at arm's length: the one place where it is called, and where its errors and panics end.
+//!
+//! A damaged file makes redb return errors, panic, or return bytes that were never written. The first two are
+//! caught here and become [`Trouble`]; the third is what [`crate::codec`] is for.
+
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use redb::{
+    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, ReadableTableMetadata, TableDefinition, TableError, WriteTransaction,
+};
+
+/// How processes share the file: one writes, any number read meanwhile, a refused open returns at once.
+const MODE: ConcurrencyMode = ConcurrencyMode::SingleWriter;
+
+pub(crate) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// The tables, each with its name and its place among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum In {
+    Traces,
+    Specs,
+    Values,
+    Stamps,
+    Labels,
+    Runs,
+    Access,
+    Meta,
+}
+
+impl In {
+    pub(crate) const ALL: [In; 8] =
+        [In::Traces, In::Specs, In::Values, In::Stamps, In::Labels, In::Runs, In::Access, In::Meta];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            In::Traces => "traces",
+            In::Specs => "specs",
+            In::Values => "values",
+            In::Stamps => "stamps",
+            In::Labels => "labels",
+            In::Runs => "runs",
+            In::Access => "access",
+            In::Meta => "meta",
+        }
+    }
+
+    fn definition(self) -> Table {
+        TableDefinition::new(self.name())
+    }
+}
+
+/// Why the file could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("another process is writing")]
+    Busy,
+    #[error("its last writer was killed")]
+    NeedsRepair,
+    #[error("there is none yet")]
+    Missing,
+    #[error("{0}")]
+    Io(String),
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside of a call whose panic will be caught and taken for damage.
+///
+/// A panic hook that asks this can keep such panics from being printed.
+pub fn is_inside_store() -> bool {
+    INSIDE.get()
+}
+
+struct Inside(bool);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(self.0);
+    }
+}
+
+/// Calls redb.
+fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Trouble> {
+    let _inside = Inside(INSIDE.replace(true));
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(trouble(&error)),
+        Err(_) => Err(Trouble::Damaged("reading it panicked".to_owned())),
+    }
+}
+
+fn trouble(error: &redb::Error) -> Trouble {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => Trouble::Busy,
+        redb::Error::RepairAborted => Trouble::NeedsRepair,
+        redb::Error::LockProtocolMismatch | redb::Error::UpgradeRequired(_) => Trouble::Unsupported(error.to_string()),
+        redb::Error::Io(io) => match io.kind() {
+            ErrorKind::NotFound => Trouble::Missing,
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput => {
+                Trouble::Damaged(error.to_string())
+            }
+            ErrorKind::Unsupported => Trouble::Unsupported(error.to_string()),
+            _ => Trouble::Io(error.to_string()),
+        },
+        redb::Error::PreviousIo => Trouble::Io(error.to_string()),
+        _ => Trouble::Damaged(error.to_string()),
+    }
+}
+
+fn builder(cache: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_concurrency_mode(MODE).set_cache_size(cache);
+    builder
+}
+
+/// A file that is open for reading.
+pub(crate) struct ReadFile(ReadOnlyDatabase);
+
+impl ReadFile {
+    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, Trouble> {
+        guarded(|| Ok(Self(builder(cache).open_read_only(path)?)))
+    }
+
+    pub(crate) fn begin(&self) -> Result<Reader, Trouble> {
+        guarded(|| Ok(Reader { transaction: self.0.begin_read()?, tables: Default::default() }))
+    }
+}
+
+/// One state of the file.
+pub(crate) struct Reader {
+    transaction: ReadTransaction,
+    tables: [OnceLock<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>>; In::ALL.len()],
+}
+
+/// Entries with their keys.
+pub(crate) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+impl Reader {
+    /// The table; `None` if nothing was ever written to it.
+    fn table(&self, table: In) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>, redb::Error> {
+        if let Some(open) = self.tables[table as usize].get() {
+            return Ok(open.as_ref());
+        }
+        let open = match self.transaction.open_table(table.definition()) {
+            Ok(open) => Some(open),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(self.tables[table as usize].get_or_init(|| open).as_ref())
+    }
+
+    pub(crate) fn get(&self, table: In, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        guarded(|| {
+            let Some(table) = self.table(table)? else { return Ok(None) };
+            Ok(table.get(key)?.map(|entry| entry.value().to_vec()))
+        })
+    }
+
+    /// The entries whose keys begin with `prefix`.
+    pub(crate) fn beginning_with(&self, table: In, prefix: &[u8]) -> Result<Entries, Trouble> {
+        guarded(|| {
+            let mut entries = Vec::new();
+            let Some(table) = self.table(table)? else { return Ok(entries) };
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                entries.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            Ok(entries)
+        })
+    }
+
+    /// The last entries by key, the very last first.
+    pub(crate) fn last(&self, table: In, limit: usize) -> Result<Entries, Trouble> {
+        guarded(|| {
+            let mut entries = Vec::new();
+            let Some(table) = self.table(table)? else { return Ok(entries) };
+            for entry in table.range::<&[u8]>(..)?.rev().take(limit) {
+                let (key, value) = entry?;
+                entries.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            Ok(entries)
+        })
+    }
+
+    /// How many entries the table has, and how many bytes they take.
+    pub(crate) fn size(&self, table: In) -> Result<(u64, u64), Trouble> {
+        guarded(|| {
+            let Some(table) = self.table(table)? else { return Ok((0, 0)) };
+            Ok((table.len()?, table.stats()?.stored_bytes()))
+        })
+    }
+}
+
+/// The right to write: as long as it is held, nobody else can.
+pub(crate) struct Lease(Database);
+
+impl Lease {
+    /// Takes the lease, making the file if there is none. Returns at once if somebody else has it.
+    pub(crate) fn take(path: &Path, cache: usize) -> Result<Self, Trouble> {
+        guarded(|| Ok(Self(builder(cache).create(path)?)))
+    }
+
+    /// Writes in one transaction: all of it or nothing.
+    pub(crate) fn write<T>(&self, write: impl FnOnce(&Writing<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        let mut transaction = guarded(|| Ok(self.0.begin_write()?))?;
+        guarded(|| {
+            transaction.set_quick_repair(true);
+            Ok(())
+        })?;
+        match write(&Writing(&transaction)) {
+            Ok(value) => {
+                guarded(|| Ok(transaction.commit()?))?;
+                Ok(value)
+            }
+            Err(trouble) => {
+                // Nothing of it may stay; if it cannot be taken back, the file repairs itself when it is next opened.
+                let _ = guarded(|| Ok(transaction.abort()?));
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Gives the lease back. Without this the next reader takes the file for one whose writer was killed.
+    pub(crate) fn close(self) -> Result<(), Trouble> {
+        guarded(|| Ok(self.0.close()?))
+    }
+
+    pub(crate) fn compact(&mut self) -> Result<bool, Trouble> {
+        guarded(|| Ok(self.0.compact()?))
+    }
+}
+
+/// A write transaction.
+pub(crate) struct Writing<'a>(&'a WriteTransaction);
+
+impl Writing<'_> {
+    pub(crate) fn get(&self, table: In, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        guarded(|| {
+            let table = self.0.open_table(table.definition())?;
+            let found = table.get(key)?.map(|entry| entry.value().to_vec());
+            Ok(found)
+        })
+    }
+
+    pub(crate) fn contains(&self, table: In, key: &[u8]) -> Result<bool, Trouble> {
+        guarded(|| Ok(self.0.open_table(table.definition())?.get(key)?.is_some()))
+    }
+
+    pub(crate) fn put_all<'b>(
+        &self,
+        table: In,
+        entries: impl IntoIterator<Item = (&'b [u8], Vec<u8>)>,
+    ) -> Result<(), Trouble> {
+        guarded(|| {
+            let mut table = self.0.open_table(table.definition())?;
+            for (key, entry) in entries {
+                table.insert(key, entry.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn put(&self, table: In, key: &[u8], entry: &[u8]) -> Result<(), Trouble> {
+        guarded(|| {
+            self.0.open_table(table.definition())?.insert(key, entry)?;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn remove(&self, table: In, key: &[u8]) -> Result<(), Trouble> {
+        guarded(|| {
+            self.0.open_table(table.definition())?.remove(key)?;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn beginning_with(&self, table: In, prefix: &[u8]) -> Result<Entries, Trouble> {
+        guarded(|| {
+            let table = self.0.open_table(table.definition())?;
+            let mut entries = Vec::new();
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                entries.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            Ok(entries)
+        })
+    }
+
+    /// The first keys, so that at most `keep` stay if these are removed.
+    pub(crate) fn keys_beyond(&self, table: In, keep: u64) -> Result<Vec<Vec<u8>>, Trouble> {
+        guarded(|| {
+            let table = self.0.open_table(table.definition())?;
+            let beyond = table.len()?.saturating_sub(keep);
+            let mut keys = Vec::new();
+            for entry in table.range::<&[u8]>(..)?.take(usize::try_from(beyond).unwrap_or(usize::MAX)) {
+                keys.push(entry?.0.value().to_vec());
+            }
+            Ok(keys)
+        })
+    }
+}

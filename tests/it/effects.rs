@@ -1,0 +1,149 @@
+//! Effects change what is observed; afterwards the world is looked at again. [E]
+
+use doge::EngineFailure;
+use doge::testing::{EventLog, Script};
+
+use crate::kinds::{Keep, KeepError, keep, stepper};
+
+/// [E1]
+#[test]
+fn an_effect_happens_when_the_world_is_not_as_wanted_and_not_otherwise() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    assert_eq!(*engine.get(&keep("v", 3)).expect("it is put"), 3);
+    assert_eq!(script.get("v"), Some(3));
+    log.assert(&["observed look(v)", "ran put v=3", "observed look(v) (changed)", "executed keep v=3"]);
+    assert_eq!(*engine.get(&keep("v", 3)).expect("it is there"), 3);
+    log.assert(&[]);
+    engine.refresh();
+    assert_eq!(*engine.get(&keep("v", 3)).expect("it is there"), 3);
+    assert_eq!(log.take_executed(), Vec::<String>::new());
+}
+
+/// [E2] Somebody else changes it back: the effect is done again, though it was done before with the same spec.
+#[test]
+fn an_effect_is_never_answered_from_memory() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    for _ in 0..3 {
+        script.unset("v");
+        engine.refresh();
+        log.take();
+        assert!(engine.get(&keep("v", 3)).is_ok());
+        assert!(log.take_executed().contains(&"put v=3".to_owned()));
+        assert_eq!(script.get("v"), Some(3));
+    }
+}
+
+/// [E3]
+#[test]
+fn an_effect_that_finds_another_world_than_it_was_asked_for_has_it_observed_again() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    let mut asked = engine.ask(&keep("v", 3));
+    engine.finish(0);
+    engine.advance();
+    // The look has ended; somebody is faster than the effect.
+    script.set("v", 7);
+    engine.settle();
+    assert_eq!(*asked.answer().expect("all has ended").expect("it is put"), 3);
+    log.assert(&[
+        "observed look(v)",
+        "retreated put v=3: WorldMoved",
+        "observed look(v) (changed)",
+        "ran put v=3",
+        "observed look(v) (changed)",
+        "executed keep v=3",
+    ]);
+}
+
+/// [E3] What somebody else put there is as wanted: nothing is changed.
+#[test]
+fn an_effect_that_somebody_else_made_unnecessary_is_not_done() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    let mut asked = engine.ask(&keep("v", 3));
+    engine.finish(0);
+    engine.advance();
+    script.set("v", 3);
+    engine.settle();
+    assert_eq!(*asked.answer().expect("all has ended").expect("it is there"), 3);
+    assert_eq!(log.take_executed(), ["keep v=3"]);
+}
+
+/// [E4]
+#[test]
+fn a_world_that_never_holds_still_is_a_failure() {
+    let script = Script::new();
+    script.set("restless", 1);
+    let mut engine = stepper(&script, &EventLog::new());
+    let failure = engine.get(&keep("v", 3)).expect_err("it is restless");
+    assert_eq!(failure.to_string(), "v does not hold still");
+}
+
+/// [E5] A query is evaluated again at most once for each effect; what is then still wrong, it reports.
+#[test]
+fn a_world_that_is_still_not_as_wanted_is_a_failure_that_says_how() {
+    let script = Script::new();
+    script.set("stuck", 1);
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    let failure = engine.get(&keep("v", 3)).expect_err("it is stuck");
+    assert!(matches!(failure.domain(), Some(KeepError::NotAsWanted { found: None, wanted: 3, .. })), "{failure}");
+    let ran = |log: &EventLog| log.take_executed().iter().filter(|line| *line == "put v=3").count();
+    assert_eq!(ran(&log), 1);
+    // The next request tries again.
+    script.unset("stuck");
+    assert!(engine.get(&keep("v", 3)).is_ok());
+    assert_eq!(ran(&log), 1);
+}
+
+/// [E6]
+#[test]
+fn two_live_requests_that_want_different_contents_are_an_error_that_names_both() {
+    let script = Script::new();
+    let mut engine = stepper(&script, &EventLog::new());
+    let mut first = engine.ask(&keep("v", 1));
+    let mut second = engine.ask(&keep("v", 2));
+    engine.settle();
+    let first = first.answer().expect("all has ended");
+    let second = second.answer().expect("all has ended");
+    assert_eq!(*first.expect("it came first"), 1);
+    let failure = second.expect_err("it came second");
+    let conflict = match failure.domain() {
+        Some(KeepError::Put(failure)) => failure.engine(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(conflict, Some(EngineFailure::Conflict { .. })), "{failure}");
+    assert_eq!(failure.to_string(), "put v=1 and put v=2 want different contents of look(v) at the same time");
+}
+
+/// [E6] One after the other is no conflict.
+#[test]
+fn requests_one_after_the_other_may_want_different_contents() {
+    let script = Script::new();
+    let mut engine = stepper(&script, &EventLog::new());
+    for value in [1, 2, 1, 2] {
+        assert_eq!(*engine.get(&keep("v", value)).expect("nobody else wants it"), value);
+        assert_eq!(script.get("v"), Some(value));
+    }
+}
+
+/// [E7]
+#[test]
+fn a_forced_effect_happens_once_for_each_request() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    assert!(engine.get(&keep("v", 3)).is_ok());
+    log.take();
+    for number in 0..3 {
+        let forced = Keep { force: Some(number), ..keep("v", 3) };
+        assert_eq!(*engine.get(&forced).expect("it is put again"), 3);
+        assert_eq!(log.take_executed(), ["put v=3", "keep v=3"]);
+    }
+}

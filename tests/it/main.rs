@@ -1,0 +1,12 @@
+//! Tests of the engine as a whole, by topic. What ran is asserted, not only what came out.
+
+mod cancel;
+mod cycles;
+mod effects;
+mod failures;
+mod kinds;
+mod model;
+mod oracle;
+mod races;
+mod sessions;
+mod waves;

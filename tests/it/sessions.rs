@@ -1,0 +1,124 @@
+//! Sessions: what was observed stays so until a refresh, which runs what changed and no more. [N]
+
+use doge::testing::{EventLog, Script, Work};
+
+use crate::kinds::{All, Parity, WorkOnParity, stepper, total};
+
+/// [N1]
+#[test]
+fn within_a_session_the_world_stands_still() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 1);
+    script.set("v", 2);
+    assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 1);
+    engine.refresh();
+    assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 2);
+}
+
+/// [N2]
+#[test]
+fn a_refresh_that_sees_nothing_new_runs_nothing() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    assert!(engine.get(&WorkOnParity(total(&["v"]))).is_ok());
+    script.set("v", 1);
+    let refreshed = engine.refresh();
+    assert_eq!((refreshed.observed, refreshed.changed), (1, 0));
+    log.take();
+    assert!(engine.get(&WorkOnParity(total(&["v"]))).is_ok());
+    assert_eq!(log.take_executed(), Vec::<String>::new());
+}
+
+/// [N3]
+#[test]
+fn a_change_that_makes_no_difference_is_cut_off() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    assert!(engine.get(&WorkOnParity(total(&["v"]))).is_ok());
+    script.set("v", 3);
+    engine.refresh();
+    log.take();
+    assert!(engine.get(&WorkOnParity(total(&["v"]))).is_ok());
+    assert_eq!(log.take_executed(), ["total(v)", "parity of total(v)"]);
+    let counts = engine.counts();
+    assert_eq!((counts.executed["total"], counts.executed["parity"], counts.cut_off), (1, 1, 1));
+    assert!(!counts.executed.contains_key("work"));
+}
+
+/// [N4] Also when an answer between was pending meanwhile: its readers see an equal value, not a change.
+#[test]
+fn a_wait_in_between_does_not_lose_the_cut_off() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    let top = Parity(total(&["v"]));
+    let reading = All(vec![Work::new("w", 0).reading("v")]);
+    assert!(engine.get(&top).is_ok() && engine.get(&reading).is_ok());
+    script.set("v", 3);
+    engine.refresh();
+    log.take();
+    assert!(engine.get(&reading).is_ok());
+    // The action ran in this session; whoever reads an equal value below would not.
+    assert_eq!(log.take_executed(), ["work(w 0 reading v)", "all of 1"]);
+}
+
+/// [N5]
+#[test]
+fn going_back_to_an_earlier_world_runs_nothing() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    for value in 1..=4 {
+        script.set("v", value);
+        engine.refresh();
+        assert!(engine.get(&WorkOnParity(total(&["v"]))).is_ok());
+    }
+    log.take();
+    for value in [3, 1, 4, 2] {
+        script.set("v", value);
+        engine.refresh();
+        assert!(engine.get(&WorkOnParity(total(&["v"]))).is_ok());
+        assert_eq!(log.take_executed(), Vec::<String>::new());
+    }
+}
+
+/// [N6]
+#[test]
+fn what_an_action_read_is_looked_at_again() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    let reading = All(vec![Work::new("w", 0).reading("v")]);
+    assert_eq!(*engine.get(&reading).expect("nothing fails"), 1);
+    script.set("v", 5);
+    engine.refresh();
+    assert_eq!(*engine.get(&reading).expect("nothing fails"), 5);
+}
+
+/// [N7] Ten thousand sessions over changing specs and values leave the graph as small as one.
+#[test]
+fn the_graph_does_not_grow_with_sessions() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    let mut most = 0;
+    for session in 0..1000_u64 {
+        script.set("v", session);
+        engine.refresh();
+        let work = All((0..10).map(|n| Work::new("w", session * 10 + n).reading("v")).collect());
+        let value = *engine.get(&work).expect("nothing fails");
+        assert_eq!(value, (0..10).map(|n| session * 10 + n + session).sum::<u64>());
+        most = most.max(engine.nodes());
+        log.take();
+    }
+    assert!(most < 200, "{most} nodes");
+}
