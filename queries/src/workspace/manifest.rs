@@ -23,7 +23,7 @@ use super::{
     exclude_newer::{Cutoff, ExcludeNewer},
     feature::{DEFAULT_FEATURE, Feature, check_feature_name, read_channel_priority, read_solve_strategy},
     location::WorkspaceRoot,
-    platform::{ListedPlatform, read_listed_platform},
+    platform::{ListedPlatform, Platform, read_listed_platform},
     pyproject::PyProject,
     table::{Reading, Table},
     warning::{Warning, WarningKind},
@@ -57,7 +57,7 @@ pub struct Workspace {
     warnings: Vec<Warning>,
     pub(crate) channels: Vec<ListedChannel>,
     pub(crate) exclude_newer: ExcludeNewer,
-    pub(crate) platforms: Vec<ListedPlatform>,
+    platforms: Vec<ListedPlatform>,
     pub(crate) features: IndexMap<String, Feature>,
     pub(crate) environments: IndexMap<String, Environment>,
 }
@@ -167,6 +167,11 @@ impl Workspace {
     /// The environments in the order of the manifest. `default` is always there.
     pub fn environments(&self) -> impl ExactSizeIterator<Item = &Environment> {
         self.environments.values()
+    }
+
+    /// The platforms the workspace lists, in the order of the manifest.
+    pub fn platforms(&self) -> impl ExactSizeIterator<Item = &Platform> {
+        self.platforms.iter().map(|listed| &listed.platform)
     }
 
     /// What the manifest says that is not acted on, in the order of the text.

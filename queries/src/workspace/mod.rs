@@ -22,6 +22,7 @@ mod error;
 mod exclude_newer;
 mod feature;
 mod location;
+pub mod lock;
 mod manifest;
 mod platform;
 mod pyproject;
