@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, ops::Range, str::FromStr};
 
 use rattler_conda_types::{
-    BuildNumberSpec, MatchSpec, PackageName, PackageNameMatcher, ParseStrictness, StringMatcher, VersionSpec,
-    package::CondaArchiveIdentifier,
+    BuildNumberSpec, MatchSpec, PackageName, PackageNameMatcher, ParseConstraintError, ParseStrictness,
+    ParseVersionSpecError, StringMatcher, VersionSpec, package::CondaArchiveIdentifier,
 };
 use rattler_digest::{Md5, Sha256, parse_digest_from_hex};
 use url::Url;
@@ -74,14 +74,15 @@ pub(crate) fn read_dependencies(
     Ok(dependencies)
 }
 
-fn read_name(entry: &Entry<'_, '_>) -> Result<PackageName, ManifestError> {
-    PackageName::from_str(entry.key).map_err(|error| {
+/// The name of a package that is a key.
+pub(crate) fn read_name(entry: &Entry<'_, '_>) -> Result<PackageName, ManifestError> {
+    PackageName::from_str(entry.key).map_err(|_| {
         let kind = ManifestErrorKind::BadName {
             what: "a package",
             name: entry.key.to_owned(),
             why: "only letters, digits, `-`, `_` and `.` are allowed",
         };
-        entry.source().error(kind).at(&entry.key_span).help(error.to_string()).done()
+        entry.source().error(kind).at(&entry.key_span).done()
     })
 }
 
@@ -223,7 +224,7 @@ fn bad(entry: &Entry<'_, '_>, name: &PackageName, message: impl ToString) -> Man
 /// Reads a version requirement. Any version is no requirement.
 fn read_version(entry: &Entry<'_, '_>, name: &PackageName) -> Result<Option<VersionSpec>, ManifestError> {
     let (text, span) = entry.string()?;
-    match VersionSpec::from_str(text, ParseStrictness::Strict) {
+    match VersionSpec::from_str(text, ParseStrictness::Lenient) {
         Ok(VersionSpec::Any) => Ok(None),
         Ok(spec) => Ok(Some(spec)),
         Err(error) => {
@@ -237,10 +238,20 @@ fn read_version(entry: &Entry<'_, '_>, name: &PackageName) -> Result<Option<Vers
             };
             let kind = ManifestErrorKind::BadRequirement {
                 dependency: name.as_source().to_owned(),
-                message: error.to_string(),
+                message: why_no_version(&error),
             };
             Err(entry.source().error(kind).at(&span).maybe_help(help).done())
         }
+    }
+}
+
+/// What is wrong with a version requirement, where the parser only tells the name of a rule.
+pub(crate) fn why_no_version(error: &ParseVersionSpecError) -> String {
+    match error {
+        ParseVersionSpecError::InvalidConstraint(ParseConstraintError::Nom(_)) => {
+            "there is something where a version or an operator should be".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 

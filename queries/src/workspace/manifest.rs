@@ -11,13 +11,13 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use rattler_conda_types::{PackageName, Subdir, VersionSpec, ParseStrictness};
+use rattler_conda_types::{ParseStrictness, Subdir, VersionSpec};
 use toml::de::DeTable;
 use url::Url;
 
 use super::{
     channel::{ChannelResolver, ListedChannel},
-    dependency::{Dependencies, DependencyKind, read_dependencies},
+    dependency::{Dependencies, DependencyKind, read_dependencies, read_name, why_no_version},
     environment::Environment,
     error::{ManifestError, ManifestErrorKind, SourceText},
     exclude_newer::{Cutoff, ExcludeNewer},
@@ -222,11 +222,7 @@ impl Draft {
             for entry in overrides.entries() {
                 let (text, _) = entry.string()?;
                 let cutoff = text.parse::<Cutoff>().map_err(|error| entry.bad_value("a cutoff", error))?;
-                let name = PackageName::from_str(entry.key).map_err(|error| {
-                    let why = "only letters, digits, `-`, `_` and `.` are allowed";
-                    let kind = ManifestErrorKind::BadName { what: "a package", name: entry.key.to_owned(), why };
-                    entry.source().error(kind).at(&entry.key_span).help(error.to_string()).done()
-                })?;
+                let name = read_name(&entry)?;
                 draft.exclude_newer.packages.push((name.as_normalized().to_owned(), cutoff));
             }
             draft.exclude_newer.packages.sort();
@@ -255,9 +251,10 @@ impl Draft {
         // `tool` belongs to others; the rest of these concern packages of the Python index, about which the
         // dependencies themselves say enough.
         table.ignore(&["$schema", "tool", "pypi-exclude-newer", "workspace", "project"]);
+        let reading = table.reading();
         table.finish();
         if let Some(project) = project {
-            project.add_to(&mut draft.features);
+            project.add_to(&mut draft.features, &draft.environments, reading);
             draft.name = draft.name.or(project.name);
         }
         Ok(draft)
@@ -290,7 +287,7 @@ impl Draft {
             Some(entry) => {
                 let (text, _) = entry.string()?;
                 VersionSpec::from_str(text, ParseStrictness::Lenient)
-                    .map_err(|error| entry.bad_value("a version requirement", error))?;
+                    .map_err(|error| entry.bad_value("a version requirement", why_no_version(&error)))?;
                 Some(text.to_owned())
             }
             None => None,

@@ -10,11 +10,12 @@ use indexmap::IndexMap;
 use rattler_conda_types::{MatchSpec, PackageName, PackageNameMatcher, ParseStrictness, VersionSpec};
 
 use super::{
-    dependency::{Dependency, DependencyKind},
+    dependency::{Dependency, DependencyKind, why_no_version},
+    environment::Environment,
     error::{ManifestError, ManifestErrorKind},
     feature::{DEFAULT_FEATURE, Feature},
     requirement::Requirement,
-    table::Table,
+    table::{Entry, Reading, Table},
     warning::WarningKind,
 };
 
@@ -23,8 +24,15 @@ pub(crate) struct PyProject {
     pub(crate) name: Option<String>,
     python: Option<(Requirement, Range<usize>)>,
     has_dependencies: bool,
-    /// The names of extras and groups.
-    groups: Vec<String>,
+    groups: Vec<Group>,
+}
+
+/// An extra or a dependency group. Both are features.
+struct Group {
+    name: String,
+    key: String,
+    span: Range<usize>,
+    packages: Vec<String>,
 }
 
 impl PyProject {
@@ -44,24 +52,25 @@ impl PyProject {
             }
             if let Some(extras) = project.table("optional-dependencies")? {
                 for entry in extras.entries() {
-                    entry.strings()?;
-                    read.groups.push(entry.key.to_owned());
+                    read.groups.push(Group::read(&entry)?);
                 }
             }
         }
         if let Some(groups) = top.table("dependency-groups")? {
             for entry in groups.entries() {
-                entry.array()?;
-                if !read.groups.iter().any(|name| name == entry.key) {
-                    read.groups.push(entry.key.to_owned());
-                }
+                read.groups.push(Group::read(&entry)?);
             }
         }
         Ok(read)
     }
 
     /// Adds what the project says to the features of the workspace.
-    pub(crate) fn add_to(&self, features: &mut IndexMap<String, Feature>) {
+    pub(crate) fn add_to(
+        &self,
+        features: &mut IndexMap<String, Feature>,
+        environments: &IndexMap<String, Environment>,
+        reading: &Reading,
+    ) {
         if let Some(default) = features.get_mut(DEFAULT_FEATURE) {
             if let Some((requirement, span)) = &self.python {
                 let dependency = Dependency {
@@ -75,35 +84,72 @@ impl PyProject {
                 default.add_pypi();
             }
         }
-        for group in self.groups.iter().filter(|name| *name != DEFAULT_FEATURE) {
-            features.entry(group.clone()).or_default().add_pypi();
+        for group in self.groups.iter().filter(|group| group.name != DEFAULT_FEATURE) {
+            features.entry(group.name.clone()).or_default().add_pypi();
+            // Groups nobody uses here are for other tools.
+            if environments.values().any(|environment| environment.features.contains(&group.name)) {
+                let kind = WarningKind::PypiNotInstalled { packages: group.packages.clone() };
+                reading.warn(group.key.clone(), &group.span, kind);
+            }
         }
+    }
+}
+
+impl Group {
+    fn read(entry: &Entry<'_, '_>) -> Result<Self, ManifestError> {
+        // An element that is a table includes another group.
+        let items = entry.array()?;
+        Ok(Self {
+            name: entry.key.to_owned(),
+            key: entry.path.clone(),
+            span: entry.key_span.clone(),
+            packages: items.iter().filter_map(Entry::as_string).map(distribution).collect(),
+        })
     }
 }
 
 /// The name of a distribution in a requirement like `requests[security]>=2`.
 fn distribution(requirement: &str) -> String {
-    let name = requirement.trim().split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
-    name.into_iter().next().unwrap_or_default().to_owned()
+    let is_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    requirement.trim().chars().take_while(is_name).collect()
 }
 
 /// `requires-python` as a requirement on the package `python`.
-fn python(entry: &super::table::Entry<'_, '_>) -> Result<Requirement, ManifestError> {
+fn python(entry: &Entry<'_, '_>) -> Result<Requirement, ManifestError> {
     let (text, span) = entry.string()?;
-    let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let bad = |message: String| {
         let kind = ManifestErrorKind::BadRequirement { dependency: "python".to_owned(), message };
-        entry.source().error(kind).at(&span).done()
+        let help = "`requires-python` is a list like \">=3.9,<3.14\"";
+        entry.source().error(kind).at(&span).help(help).done()
     };
-    let version = match compact.trim_end_matches(',') {
-        "" => None,
-        compact => {
-            let spec = VersionSpec::from_str(compact, ParseStrictness::Lenient).map_err(|error| bad(error.to_string()))?;
-            Some(spec).filter(|spec| *spec != VersionSpec::Any)
+    let clauses: Vec<String> = text
+        .split(',')
+        .map(|clause| clause.split_whitespace().collect::<String>())
+        .filter(|clause| !clause.is_empty())
+        .map(|clause| conda_clause(&clause).ok_or_else(|| bad(format!("`{clause}` has no operator"))))
+        .collect::<Result<_, _>>()?;
+    let version = match clauses.as_slice() {
+        [] => None,
+        clauses => {
+            let clauses = clauses.join(",");
+            Some(VersionSpec::from_str(&clauses, ParseStrictness::Lenient).map_err(|error| bad(why_no_version(&error)))?)
         }
     };
     let name = PackageNameMatcher::Exact(PackageName::new_unchecked("python"));
     let spec = MatchSpec { name, version, ..MatchSpec::default() };
     let spec = spec.to_canonical_string().map_err(|error| bad(error.to_string()))?;
     Ok(Requirement { name: "python".to_owned(), spec, channel: None, archive: None })
+}
+
+/// A clause of Python's version language in conda's. They agree except where a version ends in `.*`, which for Python
+/// is part of equality, and on `===`.
+fn conda_clause(clause: &str) -> Option<String> {
+    let at = clause.find(|c: char| !matches!(c, '=' | '!' | '<' | '>' | '~'))?;
+    let (operator, version) = clause.split_at(at);
+    match operator {
+        "==" if version.ends_with(".*") => Some(version.to_owned()),
+        "===" => Some(format!("=={version}")),
+        "==" | "!=" | "<" | "<=" | ">" | ">=" | "~=" => Some(clause.to_owned()),
+        _ => None,
+    }
 }

@@ -74,6 +74,10 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
+    pub(crate) fn reading(&self) -> &'a Reading {
+        self.reading
+    }
+
     pub(crate) fn source(&self) -> &'a SourceText {
         &self.reading.source
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use expect_test::{Expect, expect};
-use rattler_conda_types::{PackageName, PackageRecord, RepoDataRecord, package::DistArchiveIdentifier};
+use rattler_conda_types::{PackageName, PackageRecord, RepoDataRecord, Version, package::DistArchiveIdentifier};
 
 use super::*;
 use crate::workspace::{EnvironmentDescription, ManifestOptions, Workspace};
@@ -27,7 +27,7 @@ fn record(name: &str, version: &str, depends: &[&str]) -> RepoDataRecord {
 fn record_in(channel: &str, name: &str, version: &str, depends: &[&str]) -> RepoDataRecord {
     let file = format!("{name}-{version}-h0_0.conda");
     let mut package =
-        PackageRecord::new(PackageName::new_unchecked(name), version.parse().unwrap(), "h0_0".parse().unwrap());
+        PackageRecord::new(PackageName::new_unchecked(name), version.parse::<Version>().unwrap(), "h0_0".parse().unwrap());
     package.subdir = "noarch".to_owned();
     package.noarch = rattler_conda_types::NoArchType::generic();
     package.depends = depends.iter().map(|text| (*text).to_owned()).collect();
@@ -75,7 +75,39 @@ fn app() -> Vec<RepoDataRecord> {
 fn what_is_rendered_reads_back_and_satisfies() {
     let workspace = workspace(MANIFEST);
     let text = lock_all(&workspace, &app());
-    expect![[r#""#]].assert_eq(&text);
+    expect![[r#"
+        version: 7
+        platforms:
+        - name: linux-64
+          virtual-packages:
+          - __unix=0=0
+          - __linux=4.18
+          - __glibc=2.28
+          - __archspec=0=x86_64
+        environments:
+          default:
+            channels:
+            - url: https://conda.example/main/
+            packages:
+              linux-64:
+              - conda: https://conda.example/main/noarch/app-1.0-h0_0.conda
+              - conda: https://conda.example/main/noarch/base-1-h0_0.conda
+              - conda: https://conda.example/main/noarch/lib-2.5-h0_0.conda
+        packages:
+        - conda: https://conda.example/main/noarch/app-1.0-h0_0.conda
+          depends:
+          - lib >=2,<3
+          - base
+          - __glibc >=2.17
+          - __unix
+          size: 10
+        - conda: https://conda.example/main/noarch/base-1-h0_0.conda
+          size: 10
+        - conda: https://conda.example/main/noarch/lib-2.5-h0_0.conda
+          depends:
+          - base
+          size: 10
+    "#]].assert_eq(&text);
     let file = locked(&text, &workspace);
     let description = workspace.describe("default", "linux-64").unwrap();
     let mut records = satisfies(&description, &file, NOW).unwrap();
