@@ -144,10 +144,30 @@ pub fn render(
         }
     }
     let mut builder = LockFile::builder().with_platforms(platforms.into_values().collect())?;
+    // A file tells the metadata of an archive once, and the first to be registered is kept: what was just read from a
+    // channel goes before what an older solve has read there.
+    for solve in fresh.values() {
+        for record in solve.records {
+            let data = CondaPackageData::Binary(Box::new(locked_data(record, workspace.root())));
+            builder.register_conda_package(data);
+        }
+    }
     for part in &parts {
         part.add_to(&mut builder, workspace.root())?;
     }
-    builder.finish().render_to_string().map_err(|source| RenderError::Assemble { source: Box::new(source) })
+    let file = builder.finish();
+    let has_pypi = file.packages().iter().any(|package| package.as_pypi().is_some());
+    let text = to_text(&file)?;
+    if !has_pypi {
+        return Ok(text);
+    }
+    // The reader completes packages of the Python index. Without this the next rendering would write more than this
+    // one, though nothing changed.
+    to_text(&LockFile::from_str_with_base_directory(&text, Some(workspace.root().path()))?)
+}
+
+fn to_text(file: &LockFile) -> Result<String, RenderError> {
+    file.render_to_string().map_err(|source| RenderError::Assemble { source: Box::new(source) })
 }
 
 /// An environment on its way into a file.

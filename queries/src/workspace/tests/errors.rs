@@ -5,7 +5,7 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
 use super::*;
 
-pub(super) fn rendered(error: &dyn Diagnostic) -> String {
+pub(in crate::workspace) fn rendered(error: &dyn Diagnostic) -> String {
     let mut text = String::new();
     GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
         .with_width(100)

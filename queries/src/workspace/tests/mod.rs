@@ -2,7 +2,7 @@
 
 mod composition;
 mod discovery;
-mod errors;
+pub(super) mod errors;
 mod keys;
 mod properties;
 mod pyproject;
