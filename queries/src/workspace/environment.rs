@@ -244,9 +244,8 @@ fn check_selectors(reading: &Reading, draft: &Draft, offered: &[Platform]) -> Re
                 continue;
             }
             if selector.is_pattern() {
-                let key = format!("target.{:?}", selector.text);
                 let kind = WarningKind::TargetMatchesNothing { selector: selector.text.clone() };
-                reading.warn(key, &selector.span, kind);
+                reading.warn(selector.key.clone(), &selector.span, kind);
                 continue;
             }
             return Err(unmatched(&reading.source, selector, &platforms));

@@ -3,14 +3,21 @@
 //! A cutoff is a moment or a distance from the moment of the solve. Distances are kept as such: what "seven days ago"
 //! means is decided by whoever knows the time, which nothing in this module asks for.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
-use rattler_conda_types::RepoDataRecord;
+use rattler_conda_types::{PackageName, ParseMatchSpecError, RepoDataRecord};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{location::Location, requirement::Requirement, location::WorkspaceRoot};
+use super::{
+    location::{Location, WorkspaceRoot},
+    requirement::{Requirement, matches_record},
+};
 
 /// The moment after which a package is too new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,9 +126,9 @@ impl ExcludeNewer {
     }
 
     /// The cutoff that holds for a record, in milliseconds since 1970. `None` if it can never be too new.
-    pub fn cutoff_for(&self, record: &RepoDataRecord, root: &WorkspaceRoot, now: i64) -> Option<i64> {
+    pub(crate) fn cutoff_for(&self, record: &RepoDataRecord, root: &WorkspaceRoot, now: i64) -> Option<i64> {
         let exempt = |requirement: &Requirement| {
-            requirement.match_spec(root).is_ok_and(|spec| super::requirement::matches_record(&spec, record))
+            requirement.match_spec(root).is_ok_and(|spec| matches_record(&spec, record))
         };
         if self.exemptions.iter().any(exempt) {
             return None;
@@ -136,6 +143,47 @@ impl ExcludeNewer {
         });
         of_channel.map(|(_, cutoff)| cutoff).or(self.cutoff.as_ref()).map(|cutoff| cutoff.at(now))
     }
+}
+
+impl ExcludeNewer {
+    /// The same as the solver takes it, for a solve at `now`.
+    ///
+    /// The solver excludes what is not dated at all; a locked record that is not dated stays.
+    ///
+    /// # Errors
+    ///
+    /// Only if an exemption did not come from a manifest read here.
+    pub fn for_solver(
+        &self,
+        root: &WorkspaceRoot,
+        now: SystemTime,
+    ) -> Result<rattler_solve::ExcludeNewer, ParseMatchSpecError> {
+        let now = milliseconds(now);
+        let moment = |cutoff: Cutoff| Timestamp::from_millisecond(cutoff.at(now)).unwrap_or(match cutoff.at(now) {
+            ..0 => Timestamp::MIN,
+            _ => Timestamp::MAX,
+        });
+        let mut exclude = rattler_solve::ExcludeNewer::from(self.cutoff.map_or(Timestamp::MAX, moment));
+        for (channel, cutoff) in &self.channels {
+            exclude = exclude.with_channel_cutoff(channel.directory_url(root), moment(*cutoff));
+        }
+        for (package, cutoff) in &self.packages {
+            #[expect(deprecated, reason = "`[exclude-newer]` lowers the cutoff of a package, which has no other form")]
+            {
+                exclude = exclude.with_package_cutoff(PackageName::new_unchecked(package), moment(*cutoff));
+            }
+        }
+        for exemption in &self.exemptions {
+            // A spec from a manifest names one package and has no condition, which is all that is asked of it here.
+            exclude = exclude.clone().with_exemption(exemption.match_spec(root)?).unwrap_or(exclude);
+        }
+        Ok(exclude)
+    }
+}
+
+/// A moment in milliseconds since 1970.
+pub(crate) fn milliseconds(moment: SystemTime) -> i64 {
+    Timestamp::try_from(moment).map_or(i64::MAX, Timestamp::as_millisecond)
 }
 
 impl fmt::Display for ExcludeNewer {

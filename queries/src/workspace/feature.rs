@@ -54,6 +54,8 @@ pub(crate) struct TargetTable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selector {
     pub(crate) text: String,
+    /// The dotted path of its table.
+    pub(crate) key: String,
     pub(crate) span: Range<usize>,
 }
 
@@ -172,7 +174,8 @@ impl Feature {
         feature.tables.push(TargetTable::read(table, None, channels)?);
         if let Some(targets) = table.table("target")? {
             for entry in targets.entries() {
-                let selector = Selector { text: entry.key.to_owned(), span: entry.key_span.clone() };
+                let selector =
+                    Selector { text: entry.key.to_owned(), key: entry.path.clone(), span: entry.key_span.clone() };
                 let target = entry.table()?;
                 feature.tables.push(TargetTable::read(&target, Some(selector), channels)?);
                 target.finish();
@@ -272,7 +275,7 @@ mod tests {
     use crate::workspace::platform::parse_virtual_package;
 
     fn selects(text: &str, platform: &Platform) -> bool {
-        Selector { text: text.to_owned(), span: 0..0 }.matches(platform)
+        Selector { text: text.to_owned(), key: String::new(), span: 0..0 }.matches(platform)
     }
 
     #[test]

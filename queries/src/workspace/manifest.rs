@@ -44,6 +44,14 @@ pub struct ManifestOptions {
     pub channel_alias: Option<Url>,
 }
 
+impl ManifestOptions {
+    /// Sets what stands before the name of a channel.
+    #[must_use]
+    pub fn with_channel_alias(self, alias: Url) -> Self {
+        Self { channel_alias: Some(alias) }
+    }
+}
+
 /// A workspace as its manifest describes it.
 ///
 /// Immutable. Cheap to ask; [`describe`](Self::describe) composes anew each time, in microseconds.

@@ -17,6 +17,7 @@ use super::{
 use crate::workspace::{
     closure::{Broken, Records, TwoOfOneName, describe},
     description::{EnvironmentDescription, priority_name, strategy_name},
+    exclude_newer::milliseconds,
     location::Location,
     requirement::{Requirement, matches_record},
 };
@@ -144,10 +145,12 @@ fn none_too_new(
     let Some(exclude) = &description.needs.exclude_newer else {
         return Ok(());
     };
-    let now = Timestamp::try_from(now).map_or(i64::MAX, Timestamp::as_millisecond);
+    let now = milliseconds(now);
     for record in records {
-        // What is not dated is taken to be old enough, as pixi does.
-        let Some(made) = &record.package_record.timestamp else { continue };
+        // When the channel took it in counts before when it was built, as it does for the solver. What is not dated is
+        // taken to be old enough, as pixi does.
+        let package = &record.package_record;
+        let Some(made) = package.indexed_timestamp.as_ref().or(package.timestamp.as_ref()) else { continue };
         let made = made.timestamp_millis();
         if let Some(cutoff) = exclude.cutoff_for(record, &locked.root, now)
             && made > cutoff

@@ -218,6 +218,35 @@ fn a_package_from_after_the_cutoff_is_not_satisfied() {
 }
 
 #[test]
+fn the_solver_finds_too_new_what_the_lock_file_check_does() {
+    let keys = "exclude-newer = { cutoff = \"2026-03-30\", exemptions = { lib = \"2.5\" } }\n[exclude-newer]\napp = \"0d\"";
+    let manifest = workspace_keys(keys).replace("\"main\"", "\"main\", { channel = \"./own\", exclude-newer = \"1d\" }");
+    let workspace = workspace(&manifest);
+    let description = workspace.describe("default", "linux-64").unwrap();
+    let exclude = description.needs.exclude_newer.as_ref().unwrap();
+    let day = |day: &str| SystemTime::from(format!("2026-{day}T00:00:00Z").parse::<jiff::Timestamp>().unwrap());
+    let now = day("05-01");
+    let for_solver = exclude.for_solver(workspace.root(), now).unwrap();
+    let own = "file:///work/app/own/";
+    for (mut record, made, too_new) in [
+        (record("base", "1", &[]), "03-29", false),
+        (record("base", "1", &[]), "04-02", true),
+        (record("lib", "2.5", &[]), "04-30", false),
+        (record("lib", "2.6", &[]), "04-30", true),
+        (record("app", "1.0", &[]), "04-30", false),
+        (record("app", "1.0", &[]), "05-02", true),
+        (record_in(own, "base", "1", &[]), "04-29", false),
+        (record_in(own, "base", "1", &[]), "05-01", true),
+    ] {
+        let made = jiff::Timestamp::try_from(day(made)).unwrap();
+        record.package_record.timestamp = Some(made.into());
+        let cutoff = exclude.cutoff_for(&record, workspace.root(), crate::workspace::exclude_newer::milliseconds(now));
+        assert_eq!(cutoff.is_some_and(|cutoff| made.as_millisecond() > cutoff), too_new, "{} {made}", record.url);
+        assert_eq!(for_solver.is_excluded(&record), too_new, "{} {made}", record.url);
+    }
+}
+
+#[test]
 fn renaming_a_platform_changes_nothing_that_matters() {
     let before = MANIFEST.replace("\"linux-64\"", "{ name = \"box\", platform = \"linux-64\", cuda = \"12\" }");
     let text = lock_all(&workspace(&before), &app());

@@ -11,7 +11,10 @@ pub(in crate::workspace) fn rendered(error: &dyn Diagnostic) -> String {
         .with_width(100)
         .render_report(&mut text, error)
         .unwrap();
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    // Without what all lines are indented by: an expectation is compared without it too.
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let common = text.lines().filter(|line| !line.trim().is_empty()).map(indent).min().unwrap_or(0);
+    text.lines().map(|line| format!("{}\n", line.get(common..).unwrap_or_default().trim_end())).collect()
 }
 
 #[track_caller]

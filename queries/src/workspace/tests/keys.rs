@@ -241,3 +241,49 @@ fn a_misspelt_virtual_package_is_not_taken_for_another() {
         line 3: `workspace.platforms.glbc` is not a known key and has no effect; did you mean `glibc`?
     "#]].assert_eq(&warnings(&workspace));
 }
+
+#[test]
+fn versions_are_read_as_conda_writes_them() {
+    for (written, shown) in [
+        ("*", "a"),
+        ("3.11", "a ==3.11"),
+        ("3.11.*", "a 3.11.*"),
+        ("==3.11.0", "a ==3.11.0"),
+        ("=3.11", "a 3.11.*"),
+        ("~=3.11.0", "a ~=3.11.0"),
+        (">=1.2.3|<1.0.0", "a >=1.2.3|<1.0.0"),
+        ("(>=1,<2)|>3", "a >=1,<2|>3"),
+        (">= 1.2 , < 2", "a >=1.2,<2"),
+        ("!=3.8", "a !=3.8"),
+        ("!=3.8.*", "a !=3.8.*"),
+        ("19.10b0", "a ==19.10b0"),
+        ("1!2.0", "a ==1!2.0"),
+        ("==2024.1+local", "a ==2024.1+local"),
+        ("x.y.z", "a ==x.y.z"),
+        (">=1.0.0a1", "a >=1.0.0a1"),
+    ] {
+        let workspace = small(&format!("[dependencies]\na = \"{written}\"\n"));
+        assert_eq!(requirements(&workspace, "default", "linux-64"), [shown], "{written}");
+    }
+}
+
+#[test]
+fn builds_are_exact_globs_or_regular_expressions() {
+    for build in ["py34_0", "*cuda*", "py3*", "^py3[0-9]+_0$", "*_cpython"] {
+        let workspace = small(&format!("[dependencies]\na = {{ version = \"1.*\", build = '{build}' }}\n"));
+        let description = workspace.describe("default", "linux-64").unwrap();
+        let spec = &description.needs.match_specs(workspace.root()).unwrap()[0];
+        assert_eq!(spec.build.as_ref().unwrap().to_string(), build);
+    }
+}
+
+#[test]
+fn line_ends_and_a_byte_order_mark_make_no_difference() {
+    let text = small_text("unknown = 1\n[dependencies]\na = \"1.*\"\n");
+    let plain = parse(&text);
+    for other in [text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+        let other = parse(&other);
+        assert_eq!(warnings(&other), warnings(&plain));
+        assert_eq!(other.describe("default", "linux-64").unwrap(), plain.describe("default", "linux-64").unwrap());
+    }
+}
