@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn resolver() -> ChannelResolver {
-        let root = WorkspaceRoot::new("/work/app").unwrap();
+        let root = WorkspaceRoot::new("/projects/app").unwrap();
         ChannelResolver::new(&root, Some(Url::parse("https://conda.example").unwrap()))
     }
 
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(resolved("https://conda.example/main"), "https://conda.example/main/");
         assert_eq!(resolved("https://CONDA.example/main/"), "https://conda.example/main/");
         assert_eq!(resolved("./channel"), "./channel");
-        assert_eq!(resolved("file:///work/app/channel"), "./channel");
-        assert_eq!(resolved("../channel"), "file:///work/channel/");
+        assert_eq!(resolved("file:///projects/app/channel"), "./channel");
+        assert_eq!(resolved("../channel"), "file:///projects/channel/");
         assert_eq!(resolved("file:///elsewhere"), "file:///elsewhere/");
     }
 

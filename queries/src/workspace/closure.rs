@@ -17,17 +17,9 @@ use super::{
 #[derive(Debug)]
 pub(crate) enum Broken {
     /// Nothing there is what a spec asks for.
-    Missing {
-        spec: String,
-        required_by: Option<String>,
-        found: Option<String>,
-    },
+    Missing { spec: String, required_by: Option<String>, found: Option<String> },
     /// A record has a dependency nobody can read.
-    Unreadable {
-        record: String,
-        dependency: String,
-        source: ParseMatchSpecError,
-    },
+    Unreadable { record: String, dependency: String, source: ParseMatchSpecError },
 }
 
 /// A set of records with one record of each name at most.

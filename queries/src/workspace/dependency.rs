@@ -37,7 +37,7 @@ pub(crate) struct Dependency {
 #[derive(Debug, Clone)]
 pub(crate) enum DependencyKind {
     /// A package from a channel, or an archive.
-    Package(Requirement),
+    Package(Box<Requirement>),
     /// Something to build.
     Source,
     /// A package with a condition nobody evaluates.
@@ -118,7 +118,8 @@ pub(crate) fn read_requirement(
     spec.license_family = owned(table.string("license-family")?);
     if let Some(md5) = table.get("md5") {
         let (text, _) = md5.string()?;
-        let digest = parse_digest_from_hex::<Md5>(text).ok_or_else(|| md5.bad_value("an md5 digest", "not 32 hex digits"))?;
+        let digest =
+            parse_digest_from_hex::<Md5>(text).ok_or_else(|| md5.bad_value("an md5 digest", "not 32 hex digits"))?;
         spec.md5 = Some(digest);
     }
     if let Some(sha256) = table.get("sha256") {
@@ -214,17 +215,15 @@ fn owned(text: Option<(&str, Range<usize>)>) -> Option<String> {
 }
 
 fn bad(entry: &Entry<'_, '_>, name: &PackageName, message: impl ToString) -> ManifestError {
-    let kind = ManifestErrorKind::BadRequirement {
-        dependency: name.as_source().to_owned(),
-        message: message.to_string(),
-    };
+    let kind =
+        ManifestErrorKind::BadRequirement { dependency: name.as_source().to_owned(), message: message.to_string() };
     entry.source().error(kind).at(&entry.value_span()).done()
 }
 
 /// Reads a version requirement. Any version is no requirement.
 fn read_version(entry: &Entry<'_, '_>, name: &PackageName) -> Result<Option<VersionSpec>, ManifestError> {
     let (text, span) = entry.string()?;
-    match VersionSpec::from_str(text, ParseStrictness::Lenient) {
+    match VersionSpec::from_str(&close_up(text), ParseStrictness::Lenient) {
         Ok(VersionSpec::Any) => Ok(None),
         Ok(spec) => Ok(Some(spec)),
         Err(error) => {
@@ -243,6 +242,17 @@ fn read_version(entry: &Entry<'_, '_>, name: &PackageName) -> Result<Option<Vers
             Err(entry.source().error(kind).at(&span).maybe_help(help).done())
         }
     }
+}
+
+/// A version requirement without blanks around it and behind its operators, where the parser expects none.
+fn close_up(text: &str) -> String {
+    let mut closed = String::with_capacity(text.len());
+    for c in text.trim().chars() {
+        if !(c.is_whitespace() && closed.ends_with(['=', '<', '>', '!', '~'])) {
+            closed.push(c);
+        }
+    }
+    closed
 }
 
 /// What is wrong with a version requirement, where the parser only tells the name of a rule.
@@ -269,5 +279,6 @@ fn finish(
         Ok(_) => return Err(bad(entry, name, format!("it has no unambiguous form (`{text}`)"))),
         Err(error) => return Err(bad(entry, name, error)),
     }
-    Ok(DependencyKind::Package(Requirement { name: name.as_normalized().to_owned(), spec: text, channel, archive }))
+    let name = name.as_normalized().to_owned();
+    Ok(DependencyKind::Package(Box::new(Requirement { name, spec: text, channel, archive })))
 }

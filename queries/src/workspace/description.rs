@@ -206,7 +206,8 @@ impl Workspace {
 
     /// Every environment on every platform it has, in the order of the manifest.
     pub fn targets(&self) -> impl Iterator<Item = (&Environment, &Platform)> {
-        self.environments().flat_map(|environment| environment.platforms.iter().map(move |platform| (environment, platform)))
+        self.environments()
+            .flat_map(|environment| environment.platforms.iter().map(move |platform| (environment, platform)))
     }
 
     fn platform_of<'e>(&self, environment: &'e Environment, platform: &str) -> Result<&'e Platform, ManifestError> {
@@ -247,8 +248,7 @@ impl Workspace {
             .filter(|name| names.insert(name.as_str()))
             .filter_map(|name| self.features.get(name))
             .collect();
-        let channels =
-            in_order(group.iter().flat_map(|feature| feature.channels.as_ref().unwrap_or(&self.channels)));
+        let channels = in_order(group.iter().flat_map(|feature| feature.channels.as_ref().unwrap_or(&self.channels)));
         let mut exclude_newer = self.exclude_newer.clone();
         for channel in &channels {
             exclude_newer.channels.extend(channel.exclude_newer.map(|cutoff| (channel.location.clone(), cutoff)));
@@ -283,7 +283,11 @@ impl Workspace {
     }
 
     /// The one channel priority the features agree on.
-    fn channel_priority(&self, environment: &Environment, features: &[&Feature]) -> Result<ChannelPriority, ManifestError> {
+    fn channel_priority(
+        &self,
+        environment: &Environment,
+        features: &[&Feature],
+    ) -> Result<ChannelPriority, ManifestError> {
         let mut held: Option<ChannelPriority> = None;
         for priority in features.iter().filter_map(|feature| feature.channel_priority) {
             match held {
@@ -317,7 +321,7 @@ impl Workspace {
     ) -> Result<Requirement, ManifestError> {
         let environment = environment.name.clone();
         let requirement = match &dependency.kind {
-            DependencyKind::Package(requirement) => requirement,
+            DependencyKind::Package(requirement) => requirement.as_ref(),
             DependencyKind::Source => {
                 let kind = ManifestErrorKind::SourceDependency { environment, dependency: name.to_owned() };
                 let help = "environments without this dependency can be installed";

@@ -22,7 +22,9 @@ use super::{
 pub enum LoadError {
     /// No manifest in a directory and in none above it.
     #[error("there is no workspace in `{}` or in a directory above it", start.display())]
-    #[diagnostic(help("a workspace is a directory with a `pixi.toml`, or with a `pyproject.toml` that has `[tool.pixi]`"))]
+    #[diagnostic(help(
+        "a workspace is a directory with a `pixi.toml`, or with a `pyproject.toml` that has `[tool.pixi]`"
+    ))]
     NotFound {
         /// Where the search began.
         start: PathBuf,

@@ -110,7 +110,7 @@ impl Environment {
             features: vec![DEFAULT_FEATURE.to_owned()],
             solve_group: None,
             platforms: Vec::new(),
-            feature_spans: vec![0..0],
+            feature_spans: vec![std::ops::Range::default()],
             span: 0..0,
         }
     }
@@ -316,9 +316,8 @@ fn plain_platforms(
         true => listed.contains(platform),
         false => own.iter().all(|feature| on(feature, platform)),
     };
-    let declare = |platform: &Platform| {
-        Platform::with_declared(None, platform.subdir, requirements.for_subdir(platform.subdir))
-    };
+    let declare =
+        |platform: &Platform| Platform::with_declared(None, platform.subdir, requirements.for_subdir(platform.subdir));
     offered.iter().filter(exists).map(declare).collect()
 }
 

@@ -127,9 +127,8 @@ impl ExcludeNewer {
 
     /// The cutoff that holds for a record, in milliseconds since 1970. `None` if it can never be too new.
     pub(crate) fn cutoff_for(&self, record: &RepoDataRecord, root: &WorkspaceRoot, now: i64) -> Option<i64> {
-        let exempt = |requirement: &Requirement| {
-            requirement.match_spec(root).is_ok_and(|spec| matches_record(&spec, record))
-        };
+        let exempt =
+            |requirement: &Requirement| requirement.match_spec(root).is_ok_and(|spec| matches_record(&spec, record));
         if self.exemptions.iter().any(exempt) {
             return None;
         }
@@ -139,7 +138,10 @@ impl ExcludeNewer {
         }
         let of_channel = self.channels.iter().find(|(channel, _)| {
             let url = channel.directory_url(root);
-            record.channel.as_deref().is_some_and(|used| used.trim_end_matches('/') == url.as_str().trim_end_matches('/'))
+            record
+                .channel
+                .as_deref()
+                .is_some_and(|used| used.trim_end_matches('/') == url.as_str().trim_end_matches('/'))
         });
         of_channel.map(|(_, cutoff)| cutoff).or(self.cutoff.as_ref()).map(|cutoff| cutoff.at(now))
     }
@@ -159,10 +161,12 @@ impl ExcludeNewer {
         now: SystemTime,
     ) -> Result<rattler_solve::ExcludeNewer, ParseMatchSpecError> {
         let now = milliseconds(now);
-        let moment = |cutoff: Cutoff| Timestamp::from_millisecond(cutoff.at(now)).unwrap_or(match cutoff.at(now) {
-            ..0 => Timestamp::MIN,
-            _ => Timestamp::MAX,
-        });
+        let moment = |cutoff: Cutoff| {
+            Timestamp::from_millisecond(cutoff.at(now)).unwrap_or(match cutoff.at(now) {
+                ..0 => Timestamp::MIN,
+                _ => Timestamp::MAX,
+            })
+        };
         let mut exclude = rattler_solve::ExcludeNewer::from(self.cutoff.map_or(Timestamp::MAX, moment));
         for (channel, cutoff) in &self.channels {
             exclude = exclude.with_channel_cutoff(channel.directory_url(root), moment(*cutoff));
@@ -216,10 +220,7 @@ mod tests {
 
     #[test]
     fn timestamps_have_an_offset() {
-        assert_eq!(
-            "2023-11-03T03:33:12+02:00".parse::<Cutoff>().unwrap(),
-            "2023-11-03T01:33:12Z".parse().unwrap()
-        );
+        assert_eq!("2023-11-03T03:33:12+02:00".parse::<Cutoff>().unwrap(), "2023-11-03T01:33:12Z".parse().unwrap());
         assert!("2023-11-03T03:33:12".parse::<Cutoff>().is_err());
     }
 

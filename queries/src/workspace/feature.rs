@@ -110,7 +110,10 @@ impl Feature {
     /// The limits on a platform by name.
     pub(crate) fn constraints(&self, platform: &Platform) -> BTreeMap<&str, &Dependency> {
         let tables = self.tables_on(platform);
-        tables.flat_map(|table| table.constraints.iter()).map(|(name, dependency)| (name.as_str(), dependency)).collect()
+        tables
+            .flat_map(|table| table.constraints.iter())
+            .map(|(name, dependency)| (name.as_str(), dependency))
+            .collect()
     }
 
     /// The packages that are worked on, on a platform.

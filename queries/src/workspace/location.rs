@@ -210,7 +210,8 @@ fn without_credentials(url: &Url) -> (Url, bool) {
     let _ = clean.set_username("");
     let _ = clean.set_password(None);
     clean.set_fragment(None);
-    let rest = clean.path().strip_prefix("/t/").and_then(|rest| rest.split_once('/')).map(|(_, rest)| format!("/{rest}"));
+    let rest =
+        clean.path().strip_prefix("/t/").and_then(|rest| rest.split_once('/')).map(|(_, rest)| format!("/{rest}"));
     if let Some(rest) = rest {
         clean.set_path(&rest);
         had_credentials = true;
@@ -239,31 +240,33 @@ mod tests {
     use super::*;
 
     fn root() -> WorkspaceRoot {
-        WorkspaceRoot::new("/work space/app").unwrap()
+        WorkspaceRoot::new("/project space/app").unwrap()
     }
 
     #[test]
     fn a_path_inside_the_workspace_is_relative_however_it_is_written() {
-        for written in ["channel", "./channel", "channel/", "../app/channel", "/work space/app/./channel", "a/../channel"] {
+        for written in
+            ["channel", "./channel", "channel/", "../app/channel", "/project space/app/./channel", "a/../channel"]
+        {
             assert_eq!(root().locate(written), Location::Inside("channel".into()), "{written}");
         }
-        let (location, _) = root().locate_url(&Url::parse("file:///work%20space/app/channel/").unwrap());
+        let (location, _) = root().locate_url(&Url::parse("file:///project%20space/app/channel/").unwrap());
         assert_eq!(location, Location::Inside("channel".into()));
         assert_eq!(root().locate("."), Location::Inside(String::new()));
     }
 
     #[test]
     fn a_path_outside_the_workspace_is_an_absolute_url() {
-        assert_eq!(root().locate("../channel").to_string(), "file:///work%20space/channel");
-        assert_eq!(root().locate("/work space/application").to_string(), "file:///work%20space/application");
+        assert_eq!(root().locate("../channel").to_string(), "file:///project%20space/channel");
+        assert_eq!(root().locate("/project space/application").to_string(), "file:///project%20space/application");
     }
 
     #[test]
     fn urls_are_rebuilt_from_the_root() {
         let location = Location::Inside("my channel/sub".into());
-        assert_eq!(location.directory_url(&root()).as_str(), "file:///work%20space/app/my%20channel/sub/");
-        assert_eq!(location.file_url(&root()).as_str(), "file:///work%20space/app/my%20channel/sub");
-        assert_eq!(Location::Inside(String::new()).directory_url(&root()).as_str(), "file:///work%20space/app/");
+        assert_eq!(location.directory_url(&root()).as_str(), "file:///project%20space/app/my%20channel/sub/");
+        assert_eq!(location.file_url(&root()).as_str(), "file:///project%20space/app/my%20channel/sub");
+        assert_eq!(Location::Inside(String::new()).directory_url(&root()).as_str(), "file:///project%20space/app/");
     }
 
     #[test]

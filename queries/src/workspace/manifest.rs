@@ -89,12 +89,9 @@ impl Workspace {
     /// # Errors
     ///
     /// The first thing in the text that makes it unusable for every environment, with its place.
-    pub fn parse(
-        text: &str,
-        manifest_path: &Path,
-        options: &ManifestOptions,
-    ) -> Result<Self, ManifestError> {
-        let file_name = manifest_path.file_name().map_or_else(|| PIXI_TOML.to_owned(), |name| name.to_string_lossy().into_owned());
+    pub fn parse(text: &str, manifest_path: &Path, options: &ManifestOptions) -> Result<Self, ManifestError> {
+        let file_name =
+            manifest_path.file_name().map_or_else(|| PIXI_TOML.to_owned(), |name| name.to_string_lossy().into_owned());
         let source = SourceText::new(&file_name, text);
         let root = manifest_path.parent().unwrap_or(manifest_path);
         let root = WorkspaceRoot::new(root).map_err(|error| {
@@ -284,8 +281,7 @@ impl Draft {
         for item in platforms_entry.array()? {
             let platform = read_listed_platform(&item)?;
             if let Some(first) = platforms.iter().find(|other| other.platform.name == platform.platform.name) {
-                let kind =
-                    ManifestErrorKind::Duplicate { what: "the platform", name: platform.platform.name.clone() };
+                let kind = ManifestErrorKind::Duplicate { what: "the platform", name: platform.platform.name.clone() };
                 return Err(table.source().error(kind).at_with(&first.span, "first here").at(&platform.span).done());
             }
             platforms.push(platform);
@@ -314,8 +310,17 @@ impl Draft {
             options.warn(WarningKind::PypiNotInstalled { packages: Vec::new() });
         }
         table.ignore(&[
-            "version", "description", "authors", "license", "license-file", "readme", "homepage", "repository",
-            "documentation", "preview", "pypi-exclude-newer",
+            "version",
+            "description",
+            "authors",
+            "license",
+            "license-file",
+            "readme",
+            "homepage",
+            "repository",
+            "documentation",
+            "preview",
+            "pypi-exclude-newer",
         ]);
         Ok(Self {
             name,
@@ -351,7 +356,7 @@ fn read_exclude_newer(table: &Table<'_, '_>, channels: &ChannelResolver) -> Resu
         for (name, dependency) in dependencies {
             match dependency.kind {
                 DependencyKind::Package(requirement) if requirement.archive.is_none() => {
-                    exclude.exemptions.push(requirement);
+                    exclude.exemptions.push(*requirement);
                 }
                 _ => {
                     let kind = ManifestErrorKind::BadRequirement {

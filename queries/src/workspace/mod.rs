@@ -29,9 +29,9 @@ mod pyproject;
 mod requirement;
 mod system_requirements;
 mod table;
-mod warning;
 #[cfg(test)]
 mod tests;
+mod warning;
 
 pub use closure::reachable;
 pub use description::{EnvironmentDescription, SolveDescription, SolveUnit};

@@ -317,12 +317,11 @@ fn read_declared(table: &Table<'_, '_>) -> Result<Vec<GenericVirtualPackage>, Ma
 
 /// Reads the declaration of one virtual package. That of `cuda` may be a table of driver and architecture.
 fn read_declaration(entry: &Entry<'_, '_>, conda_name: &str) -> Result<Vec<GenericVirtualPackage>, ManifestError> {
-    let name = PackageName::from_str(conda_name)
-        .map_err(|_| {
-            let why = "only letters, digits, `-`, `_` and `.` are allowed";
-            let kind = ManifestErrorKind::BadName { what: "a virtual package", name: conda_name.to_owned(), why };
-            entry.source().error(kind).at(&entry.key_span).done()
-        })?;
+    let name = PackageName::from_str(conda_name).map_err(|_| {
+        let why = "only letters, digits, `-`, `_` and `.` are allowed";
+        let kind = ManifestErrorKind::BadName { what: "a virtual package", name: conda_name.to_owned(), why };
+        entry.source().error(kind).at(&entry.key_span).done()
+    })?;
     if conda_name == "__cuda" && entry.is_table() {
         let table = entry.table()?;
         let Some(driver) = table.get("driver") else {

@@ -74,7 +74,7 @@ impl PyProject {
         if let Some(default) = features.get_mut(DEFAULT_FEATURE) {
             if let Some((requirement, span)) = &self.python {
                 let dependency = Dependency {
-                    kind: DependencyKind::Package(requirement.clone()),
+                    kind: DependencyKind::Package(Box::new(requirement.clone())),
                     span: span.clone(),
                     value_span: span.clone(),
                 };
@@ -132,7 +132,10 @@ fn python(entry: &Entry<'_, '_>) -> Result<Requirement, ManifestError> {
         [] => None,
         clauses => {
             let clauses = clauses.join(",");
-            Some(VersionSpec::from_str(&clauses, ParseStrictness::Lenient).map_err(|error| bad(why_no_version(&error)))?)
+            Some(
+                VersionSpec::from_str(&clauses, ParseStrictness::Lenient)
+                    .map_err(|error| bad(why_no_version(&error)))?,
+            )
         }
     };
     let name = PackageNameMatcher::Exact(PackageName::new_unchecked("python"));

@@ -48,7 +48,8 @@ impl Requirement {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A version alone reads better without brackets.
-        match self.spec.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix("[version=\"")?.strip_suffix("\"]")) {
+        match self.spec.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix("[version=\"")?.strip_suffix("\"]"))
+        {
             Some(version) if !version.contains('"') => write!(f, "{} {version}", self.name)?,
             _ => f.write_str(&self.spec)?,
         }
@@ -73,9 +74,7 @@ pub(crate) fn parse_canonical(text: &str) -> Result<MatchSpec, ParseMatchSpecErr
 /// rattler's own comparison leaves channel, subdir and file name to the solver.
 pub(crate) fn matches_record(spec: &MatchSpec, record: &RepoDataRecord) -> bool {
     let channel_matches = || match (&spec.channel, &record.channel) {
-        (Some(wanted), Some(used)) => {
-            wanted.base_url.as_str().trim_end_matches('/') == used.trim_end_matches('/')
-        }
+        (Some(wanted), Some(used)) => wanted.base_url.as_str().trim_end_matches('/') == used.trim_end_matches('/'),
         // What is not known to come from elsewhere is taken to match, as pixi does.
         _ => true,
     };

@@ -65,13 +65,7 @@ pub(crate) struct Entry<'a, 'i> {
 
 impl<'a, 'i> Table<'a, 'i> {
     pub(crate) fn root(reading: &'a Reading, inner: &'a Spanned<DeTable<'i>>) -> Self {
-        Self {
-            reading,
-            path: String::new(),
-            span: inner.span(),
-            inner: inner.get_ref(),
-            seen: RefCell::default(),
-        }
+        Self { reading, path: String::new(), span: inner.span(), inner: inner.get_ref(), seen: RefCell::default() }
     }
 
     pub(crate) fn reading(&self) -> &'a Reading {

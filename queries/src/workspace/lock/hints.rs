@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 use rattler_conda_types::RepoDataRecord;
 
 use super::file::{LockedFile, PlatformEntry};
-use crate::workspace::{description::SolveUnit, platform::{Platform, parse_virtual_package}};
+use crate::workspace::{
+    description::SolveUnit,
+    platform::{Platform, parse_virtual_package},
+};
 
 /// Which locked packages are to be chosen anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -45,7 +48,8 @@ pub fn locked_hints(locked: &LockedFile, unit: &SolveUnit, update: &Update) -> V
     let mut names: HashSet<String> = HashSet::new();
     for environment in unit.environments.iter().filter_map(|name| locked.inner.environment(name)) {
         // What was solved for other virtual packages is still a good hint.
-        let (PlatformEntry::Same(entry) | PlatformEntry::Changed(entry)) = locked.platform_entry(environment, &platform)
+        let (PlatformEntry::Same(entry) | PlatformEntry::Changed(entry)) =
+            locked.platform_entry(environment, &platform)
         else {
             continue;
         };

@@ -199,12 +199,11 @@ impl<'a> Part<'a> {
         let mut latest: Option<&EnvironmentDescription> = None;
         let mut keeps_pypi = false;
         for platform in &environment.platforms {
-            let before: Option<Vec<&LockedPackage>> = held.and_then(|(file, environment)| {
-                match file.platform_entry(environment, platform) {
+            let before: Option<Vec<&LockedPackage>> =
+                held.and_then(|(file, environment)| match file.platform_entry(environment, platform) {
                     PlatformEntry::Same(entry) => Some(file.packages(environment, entry).collect()),
                     PlatformEntry::Changed(_) | PlatformEntry::Missing => None,
-                }
-            });
+                });
             match (fresh.get(&(environment.name.as_str(), platform.name.as_str())), before) {
                 (Some(solve), before) => {
                     latest = Some(solve.description);
@@ -226,9 +225,7 @@ impl<'a> Part<'a> {
             return Ok(None);
         }
         let (mut channels, mut options, mut pypi_indexes) = match held {
-            Some((_, held)) => {
-                (held.channels().to_vec(), held.solve_options().clone(), held.pypi_indexes().cloned())
-            }
+            Some((_, held)) => (held.channels().to_vec(), held.solve_options().clone(), held.pypi_indexes().cloned()),
             None => (Vec::new(), SolveOptions::default(), None),
         };
         if !keeps_pypi {
@@ -352,10 +349,11 @@ fn register(
 /// A record as it is written: without credentials, and relative if it lies inside the workspace.
 fn locked_data(record: &RepoDataRecord, root: &WorkspaceRoot) -> CondaBinaryData {
     let (location, _) = root.locate_url(&record.url);
-    let channel = record.channel.as_ref().and_then(|channel| Url::parse(channel).ok()).map_or_else(
-        || channel_of(&record.url),
-        |channel| root.locate_url(&channel).0.directory_url(root),
-    );
+    let channel = record
+        .channel
+        .as_ref()
+        .and_then(|channel| Url::parse(channel).ok())
+        .map_or_else(|| channel_of(&record.url), |channel| root.locate_url(&channel).0.directory_url(root));
     let (location, channel) = match &location {
         // The channel of a package inside the workspace follows from its path; written down it would be absolute.
         Location::Inside(path) => (UrlOrPath::Path(format!("./{path}").into()), None),

@@ -18,7 +18,7 @@ const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 #[track_caller]
 fn workspace(text: &str) -> Workspace {
     let options = ManifestOptions { channel_alias: Some("https://conda.example".parse().unwrap()) };
-    Workspace::parse(text, Path::new("/work/app/pixi.toml"), &options).unwrap()
+    Workspace::parse(text, Path::new("/projects/app/pixi.toml"), &options).unwrap()
 }
 
 /// A record of a noarch package in the channel `https://conda.example/main/`.
@@ -28,8 +28,11 @@ fn record(name: &str, version: &str, depends: &[&str]) -> RepoDataRecord {
 
 fn record_in(channel: &str, name: &str, version: &str, depends: &[&str]) -> RepoDataRecord {
     let file = format!("{name}-{version}-h0_0.conda");
-    let mut package =
-        PackageRecord::new(PackageName::new_unchecked(name), version.parse::<Version>().unwrap(), "h0_0".parse().unwrap());
+    let mut package = PackageRecord::new(
+        PackageName::new_unchecked(name),
+        version.parse::<Version>().unwrap(),
+        "h0_0".parse().unwrap(),
+    );
     package.subdir = "noarch".to_owned();
     package.noarch = rattler_conda_types::NoArchType::generic();
     package.depends = depends.iter().map(|text| (*text).to_owned()).collect();
@@ -109,7 +112,8 @@ fn what_is_rendered_reads_back_and_satisfies() {
           depends:
           - base
           size: 10
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
     let file = locked(&text, &workspace);
     let description = workspace.describe("default", "linux-64").unwrap();
     let mut records = satisfies(&description, &file, NOW).unwrap();
@@ -152,16 +156,42 @@ fn workspace_keys(keys: &str) -> String {
 fn every_reason_names_what_is_not_satisfied() {
     let reason = |manifest: &str, expected| unsatisfied(MANIFEST, &app(), manifest, expected);
     reason(&with("[environments]\nci = []\n"), expect!["environment `ci` is not in the lock file"]);
-    reason(&MANIFEST.replace("\"linux-64\"", "\"linux-64\", \"osx-64\""), expect!["environment `default` is not locked for `osx-64`"]);
+    reason(
+        &MANIFEST.replace("\"linux-64\"", "\"linux-64\", \"osx-64\""),
+        expect!["environment `default` is not locked for `osx-64`"],
+    );
     reason(&MANIFEST.replace("\"main\"", "\"main\", \"./own\""), expect!["the channels `./own` were added"]);
-    reason(&MANIFEST.replace("\"main\"", "\"./own\", \"main\""), expect!["the channels are `./own`, `https://conda.example/main/` and the lock file was made with `https://conda.example/main/`"]);
-    reason(&MANIFEST.replace("\"main\"", ""), expect!["the channels are none and the lock file was made with `https://conda.example/main/`"]);
-    reason(&workspace_keys("solve-strategy = \"lowest\""), expect!["the solve strategy is `lowest` and the lock file was made with `highest`"]);
-    reason(&workspace_keys("channel-priority = \"disabled\""), expect!["the channel priority is `disabled` and the lock file was made with `strict`"]);
-    reason(&MANIFEST.replace(">=1", ">=2"), expect!["no locked package is `app >=2`, which the manifest needs (`app 1.0 h0_0` is locked)"]);
+    reason(
+        &MANIFEST.replace("\"main\"", "\"./own\", \"main\""),
+        expect![
+            "the channels are `./own`, `https://conda.example/main/` and the lock file was made with `https://conda.example/main/`"
+        ],
+    );
+    reason(
+        &MANIFEST.replace("\"main\"", ""),
+        expect!["the channels are none and the lock file was made with `https://conda.example/main/`"],
+    );
+    reason(
+        &workspace_keys("solve-strategy = \"lowest\""),
+        expect!["the solve strategy is `lowest` and the lock file was made with `highest`"],
+    );
+    reason(
+        &workspace_keys("channel-priority = \"disabled\""),
+        expect!["the channel priority is `disabled` and the lock file was made with `strict`"],
+    );
+    reason(
+        &MANIFEST.replace(">=1", ">=2"),
+        expect!["no locked package is `app >=2`, which the manifest needs (`app 1.0 h0_0` is locked)"],
+    );
     reason(&with("new = \"*\"\n"), expect!["no locked package is `new`, which the manifest needs"]);
-    reason(&with("lib = { version = \"*\", build = \"cuda*\" }\n"), expect![[r#"no locked package is `lib[build="cuda*"]`, which the manifest needs (`lib 2.5 h0_0` is locked)"#]]);
-    reason(&with("[constraints]\nlib = \">=2.6\"\n"), expect!["`lib 2.5 h0_0` is locked, but is limited to `lib >=2.6`"]);
+    reason(
+        &with("lib = { version = \"*\", build = \"cuda*\" }\n"),
+        expect![[r#"no locked package is `lib[build="cuda*"]`, which the manifest needs (`lib 2.5 h0_0` is locked)"#]],
+    );
+    reason(
+        &with("[constraints]\nlib = \">=2.6\"\n"),
+        expect!["`lib 2.5 h0_0` is locked, but is limited to `lib >=2.6`"],
+    );
     reason(&MANIFEST.replace("app = \">=1\"", "lib = \"*\""), expect!["nothing needs the locked packages app"]);
     reason(
         &MANIFEST.replace("\"linux-64\"", "{ name = \"box\", platform = \"linux-64\", cuda = \"12\" }"),
@@ -173,7 +203,12 @@ fn every_reason_names_what_is_not_satisfied() {
 fn a_platform_that_changed_under_its_name_is_not_satisfied() {
     let before = MANIFEST.replace("\"linux-64\"", "{ name = \"box\", platform = \"linux-64\", cuda = \"11\" }");
     let after = before.replace("\"11\"", "\"12\"");
-    unsatisfied(&before, &app(), &after, expect!["platform `box` is now linux-64 with __cuda=12 and was locked as linux-64 with __cuda=11"]);
+    unsatisfied(
+        &before,
+        &app(),
+        &after,
+        expect!["platform `box` is now linux-64 with __cuda=12 and was locked as linux-64 with __cuda=11"],
+    );
 }
 
 #[test]
@@ -182,11 +217,28 @@ fn a_dependency_that_is_not_locked_is_not_satisfied() {
     records.pop();
     unsatisfied(MANIFEST, &records, MANIFEST, expect!["no locked package is `base`, which `lib 2.5 h0_0` needs"]);
     records[0].package_record.depends = vec!["lib >=9".to_owned()];
-    unsatisfied(MANIFEST, &records, MANIFEST, expect!["no locked package is `lib >=9`, which `app 1.0 h0_0` needs (`lib 2.5 h0_0` is locked)"]);
+    unsatisfied(
+        MANIFEST,
+        &records,
+        MANIFEST,
+        expect!["no locked package is `lib >=9`, which `app 1.0 h0_0` needs (`lib 2.5 h0_0` is locked)"],
+    );
     records[0].package_record.depends = vec!["__cuda >=12".to_owned()];
-    unsatisfied(MANIFEST, &records, MANIFEST, expect!["no locked package is `__cuda >=12`, which `app 1.0 h0_0` needs"]);
+    unsatisfied(
+        MANIFEST,
+        &records,
+        MANIFEST,
+        expect!["no locked package is `__cuda >=12`, which `app 1.0 h0_0` needs"],
+    );
     records[0].package_record.depends = vec!["lib ==1 ==2 [nonsense]]".to_owned()];
-    unsatisfied(MANIFEST, &records, MANIFEST, expect!["the dependency `lib ==1 ==2 [nonsense]]` of the locked `app 1.0 h0_0` cannot be read: invalid bracket"]);
+    unsatisfied(
+        MANIFEST,
+        &records,
+        MANIFEST,
+        expect![
+            "the dependency `lib ==1 ==2 [nonsense]]` of the locked `app 1.0 h0_0` cannot be read: invalid bracket"
+        ],
+    );
 }
 
 #[test]
@@ -202,7 +254,11 @@ fn a_package_from_after_the_cutoff_is_not_satisfied() {
     let made: jiff::Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
     records[2].package_record.timestamp = Some(made.into());
     let text = lock_all(&workspace(MANIFEST), &records);
-    unsatisfied_text(&text, &workspace_keys("exclude-newer = \"2026-03-30\""), expect!["`base 1 h0_0` is from 2026-03-31T12:00:00Z, which is after 2026-03-31T00:00:00Z (`exclude-newer`)"]);
+    unsatisfied_text(
+        &text,
+        &workspace_keys("exclude-newer = \"2026-03-30\""),
+        expect!["`base 1 h0_0` is from 2026-03-31T12:00:00Z, which is after 2026-03-31T00:00:00Z (`exclude-newer`)"],
+    );
     let satisfied_at = |keys: &str, now: SystemTime| {
         let workspace = workspace(&workspace_keys(keys));
         let description = workspace.describe("default", "linux-64").unwrap();
@@ -219,15 +275,17 @@ fn a_package_from_after_the_cutoff_is_not_satisfied() {
 
 #[test]
 fn the_solver_finds_too_new_what_the_lock_file_check_does() {
-    let keys = "exclude-newer = { cutoff = \"2026-03-30\", exemptions = { lib = \"2.5\" } }\n[exclude-newer]\napp = \"0d\"";
-    let manifest = workspace_keys(keys).replace("\"main\"", "\"main\", { channel = \"./own\", exclude-newer = \"1d\" }");
+    let keys =
+        "exclude-newer = { cutoff = \"2026-03-30\", exemptions = { lib = \"2.5\" } }\n[exclude-newer]\napp = \"0d\"";
+    let manifest =
+        workspace_keys(keys).replace("\"main\"", "\"main\", { channel = \"./own\", exclude-newer = \"1d\" }");
     let workspace = workspace(&manifest);
     let description = workspace.describe("default", "linux-64").unwrap();
     let exclude = description.needs.exclude_newer.as_ref().unwrap();
     let day = |day: &str| SystemTime::from(format!("2026-{day}T00:00:00Z").parse::<jiff::Timestamp>().unwrap());
     let now = day("05-01");
     let for_solver = exclude.for_solver(workspace.root(), now).unwrap();
-    let own = "file:///work/app/own/";
+    let own = "file:///projects/app/own/";
     for (mut record, made, too_new) in [
         (record("base", "1", &[]), "03-29", false),
         (record("base", "1", &[]), "04-02", true),
@@ -262,8 +320,8 @@ fn packages_and_channels_inside_the_workspace_move_with_it() {
     let manifest = MANIFEST.replace("\"main\"", "\"./my channel\", \"../beside\"");
     let here = workspace(&manifest);
     let records = [
-        record_in("file:///work/app/my%20channel/", "app", "1.0", &["lib"]),
-        record_in("file:///work/beside/", "lib", "2.5", &[]),
+        record_in("file:///projects/app/my%20channel/", "app", "1.0", &["lib"]),
+        record_in("file:///projects/beside/", "lib", "2.5", &[]),
     ];
     let text = lock_all(&here, &records);
     expect![[r#"
@@ -279,32 +337,33 @@ fn packages_and_channels_inside_the_workspace_move_with_it() {
           default:
             channels:
             - url: ./my channel
-            - url: file:///work/beside/
+            - url: file:///projects/beside/
             packages:
               linux-64:
               - conda: ./my channel/noarch/app-1.0-h0_0.conda
-              - conda: /work/beside/noarch/lib-2.5-h0_0.conda
+              - conda: /projects/beside/noarch/lib-2.5-h0_0.conda
         packages:
         - conda: ./my channel/noarch/app-1.0-h0_0.conda
           subdir: noarch
           depends:
           - lib
           size: 10
-        - conda: /work/beside/noarch/lib-2.5-h0_0.conda
+        - conda: /projects/beside/noarch/lib-2.5-h0_0.conda
           subdir: noarch
-          channel: file:///work/beside
+          channel: file:///projects/beside
           size: 10
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
     let description = here.describe("default", "linux-64").unwrap();
     assert_eq!(satisfies(&description, &locked(&text, &here), NOW).unwrap(), records);
 
     let options = ManifestOptions::default();
-    let there = Workspace::parse(&manifest, Path::new("/work/moved/pixi.toml"), &options).unwrap();
+    let there = Workspace::parse(&manifest, Path::new("/projects/moved/pixi.toml"), &options).unwrap();
     let file = LockedFile::parse(&text, &there.lock_file_path(), there.root()).unwrap();
     let description = there.describe("default", "linux-64").unwrap();
     let moved = satisfies(&description, &file, NOW).unwrap();
-    assert_eq!(moved[0].url.as_str(), "file:///work/moved/my%20channel/noarch/app-1.0-h0_0.conda");
-    assert_eq!(moved[0].channel.as_deref(), Some("file:///work/moved/my%20channel/"));
+    assert_eq!(moved[0].url.as_str(), "file:///projects/moved/my%20channel/noarch/app-1.0-h0_0.conda");
+    assert_eq!(moved[0].channel.as_deref(), Some("file:///projects/moved/my%20channel/"));
     assert_eq!(render(&there, Some(&file), &[]).unwrap(), text);
 }
 
@@ -319,16 +378,30 @@ app = { version = "*", channel = "./own" }
 lib = { path = "archives/lib-2.5-h0_0.conda" }
 "#;
     let mut lib = record("lib", "2.5", &[]);
-    lib.url = "file:///work/app/archives/lib-2.5-h0_0.conda".parse().unwrap();
-    let right = [record_in("file:///work/app/own/", "app", "1.0", &[]), lib.clone()];
+    lib.url = "file:///projects/app/archives/lib-2.5-h0_0.conda".parse().unwrap();
+    let right = [record_in("file:///projects/app/own/", "app", "1.0", &[]), lib.clone()];
     let text = lock_all(&workspace(manifest), &right);
     let workspace = workspace(manifest);
     let description = workspace.describe("default", "linux-64").unwrap();
     let mut read = satisfies(&description, &locked(&text, &workspace), NOW).unwrap();
     read.sort_by(|a, b| a.package_record.name.cmp(&b.package_record.name));
     assert_eq!(read[1].url, lib.url);
-    unsatisfied(manifest, &[record("app", "1.0", &[]), lib], manifest, expect![[r#"no locked package is `app[channel="file:///work/app/own/"]`, which the manifest needs (`app 1.0 h0_0` is locked)"#]]);
-    unsatisfied(manifest, &[right[0].clone(), record("lib", "2.5", &[])], manifest, expect![[r#"no locked package is `lib[url="file:///work/app/archives/lib-2.5-h0_0.conda"]`, which the manifest needs (`lib 2.5 h0_0` is locked)"#]]);
+    unsatisfied(
+        manifest,
+        &[record("app", "1.0", &[]), lib],
+        manifest,
+        expect![[
+            r#"no locked package is `app[channel="file:///projects/app/own/"]`, which the manifest needs (`app 1.0 h0_0` is locked)"#
+        ]],
+    );
+    unsatisfied(
+        manifest,
+        &[right[0].clone(), record("lib", "2.5", &[])],
+        manifest,
+        expect![[
+            r#"no locked package is `lib[url="file:///projects/app/archives/lib-2.5-h0_0.conda"]`, which the manifest needs (`lib 2.5 h0_0` is locked)"#
+        ]],
+    );
 }
 
 #[test]
@@ -351,7 +424,12 @@ app = { version = "*", extras = ["fast"] }
     let text = lock_all(&workspace, &records);
     let description = workspace.describe("default", "linux-64").unwrap();
     assert_eq!(satisfies(&description, &locked(&text, &workspace), NOW).unwrap().len(), 4);
-    unsatisfied(&manifest.replace("fast", "slow"), &records, &manifest.replace("fast", "slow"), expect!["nothing needs the locked packages speed"]);
+    unsatisfied(
+        &manifest.replace("fast", "slow"),
+        &records,
+        &manifest.replace("fast", "slow"),
+        expect!["nothing needs the locked packages speed"],
+    );
 }
 
 const GROUP: &str = r#"
@@ -378,9 +456,7 @@ fn each_environment_of_a_group_is_locked_with_what_it_reaches() {
         unit.environments.iter().map(|name| workspace.describe(name, "linux-64").unwrap()).collect();
     let parts: Vec<Vec<RepoDataRecord>> = descriptions
         .iter()
-        .map(|description| {
-            reachable(&solved, &description.needs, workspace.root()).into_iter().cloned().collect()
-        })
+        .map(|description| reachable(&solved, &description.needs, workspace.root()).into_iter().cloned().collect())
         .collect();
     let names = |records: &[RepoDataRecord]| {
         records.iter().map(|record| record.package_record.name.as_normalized().to_owned()).collect::<Vec<_>>()
@@ -388,11 +464,8 @@ fn each_environment_of_a_group_is_locked_with_what_it_reaches() {
     assert_eq!(names(&parts[0]), ["app", "lib", "base"]);
     assert_eq!(names(&parts[1]), ["app", "lib", "base", "tester"]);
     assert_eq!(names(&parts[2]), ["base", "tester"]);
-    let solves: Vec<_> = descriptions
-        .iter()
-        .zip(&parts)
-        .map(|(description, records)| Solved { description, records })
-        .collect();
+    let solves: Vec<_> =
+        descriptions.iter().zip(&parts).map(|(description, records)| Solved { description, records }).collect();
     let text = render(&workspace, None, &solves).unwrap();
     let file = locked(&text, &workspace);
     let read = satisfies_together(&descriptions, &file, NOW).unwrap();
@@ -411,11 +484,11 @@ fn environments_solved_together_have_to_agree() {
     let describe = |name: &str| workspace.describe(name, "linux-64").unwrap();
     let (default, test) = (describe("default"), describe("only-test"));
     let tester = [record("tester", "3", &["base"]), record("base", "2", &[])];
-    let solves =
-        [Solved { description: &default, records: &app() }, Solved { description: &test, records: &tester }];
+    let solves = [Solved { description: &default, records: &app() }, Solved { description: &test, records: &tester }];
     let text = render(&workspace, None, &solves).unwrap();
     let reason = satisfies_together(&[default, test], &locked(&text, &workspace), NOW).unwrap_err();
-    expect!["`base` is locked differently in the environments `default` and `only-test`, which are solved together"].assert_eq(&reason.to_string());
+    expect!["`base` is locked differently in the environments `default` and `only-test`, which are solved together"]
+        .assert_eq(&reason.to_string());
 }
 
 #[test]
@@ -428,8 +501,7 @@ fn hints_come_from_the_channels_that_are_used_now() {
 
 #[test]
 fn only_what_was_solved_changes() {
-    let manifest = with("[environments]\nci = []\nold = []\n")
-        .replace("\"linux-64\"", "\"linux-64\", \"osx-64\"");
+    let manifest = with("[environments]\nci = []\nold = []\n").replace("\"linux-64\"", "\"linux-64\", \"osx-64\"");
     let before = workspace(&manifest);
     let mut old = app();
     old[0].package_record.depends = vec!["lib".to_owned()];
@@ -482,7 +554,8 @@ fn a_change_of_channels_needs_a_solve_of_all_platforms() {
     let description = after.describe("default", "osx-64").unwrap();
     let solve = [Solved { description: &description, records: &app() }];
     let error = render(&after, Some(&file), &solve).unwrap_err();
-    expect!["channels or options of environment `default` change, but it was not solved for linux-64"].assert_eq(&error.to_string());
+    expect!["channels or options of environment `default` change, but it was not solved for linux-64"]
+        .assert_eq(&error.to_string());
 }
 
 #[test]
@@ -614,7 +687,8 @@ fn an_older_file_that_changes_keeps_what_was_not_solved() {
           sha256: c948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447
           index: https://conda.example/simple
           requires_python: '>=3.8'
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
     let file = locked(&text, &workspace);
     assert_eq!(render(&workspace, Some(&file), &[]).unwrap(), text);
     for environment in ["default", "ci"] {
@@ -719,7 +793,8 @@ src = { features = ["src"], no-default-feature = true }
         - conda_source: mine[12345678] @ packages/mine
           build_packages:
           - conda: https://conda.example/main/noarch/compiler-7-h0_0.conda
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
     let again = locked(&text, &workspace);
     assert_eq!(render(&workspace, Some(&again), &[]).unwrap(), text);
 
@@ -731,41 +806,49 @@ src = { features = ["src"], no-default-feature = true }
 fn what_is_no_lock_file_is_refused_with_advice() {
     let workspace = workspace(MANIFEST);
     let refused = |text: &str| {
-        let error = LockedFile::parse(text, Path::new("/work/app/pixi.lock"), workspace.root()).unwrap_err();
+        let error = LockedFile::parse(text, Path::new("/projects/app/pixi.lock"), workspace.root()).unwrap_err();
         crate::workspace::tests::errors::rendered(&error)
     };
     let good = lock_all(&workspace, &app());
     let conflict = good.replacen("environments:", "<<<<<<< HEAD\nenvironments:\n=======\nother:\n>>>>>>> branch", 1);
     expect![[r#"
-          × the lock file `/work/app/pixi.lock` has an unresolved merge conflict in line 9
-          help: take the file of one side, as with `git checkout --ours /work/app/pixi.lock`, and solve:
-                the manifest decides what changes
-    "#]].assert_eq(&refused(&conflict));
+        × the lock file `/projects/app/pixi.lock` has an unresolved merge conflict in line 9
+        help: take the file of one side, as with `git checkout --ours /projects/app/pixi.lock`, and
+              solve: the manifest decides what changes
+    "#]]
+    .assert_eq(&refused(&conflict));
     expect![[r#"
-          × the lock file `/work/app/pixi.lock` is empty
+          × the lock file `/projects/app/pixi.lock` is empty
           help: delete it to solve again, or restore it from version control
-    "#]].assert_eq(&refused(""));
+    "#]]
+    .assert_eq(&refused(""));
     expect![[r#"
-          × the lock file `/work/app/pixi.lock` has format version 8, of which only those up to 7 are
+          × the lock file `/projects/app/pixi.lock` has format version 8, of which only those up to 7 are
           │ known
           help: use a newer release, or delete the file to solve again
-    "#]].assert_eq(&refused(&good.replace("version: 7", "version: 8")));
+    "#]]
+    .assert_eq(&refused(&good.replace("version: 7", "version: 8")));
     expect![[r#"
-          × the lock file `/work/app/pixi.lock` cannot be understood
+          × the lock file `/projects/app/pixi.lock` cannot be understood
           ╰─▶ missing `version` field in lock file
           help: delete it to solve again, or restore it from version control
-    "#]].assert_eq(&refused("not: a lock file\n"));
+    "#]]
+    .assert_eq(&refused("not: a lock file\n"));
     expect![[r#"
-          × the lock file `/work/app/pixi.lock` cannot be understood
+          × the lock file `/projects/app/pixi.lock` cannot be understood
           ╰─▶ did not find expected node content at line 2 column 1, while parsing a flow node
           help: delete it to solve again, or restore it from version control
-    "#]].assert_eq(&refused("{{{{"));
+    "#]]
+    .assert_eq(&refused("{{{{"));
     expect![[r#"
-          × the lock file `/work/app/pixi.lock` cannot be understood
+          × the lock file `/projects/app/pixi.lock` cannot be understood
           ╰─▶ environment default and platform linux-64 refers to a package that does not exist: https://
               conda.example/main/noarch/base-1-h0_0.conda
           help: delete it to solve again, or restore it from version control
-    "#]].assert_eq(&refused(&good.replace("- conda: https://conda.example/main/noarch/base-1-h0_0.conda\n  size: 10\n", "")));
+    "#]]
+    .assert_eq(&refused(
+        &good.replace("- conda: https://conda.example/main/noarch/base-1-h0_0.conda\n  size: 10\n", ""),
+    ));
     let missing = load(Path::new("/nonexistent/pixi.lock"), workspace.root()).unwrap();
     assert!(missing.is_none());
 }

@@ -131,7 +131,9 @@ pub enum Unsatisfied {
         message: String,
     },
     /// Environments that are solved together have different packages of one name.
-    #[error("`{package}` is locked differently in the environments `{first}` and `{second}`, which are solved together")]
+    #[error(
+        "`{package}` is locked differently in the environments `{first}` and `{second}`, which are solved together"
+    )]
     GroupDisagrees {
         /// The name.
         package: String,

@@ -78,7 +78,8 @@ openssl = ">=3"
               "exemptions": []
             }
           }
-        }"#]].assert_eq(&serde_json::to_string_pretty(&description).unwrap());
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&description).unwrap());
 }
 
 #[test]
@@ -113,7 +114,7 @@ x = { features = [], solve-group = "g" }
     let specs = unit.needs.match_specs(workspace.root()).unwrap();
     expect![[r#"
         a >=1,<2|3.*[extras=[x], flags=[f], build_number=">=3", license="MIT", subdir="noarch"]
-        b[sha256="a948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447", url="file:///work/app/archives/b-1.0-0.conda"]
+        b[sha256="a948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447", url="file:///projects/app/archives/b-1.0-0.conda"]
         c[md5="6f5902ac237024bdd0c176cb93063dc4", url="https://conda.example/other/noarch/c-1.0-0.tar.bz2"]
     "#]].assert_eq(&specs.iter().map(|spec| format!("{spec}\n")).collect::<String>());
 }
@@ -128,8 +129,8 @@ platforms = ["linux-64"]
 a = { version = "*", channel = "./local" }
 b = { path = "./archives/b-1.0-0.conda" }
 "#;
-    let here = parse_at("/work/app/pixi.toml", text).unwrap().describe("default", "linux-64").unwrap();
-    let there = parse_at("/home/somebody/else where/pixi.toml", text).unwrap().describe("default", "linux-64").unwrap();
+    let here = parse_at("/projects/app/pixi.toml", text).unwrap().describe("default", "linux-64").unwrap();
+    let there = parse_at("/elsewhere/else where/pixi.toml", text).unwrap().describe("default", "linux-64").unwrap();
     assert_eq!(here, there);
     assert_eq!(rmp_serde::to_vec_named(&here).unwrap(), rmp_serde::to_vec_named(&there).unwrap());
 }
@@ -348,7 +349,8 @@ gpu = ["gpu", "old"]
                 "__archspec=0=m1 __cuda=12=0 __osx=14.0=0 __unix=0=0",
             ),
         ]
-    "#]].assert_debug_eq(&[
+    "#]]
+    .assert_debug_eq(&[
         packages("default", "linux-64"),
         packages("default", "osx-arm64"),
         packages("default", "win-64"),
@@ -456,11 +458,13 @@ fn cutoffs_are_kept_as_they_are_written() {
         "7days, openssl: 0s"
     );
     assert_eq!(
-        cutoff("channels = [\"main\", { channel = \"./own\", exclude-newer = \"0d\" }]\nexclude-newer = \"7d\"").unwrap(),
+        cutoff("channels = [\"main\", { channel = \"./own\", exclude-newer = \"0d\" }]\nexclude-newer = \"7d\"")
+            .unwrap(),
         "7days, ./own: 0s"
     );
     assert_eq!(
-        cutoff(&format!("{main}exclude-newer = {{ cutoff = \"7d\", exemptions = {{ polars = \"1.43.1\" }} }}")).unwrap(),
+        cutoff(&format!("{main}exclude-newer = {{ cutoff = \"7d\", exemptions = {{ polars = \"1.43.1\" }} }}"))
+            .unwrap(),
         "7days, not polars ==1.43.1"
     );
 }

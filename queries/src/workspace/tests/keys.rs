@@ -201,7 +201,8 @@ fn the_old_name_of_the_workspace_table_works() {
     assert_eq!(workspace.name(), "old");
     expect![[r#"
         line 1: `project` is deprecated, write `[workspace]`
-    "#]].assert_eq(&warnings(&workspace));
+    "#]]
+    .assert_eq(&warnings(&workspace));
 }
 
 #[test]
@@ -229,9 +230,12 @@ a = { url = "https://me:hunter2@conda.example/x/noarch/a-1.0-0.conda" }
 
 #[test]
 fn a_pattern_that_matches_nothing_is_reported() {
-    check("[target.\"gpu-*\".dependencies]\na = \"*\"\n", expect![[r#"
+    check(
+        "[target.\"gpu-*\".dependencies]\na = \"*\"\n",
+        expect![[r#"
         line 4: `target."gpu-*"`: no platform matches `gpu-*`, so this table has no effect
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -239,7 +243,8 @@ fn a_misspelt_virtual_package_is_not_taken_for_another() {
     let workspace = parse("[workspace]\nchannels = []\nplatforms = [{ platform = \"linux-64\", glbc = \"2.31\" }]\n");
     expect![[r#"
         line 3: `workspace.platforms.glbc` is not a known key and has no effect; did you mean `glibc`?
-    "#]].assert_eq(&warnings(&workspace));
+    "#]]
+    .assert_eq(&warnings(&workspace));
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn parse_at(path: &str, text: &str) -> Result<Workspace, ManifestErro
 
 #[track_caller]
 pub(super) fn parse(text: &str) -> Workspace {
-    parse_at("/work/app/pixi.toml", text).unwrap()
+    parse_at("/projects/app/pixi.toml", text).unwrap()
 }
 
 /// A manifest for `linux-64` with the channel `main` and these tables.

@@ -80,12 +80,74 @@ i = ["d", "f"]
 
 /// Texts that mean something somewhere.
 const SNIPPETS: [&str; 28] = [
-    "[", "]", "{", "}", "=", "\"", "'", ".", ",", "\n", "#", "*", "\u{0}", "é", "default", "linux-64", "true", "1", "-1",
-    "1e999", "[[workspace]]", "2026-01-01", "..", "~/", "https://", "\"\"", "99999999999999999999", "noarch",
+    "[",
+    "]",
+    "{",
+    "}",
+    "=",
+    "\"",
+    "'",
+    ".",
+    ",",
+    "\n",
+    "#",
+    "*",
+    "\u{0}",
+    "é",
+    "default",
+    "linux-64",
+    "true",
+    "1",
+    "-1",
+    "1e999",
+    "[[workspace]]",
+    "2026-01-01",
+    "..",
+    "~/",
+    "https://",
+    "\"\"",
+    "99999999999999999999",
+    "noarch",
+];
+
+/// Values of every type, and strings that are hard to read.
+const VALUES: [&str; 30] = [
+    "1",
+    "-1",
+    "1.5",
+    "true",
+    "2026-01-01",
+    "[]",
+    "{}",
+    "[1]",
+    "[\"a\"]",
+    "[\"a\", \"a\"]",
+    "[[]]",
+    "[{}]",
+    "{ a = 1 }",
+    "{ a = \"b\" }",
+    "{ version = \"1\", a = { b = [] } }",
+    "\"\"",
+    "\" \"",
+    "\"*\"",
+    "\"==\"",
+    "\"~/x\"",
+    "\"./..\"",
+    "\"//\"",
+    "\"file:x\"",
+    "\"mailto:a@b\"",
+    "\"https://u:p@h\"",
+    "\"a[b]\"",
+    "\"x\\ny\"",
+    "\"\\u0000\"",
+    "\"9999-12-31\"",
+    "\"1e30d\"",
 ];
 
 #[derive(Debug, Clone)]
 enum Edit {
+    Value(prop::sample::Index, &'static str),
+    Key(prop::sample::Index, &'static str),
     Delete(prop::sample::Index, usize),
     Insert(prop::sample::Index, &'static str),
     Copy(prop::sample::Index, usize, prop::sample::Index),
@@ -96,11 +158,13 @@ enum Edit {
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let index = any::<prop::sample::Index>;
     let edit = prop_oneof![
-        (index(), 1..12usize).prop_map(|(at, length)| Edit::Delete(at, length)),
-        (index(), prop::sample::select(&SNIPPETS[..])).prop_map(|(at, text)| Edit::Insert(at, text)),
-        (index(), 1..40usize, index()).prop_map(|(from, length, to)| Edit::Copy(from, length, to)),
-        index().prop_map(Edit::DropLine),
-        (index(), index()).prop_map(|(a, b)| Edit::SwapLines(a, b)),
+        4 => (index(), prop::sample::select(&VALUES[..])).prop_map(|(at, value)| Edit::Value(at, value)),
+        1 => (index(), prop::sample::select(&VALUES[..])).prop_map(|(at, value)| Edit::Key(at, value)),
+        1 => (index(), 1..12usize).prop_map(|(at, length)| Edit::Delete(at, length)),
+        1 => (index(), prop::sample::select(&SNIPPETS[..])).prop_map(|(at, text)| Edit::Insert(at, text)),
+        1 => (index(), 1..40usize, index()).prop_map(|(from, length, to)| Edit::Copy(from, length, to)),
+        1 => index().prop_map(Edit::DropLine),
+        1 => (index(), index()).prop_map(|(a, b)| Edit::SwapLines(a, b)),
     ];
     prop::collection::vec(edit, 1..6)
 }
@@ -112,6 +176,20 @@ fn apply(seed: &str, edits: &[Edit]) -> String {
             break;
         }
         match edit {
+            Edit::Value(at, value) | Edit::Key(at, value) => {
+                // A line `key = value` gets another value, or its value another key.
+                let mut lines = lines(&text);
+                let at = at.index(lines.len());
+                let line: String = lines[at].iter().collect();
+                if let Some((key, old)) = line.split_once(" = ") {
+                    let new = match edit {
+                        Edit::Key(..) if value.starts_with('"') => format!("{value} = {old}"),
+                        _ => format!("{key} = {value}\n"),
+                    };
+                    lines[at] = new.chars().collect();
+                }
+                text = lines.concat();
+            }
             Edit::Delete(at, length) => {
                 let at = at.index(text.len());
                 text.drain(at..(at + length).min(text.len()));
@@ -180,22 +258,22 @@ proptest! {
     #[test]
     fn no_mutilated_manifest_brings_the_reader_down(seed in prop::sample::select(&SEEDS[..]), edits in edits()) {
         let text = apply(seed, &edits);
-        exercise("/work/app/pixi.toml", &text);
-        exercise("/work/app/pyproject.toml", &text);
+        exercise("/projects/app/pixi.toml", &text);
+        exercise("/projects/app/pyproject.toml", &text);
     }
 
     #[test]
     fn no_text_brings_the_reader_down(text in "\\PC{0,200}") {
-        exercise("/work/app/pixi.toml", &text);
-        exercise("/work/app/pixi.toml", &small_text(&text));
-        exercise("/work/app/pixi.toml", &small_text(&format!("[dependencies]\na = {text:?}\n")));
-        exercise("/work/app/pixi.toml", &small_text(&format!("[dependencies]\n{text:?} = \"*\"\n")));
+        exercise("/projects/app/pixi.toml", &text);
+        exercise("/projects/app/pixi.toml", &small_text(&text));
+        exercise("/projects/app/pixi.toml", &small_text(&format!("[dependencies]\na = {text:?}\n")));
+        exercise("/projects/app/pixi.toml", &small_text(&format!("[dependencies]\n{text:?} = \"*\"\n")));
     }
 }
 
 #[test]
 fn the_unharmed_seeds_are_read() {
-    parse_at("/work/app/pixi.toml", SEEDS[0]).unwrap();
-    parse_at("/work/app/pixi.toml", SEEDS[1]).unwrap();
-    parse_at("/work/app/pyproject.toml", SEEDS[2]).unwrap();
+    parse_at("/projects/app/pixi.toml", SEEDS[0]).unwrap();
+    parse_at("/projects/app/pixi.toml", SEEDS[1]).unwrap();
+    parse_at("/projects/app/pyproject.toml", SEEDS[2]).unwrap();
 }

@@ -6,7 +6,7 @@ use super::*;
 
 #[track_caller]
 fn pyproject(text: &str) -> Workspace {
-    parse_at("/work/app/pyproject.toml", text).unwrap()
+    parse_at("/projects/app/pyproject.toml", text).unwrap()
 }
 
 const PIXI: &str = "[tool.pixi.workspace]\nchannels = [\"main\"]\nplatforms = [\"linux-64\"]\n";
@@ -68,7 +68,8 @@ whatever = 1
         line 4: `project.dependencies`: packages of the Python index are not installed (requests, rich)
         line 6: `project.optional-dependencies.test`: packages of the Python index are not installed (pytest)
         line 8: `dependency-groups.docs`: packages of the Python index are not installed (sphinx)
-    "#]].assert_eq(&warnings(&workspace));
+    "#]]
+    .assert_eq(&warnings(&workspace));
     assert!(workspace.describe("default", "linux-64").unwrap().has_pypi);
     let names: Vec<_> = workspace.environments().map(|environment| environment.name.as_str()).collect();
     assert_eq!(names, ["default", "test", "docs"]);
@@ -76,6 +77,6 @@ whatever = 1
 
 #[test]
 fn a_pyproject_without_pixi_is_no_manifest() {
-    let error = parse_at("/work/app/pyproject.toml", "[project]\nname = \"x\"\n").unwrap_err();
+    let error = parse_at("/projects/app/pyproject.toml", "[project]\nname = \"x\"\n").unwrap_err();
     assert_eq!(error.kind(), &ManifestErrorKind::NoPixiTable);
 }
