@@ -1,1 +1,5 @@
-//! Empty for the moment the workspace is laid out.
+//! The conda work of Doge: what a workspace asks for and the queries that answer it.
+
+#![forbid(unsafe_code)]
+
+pub mod workspace;

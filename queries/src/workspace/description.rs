@@ -1,0 +1,370 @@
+//! What the solve of an environment on a platform needs, as plain data.
+//!
+//! A [`SolveDescription`] is all a solver has to know, and nothing else: no name of an environment, no path of this
+//! machine. Two environments that need the same share it; so it can be the key of a solve. Its lists are sorted and
+//! without duplicates, except for the channels, whose order means something.
+
+use std::{collections::BTreeSet, fmt};
+
+use rattler_conda_types::{GenericVirtualPackage, MatchSpec, ParseMatchSpecError, Subdir};
+use rattler_lock::options::{ChannelPriority, SolveStrategy};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{
+    channel::in_order,
+    dependency::{Dependency, DependencyKind},
+    environment::Environment,
+    error::{ManifestError, ManifestErrorKind},
+    exclude_newer::ExcludeNewer,
+    feature::Feature,
+    location::{Location, WorkspaceRoot},
+    manifest::Workspace,
+    platform::{Platform, parse_virtual_package},
+    requirement::Requirement,
+};
+
+/// What a solver has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SolveDescription {
+    /// Packages are taken from this subdir and from `noarch`.
+    pub subdir: Subdir,
+    /// The virtual packages that may be counted on, as `__name=version=build`, sorted by name.
+    pub virtual_packages: Vec<String>,
+    /// Where packages come from, the most important first.
+    pub channels: Vec<Location>,
+    /// Whether a channel further up hides those below it.
+    pub channel_priority: ChannelPriority,
+    /// Which of several versions to take.
+    pub strategy: SolveStrategy,
+    /// What has to be there, sorted.
+    pub requirements: Vec<Requirement>,
+    /// What holds for a package if it is there, sorted.
+    pub constraints: Vec<Requirement>,
+    /// What is too new.
+    pub exclude_newer: Option<ExcludeNewer>,
+}
+
+impl SolveDescription {
+    /// The base URLs of the channels in order.
+    pub fn channel_urls(&self, root: &WorkspaceRoot) -> Vec<Url> {
+        self.channels.iter().map(|channel| channel.directory_url(root)).collect()
+    }
+
+    /// The match specs of what has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Only for a description that did not come from a manifest read here.
+    pub fn match_specs(&self, root: &WorkspaceRoot) -> Result<Vec<MatchSpec>, ParseMatchSpecError> {
+        self.requirements.iter().map(|requirement| requirement.match_spec(root)).collect()
+    }
+
+    /// The match specs of what holds for a package if it is there.
+    ///
+    /// # Errors
+    ///
+    /// Only for a description that did not come from a manifest read here.
+    pub fn constraint_specs(&self, root: &WorkspaceRoot) -> Result<Vec<MatchSpec>, ParseMatchSpecError> {
+        self.constraints.iter().map(|constraint| constraint.match_spec(root)).collect()
+    }
+
+    /// The virtual packages as a solver takes them.
+    pub fn generic_virtual_packages(&self) -> Vec<GenericVirtualPackage> {
+        self.virtual_packages.iter().filter_map(|text| parse_virtual_package(text)).collect()
+    }
+
+    /// Whether the result depends on the moment of the solve.
+    pub fn depends_on_time(&self) -> bool {
+        self.exclude_newer.as_ref().is_some_and(ExcludeNewer::is_relative)
+    }
+}
+
+impl fmt::Display for SolveDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.subdir)?;
+        for (index, requirement) in self.requirements.iter().enumerate() {
+            if index == 4 {
+                write!(f, " and {} more", self.requirements.len() - index)?;
+                break;
+            }
+            write!(f, "{}{requirement}", if index == 0 { "" } else { ", " })?;
+        }
+        if self.requirements.is_empty() {
+            f.write_str("nothing")?;
+        }
+        Ok(())
+    }
+}
+
+/// What one environment needs on one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EnvironmentDescription {
+    /// The environment.
+    pub environment: String,
+    /// The platform, as the lock file names it.
+    pub platform: String,
+    /// The group it is solved in.
+    pub solve_group: Option<String>,
+    /// Whether packages of the Python index are declared, which are not installed but may be locked.
+    pub has_pypi: bool,
+    /// The environment's own requirements. Channels and options are those of the whole group, if it is in one.
+    pub needs: SolveDescription,
+}
+
+impl EnvironmentDescription {
+    /// The platform with its name.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            name: self.platform.clone(),
+            subdir: self.needs.subdir,
+            virtual_packages: self.needs.generic_virtual_packages(),
+        }
+    }
+}
+
+impl fmt::Display for EnvironmentDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.environment, self.platform)
+    }
+}
+
+/// What is solved at once: an environment, or all environments of a group that exist on a platform.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SolveUnit {
+    /// The environments, in the order of the manifest.
+    pub environments: Vec<String>,
+    /// The platform, as the lock file names it.
+    pub platform: String,
+    /// The group, if it is one.
+    pub solve_group: Option<String>,
+    /// The requirements of all of them together.
+    pub needs: SolveDescription,
+}
+
+impl fmt::Display for SolveUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.solve_group {
+            Some(group) => write!(f, "group {group}@{}", self.platform),
+            None => write!(f, "{}@{}", self.environments.join("+"), self.platform),
+        }
+    }
+}
+
+impl Workspace {
+    /// An environment by name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name.
+    pub fn environment(&self, name: &str) -> Result<&Environment, ManifestError> {
+        self.environments.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.environments.keys().map(String::as_str).collect();
+            let kind = ManifestErrorKind::UnknownEnvironment { environment: name.to_owned() };
+            self.source.error(kind).help(format!("the environments are {}", known.join(", "))).done()
+        })
+    }
+
+    /// What an environment needs on a platform, which is given by its name or, where that leaves no doubt, its subdir.
+    ///
+    /// # Errors
+    ///
+    /// If the environment or the platform does not exist, if its features disagree, or if it contains a dependency
+    /// that cannot be installed, such as one to be built from source.
+    pub fn describe(&self, environment: &str, platform: &str) -> Result<EnvironmentDescription, ManifestError> {
+        let environment = self.environment(environment)?;
+        let platform = self.platform_of(environment, platform)?;
+        let needs = self.needs(environment, &[environment], platform)?;
+        Ok(EnvironmentDescription {
+            environment: environment.name.clone(),
+            platform: platform.name.clone(),
+            solve_group: environment.solve_group.clone(),
+            has_pypi: self.features_of(environment).any(|feature| feature.has_pypi(platform)),
+            needs,
+        })
+    }
+
+    /// What has to be solved to have an environment on a platform: itself, or its whole group.
+    ///
+    /// # Errors
+    ///
+    /// As [`describe`](Self::describe), for every environment of the group.
+    pub fn solve_unit(&self, environment: &str, platform: &str) -> Result<SolveUnit, ManifestError> {
+        let environment = self.environment(environment)?;
+        let platform = self.platform_of(environment, platform)?;
+        let together: Vec<&Environment> = self
+            .group_of(environment)
+            .filter(|other| other.platforms.iter().any(|own| own.name == platform.name))
+            .collect();
+        Ok(SolveUnit {
+            environments: together.iter().map(|environment| environment.name.clone()).collect(),
+            platform: platform.name.clone(),
+            solve_group: environment.solve_group.clone(),
+            needs: self.needs(environment, &together, platform)?,
+        })
+    }
+
+    /// Every environment on every platform it has, in the order of the manifest.
+    pub fn targets(&self) -> impl Iterator<Item = (&Environment, &Platform)> {
+        self.environments()
+            .flat_map(|environment| environment.platforms.iter().map(move |platform| (environment, platform)))
+    }
+
+    fn platform_of<'e>(&self, environment: &'e Environment, platform: &str) -> Result<&'e Platform, ManifestError> {
+        environment.platform(platform).ok_or_else(|| {
+            let known: Vec<&str> = environment.platforms.iter().map(|platform| platform.name.as_str()).collect();
+            let kind = ManifestErrorKind::UnsupportedPlatform {
+                environment: environment.name.clone(),
+                platform: platform.to_owned(),
+            };
+            let error = self.source.error(kind).help(format!("its platforms are {}", known.join(", ")));
+            if environment.span.is_empty() { error.done() } else { error.at(&environment.span).done() }
+        })
+    }
+
+    fn features_of<'w>(&'w self, environment: &'w Environment) -> impl Iterator<Item = &'w Feature> {
+        environment.features.iter().filter_map(|name| self.features.get(name))
+    }
+
+    /// The environments that are solved with this one, itself included.
+    fn group_of<'w>(&'w self, environment: &'w Environment) -> impl Iterator<Item = &'w Environment> {
+        self.environments().filter(move |other| match &environment.solve_group {
+            Some(_) => other.solve_group == environment.solve_group,
+            None => other.name == environment.name,
+        })
+    }
+
+    /// The requirements of some environments, with the channels and options of the whole group of one of them.
+    fn needs(
+        &self,
+        environment: &Environment,
+        wanted: &[&Environment],
+        platform: &Platform,
+    ) -> Result<SolveDescription, ManifestError> {
+        let mut names = BTreeSet::new();
+        let group: Vec<&Feature> = self
+            .group_of(environment)
+            .flat_map(|environment| &environment.features)
+            .filter(|name| names.insert(name.as_str()))
+            .filter_map(|name| self.features.get(name))
+            .collect();
+        let channels = in_order(group.iter().flat_map(|feature| feature.channels.as_ref().unwrap_or(&self.channels)));
+        let mut exclude_newer = self.exclude_newer.clone();
+        for channel in &channels {
+            exclude_newer.channels.extend(channel.exclude_newer.map(|cutoff| (channel.location.clone(), cutoff)));
+        }
+        let mut needs = SolveDescription {
+            subdir: platform.subdir,
+            virtual_packages: platform.virtual_packages.iter().map(ToString::to_string).collect(),
+            channels: channels.into_iter().map(|channel| channel.location.clone()).collect(),
+            channel_priority: self.channel_priority(environment, &group)?,
+            strategy: group.iter().find_map(|feature| feature.solve_strategy).unwrap_or_default(),
+            requirements: Vec::new(),
+            constraints: Vec::new(),
+            exclude_newer: Some(exclude_newer).filter(|exclude| !exclude.is_empty()),
+        };
+        let (mut requirements, mut constraints) = (BTreeSet::new(), BTreeSet::new());
+        for environment in wanted {
+            for feature in self.features_of(environment) {
+                for (name, dependency) in feature.dependencies(platform) {
+                    requirements.insert(self.ready(environment, name, dependency, &needs.channels)?);
+                }
+                for (name, dependency) in feature.constraints(platform) {
+                    constraints.insert(self.ready(environment, name, dependency, &needs.channels)?);
+                }
+                if let Some((name, dependency)) = feature.dev(platform).next() {
+                    self.ready(environment, name, dependency, &needs.channels)?;
+                }
+            }
+        }
+        needs.requirements = requirements.into_iter().collect();
+        needs.constraints = constraints.into_iter().collect();
+        Ok(needs)
+    }
+
+    /// The one channel priority the features agree on.
+    fn channel_priority(
+        &self,
+        environment: &Environment,
+        features: &[&Feature],
+    ) -> Result<ChannelPriority, ManifestError> {
+        let mut held: Option<ChannelPriority> = None;
+        for priority in features.iter().filter_map(|feature| feature.channel_priority) {
+            match held {
+                Some(first) if first != priority => {
+                    let (what, owner) = match &environment.solve_group {
+                        Some(group) => ("solve group", group),
+                        None => ("environment", &environment.name),
+                    };
+                    let kind = ManifestErrorKind::Conflict {
+                        what,
+                        owner: owner.clone(),
+                        key: "channel-priority",
+                        first: priority_name(first).to_owned(),
+                        second: priority_name(priority).to_owned(),
+                    };
+                    return Err(self.source.error(kind).at(&environment.span).done());
+                }
+                _ => held = Some(priority),
+            }
+        }
+        Ok(held.unwrap_or_default())
+    }
+
+    /// The requirement of a dependency, unless it is one that cannot be installed.
+    fn ready(
+        &self,
+        environment: &Environment,
+        name: &str,
+        dependency: &Dependency,
+        channels: &[Location],
+    ) -> Result<Requirement, ManifestError> {
+        let environment = environment.name.clone();
+        let requirement = match &dependency.kind {
+            DependencyKind::Package(requirement) => requirement.as_ref(),
+            DependencyKind::Source => {
+                let kind = ManifestErrorKind::SourceDependency { environment, dependency: name.to_owned() };
+                let help = "environments without this dependency can be installed";
+                return Err(self.source.error(kind).at_with(&dependency.span, "this dependency").help(help).done());
+            }
+            DependencyKind::Unhandled { field } => {
+                let kind = ManifestErrorKind::UnhandledField {
+                    environment,
+                    dependency: name.to_owned(),
+                    field: (*field).to_owned(),
+                };
+                return Err(self.source.error(kind).at(&dependency.value_span).done());
+            }
+        };
+        if let Some(channel) = &requirement.channel
+            && !channels.contains(channel)
+        {
+            let kind = ManifestErrorKind::ChannelNotListed {
+                environment,
+                dependency: name.to_owned(),
+                channel: channel.to_string(),
+            };
+            let help = "add it to `channels` of the workspace or of a feature";
+            return Err(self.source.error(kind).at(&dependency.value_span).help(help).done());
+        }
+        Ok(requirement.clone())
+    }
+}
+
+/// The name a priority has in a manifest.
+pub(crate) fn priority_name(priority: ChannelPriority) -> &'static str {
+    match priority {
+        ChannelPriority::Strict => "strict",
+        ChannelPriority::Disabled => "disabled",
+        ChannelPriority::Flexible => "flexible",
+    }
+}
+
+/// The name a strategy has in a manifest.
+pub(crate) fn strategy_name(strategy: SolveStrategy) -> &'static str {
+    match strategy {
+        SolveStrategy::Highest => "highest",
+        SolveStrategy::LowestVersion => "lowest",
+        SolveStrategy::LowestVersionDirect => "lowest-direct",
+    }
+}
