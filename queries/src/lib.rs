@@ -2,4 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conda;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod workspace;

@@ -1,0 +1,1 @@
+//! The conda work as plain functions.

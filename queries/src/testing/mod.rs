@@ -1,0 +1,11 @@
+//! Tools for tests, benches and examples: tiny conda packages, local channels, a counting HTTP server on the loopback
+//! interface.
+//!
+//! Everything here is deterministic: the same calls give the same bytes, so that a channel made by an example is the
+//! same channel on every machine. Nothing here is used by the crate itself.
+
+pub mod channel;
+pub mod server;
+
+pub use channel::{ArchiveKind, ChannelBuilder, PackageBuilder};
+pub use server::TestServer;
