@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::action::Action;
 use crate::event::{Event, Progress};
 use crate::intern::{Intern, Interned};
+use crate::lock::Held;
 use crate::kind::{ActionKind, ObservationKind, Typed};
 use crate::observation::Observation;
 use crate::runtime::Shared;
@@ -227,6 +228,18 @@ impl ActionContext {
     pub fn remake<A: Action>(&self, action: &A) {
         let remake = Typed::<ActionKind<A>>::share(action);
         self.note(|notes| notes.remake.push(remake));
+    }
+
+    /// Takes a lock between processes, waiting for whoever holds it, who is named in an event.
+    ///
+    /// `None` means to go on without: there is no store to share, locks do not work here, or the holder has been
+    /// stopped or silent for ten seconds. So what it protects must be right without it, only wasteful.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves no lock behind.
+    pub async fn lock(&self, name: &str) -> Option<Held> {
+        crate::lock::acquire(&self.shared, self.shared.locks.as_ref()?, &self.spec, name).await
     }
 
     /// Where a file is, if it is there with the size that it had.

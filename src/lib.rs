@@ -141,6 +141,7 @@ pub use crate::failure::{AnyError, DomainError, EngineFailure, Failure};
 pub use crate::graph::Graph;
 pub use crate::intern::{Intern, Interned};
 pub use crate::kind::Role;
+pub use crate::lock::Held;
 pub use crate::observation::{Last, Observation, Seen};
 pub use crate::planner::Refreshed;
 pub use crate::query::Query;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use doge_storage::{Acquired, Key, LockGuard, Locks};
+use doge_storage::{Acquired, LockGuard, Locks};
 
 use crate::event::Event;
 use crate::runtime::Shared;
@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a holder shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A lock that beats as long as it is held.
-pub(crate) struct Held {
+/// A lock between processes, held until this is dropped.
+pub struct Held {
     guard: Option<LockGuard>,
     heart: tokio::task::JoinHandle<()>,
 }
@@ -34,14 +34,13 @@ impl Drop for Held {
 /// # Cancel safety
 ///
 /// Dropping the future leaves no lock behind.
-pub(crate) async fn acquire(shared: &Shared, locks: &Locks, spec: &SharedSpec, key: Key) -> Option<Held> {
+pub(crate) async fn acquire(shared: &Shared, locks: &Locks, spec: &SharedSpec, name: &str) -> Option<Held> {
     let runtime = shared.runtime.as_ref()?;
-    let name = key.to_hex();
     let mut pause = Duration::from_millis(5);
     let mut told = None;
     let mut still_since: Option<Instant> = None;
     loop {
-        let (locks, lock, description) = (locks.clone(), name.clone(), spec.to_string());
+        let (locks, lock, description) = (locks.clone(), name.to_owned(), spec.to_string());
         let acquired = shared.blocking(move || locks.try_acquire(&lock, &description)).await;
         match acquired {
             Ok(Acquired::Guard(guard)) => {

@@ -203,7 +203,7 @@ async fn expensive(
     cancel: CancellationToken,
 ) -> Ended {
     let guard = match &shared.locks {
-        Some(locks) => crate::lock::acquire(&shared, locks, &spec, key).await,
+        Some(locks) => crate::lock::acquire(&shared, locks, &spec, &key.to_hex()).await,
         None => None,
     };
     // Between our look into the store and the lock, another process may have done it.

@@ -98,6 +98,8 @@ struct Bench<'a> {
     /// What of these is certain to be in the store.
     durable: (Recorded<usize, Trace>, Recorded<Ask, Vec<u64>>),
     nodes: usize,
+    /// What the store had to say; it should have nothing to.
+    store: Vec<String>,
 }
 
 fn check(holds: bool, message: impl FnOnce() -> String) -> Result<(), TestCaseError> {
@@ -125,6 +127,7 @@ impl<'a> Bench<'a> {
             works: BTreeMap::new(),
             durable: Default::default(),
             nodes: 0,
+            store: Vec::new(),
         };
         bench.enter(world);
         bench.open();
@@ -229,6 +232,7 @@ impl<'a> Bench<'a> {
                     recorded.retain(|known| *known != trace);
                     recorded.push(trace);
                 }
+                Event::Store(event) => self.store.push(event.to_string()),
                 Event::DidRun { spec, certain, .. } => {
                     let (ask, values) = self.parse_work(&spec.to_string());
                     if !self.still || !certain {
@@ -392,13 +396,18 @@ impl<'a> Bench<'a> {
                 self.ask(query);
                 self.engine().settle();
                 if round > 0 && (round == 1 || self.directory.is_some()) {
-                    for event in self.log.take() {
-                        let ran = match &event {
+                    let events = self.log.take();
+                    let told: Vec<&Event> = events.iter().collect();
+                    for event in &events {
+                        let ran = match event {
                             Event::DidExecute { spec, .. } => spec.to_string(),
                             _ => continue,
                         };
                         let ran: usize = ran[1..].parse().expect("queries are called q and a number");
-                        check(tainted.contains(&ran), || format!("q{ran} ran when everything was asked again (round {round})"))?;
+                        check(tainted.contains(&ran), || {
+                            let store = &self.store;
+                            format!("q{ran} ran when everything was asked again (round {round}); {told:?}; store: {store:?}")
+                        })?;
                     }
                 }
                 self.compare()?;

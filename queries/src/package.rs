@@ -1,0 +1,222 @@
+//! Fetching packages: a record in, a directory in the package cache out.
+//!
+//! The cache is rattler's and is shared with pixi: one directory for each package, extracted. A result names the
+//! directory. That it is gone later does not make the result wrong: whoever needs the files looks, and has the
+//! package fetched again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use doge::{Action, ActionContext, Epoch, Progress, Resource, Spec};
+use rattler_cache::package_cache::{CacheKey, CacheReporter, PackageCache, PackageCacheError};
+use rattler_conda_types::{PackageRecord, RepoDataRecord};
+use rattler_networking::LazyClient;
+use rattler_networking::retry_policies::default_retry_policy;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::epoch::{OWN, PACKAGE_STREAMING, RATTLER_CACHE};
+
+/// Where packages are fetched to, and by what. A resource of the database.
+#[derive(Clone)]
+pub struct Packages {
+    /// The cache.
+    pub cache: PackageCache,
+    /// Where the cache is.
+    pub directory: PathBuf,
+    /// How packages are downloaded.
+    pub client: LazyClient,
+    /// Nothing may be downloaded.
+    pub offline: bool,
+}
+
+/// Fetching one package into the cache, if it is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FetchPackageSpec {
+    /// The name of the package.
+    pub name: String,
+    /// The file name of the archive.
+    pub file_name: String,
+    /// Where the archive is, without credentials.
+    pub url: Url,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Its MD5, in hexadecimal digits. Looked at only where there is no SHA-256.
+    pub md5: Option<String>,
+    /// What the cache calls the package.
+    pub version: String,
+    /// The build string.
+    pub build: String,
+}
+
+impl FetchPackageSpec {
+    /// Fetching the package of a record.
+    pub fn new(record: &RepoDataRecord) -> Self {
+        let package = &record.package_record;
+        Self {
+            name: package.name.as_normalized().to_owned(),
+            file_name: record.identifier.to_string(),
+            url: crate::redact::without_credentials(&record.url),
+            sha256: package.sha256.map(|hash| format!("{hash:x}")),
+            md5: package.md5.map(|hash| format!("{hash:x}")),
+            version: package.version.to_string(),
+            build: package.build.clone(),
+        }
+    }
+}
+
+impl fmt::Display for FetchPackageSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+impl Spec for FetchPackageSpec {
+    const KIND: &'static str = "fetch_package";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, RATTLER_CACHE, PACKAGE_STREAMING]);
+
+    fn label(&self) -> Option<String> {
+        Some(format!("package {}", self.name))
+    }
+}
+
+/// A package in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchedPackage {
+    /// Its directory, relative to the package cache, with forward slashes.
+    pub directory: String,
+}
+
+/// Why a package could not be fetched.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum FetchPackageError {
+    /// It is not in the cache, and nothing may be downloaded.
+    #[error("package `{file_name}` is not in the package cache, and downloading is off")]
+    #[diagnostic(help("run once without `--offline`"))]
+    Offline {
+        /// The archive.
+        file_name: String,
+    },
+    /// It could not be downloaded, read or extracted.
+    #[error("package `{file_name}` could not be fetched from {url}")]
+    Fetch {
+        /// The archive.
+        file_name: String,
+        /// Where it should be.
+        url: Url,
+        /// What went wrong.
+        #[source]
+        source: Arc<PackageCacheError>,
+    },
+    /// What was fetched is not what the record promised.
+    #[error("package `{file_name}` has SHA-256 {found}, but its record says {expected}")]
+    #[diagnostic(help("the channel is inconsistent: index it again, or remove the package from the lock file"))]
+    WrongHash {
+        /// The archive.
+        file_name: String,
+        /// What the record says.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The database was made without a package cache.
+    #[error("there is no package cache")]
+    NoCache,
+}
+
+impl Action for FetchPackageSpec {
+    type Output = FetchedPackage;
+    type Error = FetchPackageError;
+    const RESOURCE: Resource = Resource::Url;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<FetchedPackage, FetchPackageError> {
+        let packages = ctx.resource::<Packages>().ok_or(FetchPackageError::NoCache)?;
+        let key = self.cache_key();
+        // One process fetches a package at a time; who waited finds it there.
+        let _lock = ctx.lock(&format!("package-{}", sanitized(&self.file_name))).await;
+        let reporter: Arc<dyn CacheReporter> = Arc::new(Reports::new(ctx));
+        let fetch_error = |source: PackageCacheError| FetchPackageError::Fetch {
+            file_name: self.file_name.clone(),
+            url: self.url.clone(),
+            source: Arc::new(source),
+        };
+        let fetched = match self.url.to_file_path() {
+            Ok(path) if self.url.scheme() == "file" => {
+                let record = self.record();
+                packages.cache.get_or_fetch_from_path(&path, record.as_ref(), Some(reporter)).await
+            }
+            _ if packages.offline => {
+                let offline = FetchPackageError::Offline { file_name: self.file_name.clone() };
+                let none = |_| std::future::ready(Err::<Option<_>, _>(NotDownloaded));
+                return match packages.cache.get_or_fetch(key, none, None).await {
+                    Ok(fetched) => Ok(self.output(&packages, fetched.path())),
+                    Err(_) => Err(offline),
+                };
+            }
+            _ => {
+                let client = packages.client.clone();
+                let retry = default_retry_policy();
+                let (url, cache) = (self.url.clone(), &packages.cache);
+                cache.get_or_fetch_from_url_with_retry(key, url, client, retry, Some(reporter), None).await
+            }
+        };
+        let fetched = fetched.map_err(fetch_error)?;
+        if let (Some(expected), Some(found)) = (&self.sha256, fetched.sha256()) {
+            let found = format!("{found:x}");
+            if *expected != found {
+                let file_name = self.file_name.clone();
+                return Err(FetchPackageError::WrongHash { file_name, expected: expected.clone(), found });
+            }
+        }
+        Ok(self.output(&packages, fetched.path()))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("downloading is off")]
+struct NotDownloaded;
+
+/// A file name that can be part of a file name of ours, whatever a channel calls its files.
+fn sanitized(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).take(120).collect();
+    format!("{plain}-{}", doge::Fingerprint::of(name.as_bytes()))
+}
+
+impl FetchPackageSpec {
+    fn output(&self, packages: &Packages, path: &Path) -> FetchedPackage {
+        let relative = path.strip_prefix(&packages.directory).unwrap_or(path);
+        let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        FetchedPackage { directory: parts.join("/") }
+    }
+
+    /// A record that says no more than the cache looks at.
+    fn record(&self) -> Option<PackageRecord> {
+        let mut record = PackageRecord::new(
+            self.name.parse().ok()?,
+            self.version.parse::<rattler_conda_types::VersionWithSource>().ok()?,
+            self.build.clone(),
+        );
+        record.sha256 = self.sha256.as_deref().and_then(rattler_digest::parse_digest_from_hex::<rattler_digest::Sha256>);
+        record.md5 = self.md5.as_deref().and_then(rattler_digest::parse_digest_from_hex::<rattler_digest::Md5>);
+        Some(record)
+    }
+
+    fn cache_key(&self) -> CacheKey {
+        todo!()
+    }
+}
+
+/// Passes what the cache does on as progress.
+struct Reports {
+    progress: Box<dyn Fn(Progress) + Send + Sync>,
+}
+
+impl Reports {
+    fn new(_ctx: &ActionContext) -> Self {
+        Self { progress: Box::new(|_| {}) }
+    }
+}
