@@ -103,6 +103,34 @@ pub struct ObserveContext {
     pub(crate) cancel: CancellationToken,
 }
 
+/// Tells how far work is. Cheap to clone and not bound to the context, so that callbacks of libraries can hold it.
+#[derive(Clone)]
+pub struct Reporter {
+    shared: Arc<Shared>,
+    spec: SharedSpec,
+}
+
+impl Reporter {
+    fn name(&self) -> SpecName {
+        SpecName(NameInner::Spec(self.spec.clone()))
+    }
+
+    /// Reports how far the work is.
+    pub fn progress(&self, progress: Progress) {
+        self.shared.emit(|| Event::Progress { spec: self.name(), progress });
+    }
+
+    /// Reports who is waited for.
+    pub fn waiting_for(&self, holder: impl fmt::Display) {
+        self.shared.emit(|| Event::WillWait { spec: self.name(), holder: holder.to_string() });
+    }
+
+    /// Passes on a line that a program wrote.
+    pub fn output_line(&self, line: impl Into<String>) {
+        self.shared.emit(|| Event::OutputLine { spec: self.name(), line: line.into() });
+    }
+}
+
 /// What an action or effect sees while it works.
 pub struct ActionContext {
     base: ObserveContext,
@@ -161,23 +189,9 @@ impl ObserveContext {
         self.shared.cpu(work).await
     }
 
-    /// Reports how far the work is.
-    pub fn progress(&self, progress: Progress) {
-        self.shared.emit(|| Event::Progress { spec: self.name(), progress });
-    }
-
-    /// Reports who is waited for.
-    pub fn waiting_for(&self, holder: impl fmt::Display) {
-        self.shared.emit(|| Event::WillWait { spec: self.name(), holder: holder.to_string() });
-    }
-
-    /// Passes on a line that a program wrote.
-    pub fn output_line(&self, line: impl Into<String>) {
-        self.shared.emit(|| Event::OutputLine { spec: self.name(), line: line.into() });
-    }
-
-    fn name(&self) -> SpecName {
-        SpecName(NameInner::Spec(self.spec.clone()))
+    /// What tells how far the work is.
+    pub fn reporter(&self) -> Reporter {
+        Reporter { shared: self.shared.clone(), spec: self.spec.clone() }
     }
 }
 

@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod conda;
+mod epoch;
+pub mod package;
+pub mod prefix;
+pub mod records;
+mod redact;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod workspace;

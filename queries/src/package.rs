@@ -6,12 +6,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use doge::{Action, ActionContext, Epoch, Progress, Resource, Spec};
-use rattler_cache::package_cache::{CacheKey, CacheReporter, PackageCache, PackageCacheError};
-use rattler_conda_types::{PackageRecord, RepoDataRecord};
+use doge::{Action, ActionContext, Epoch, Progress, Reporter, Resource, Spec};
+use rattler_cache::package_cache::{CacheReporter, PackageCache, PackageCacheError};
+use rattler_conda_types::package::BuildString;
+use rattler_conda_types::{PackageName, PackageRecord, RepoDataRecord, VersionWithSource};
+use rattler_digest::{Md5, Sha256, parse_digest_from_hex};
 use rattler_networking::LazyClient;
 use rattler_networking::retry_policies::default_retry_policy;
 use serde::{Deserialize, Serialize};
@@ -59,10 +61,10 @@ impl FetchPackageSpec {
             name: package.name.as_normalized().to_owned(),
             file_name: record.identifier.to_string(),
             url: crate::redact::without_credentials(&record.url),
-            sha256: package.sha256.map(|hash| format!("{hash:x}")),
-            md5: package.md5.map(|hash| format!("{hash:x}")),
+            sha256: package.sha256.map(hex::encode),
+            md5: package.md5.map(hex::encode),
             version: package.version.to_string(),
-            build: package.build.clone(),
+            build: package.build.to_string(),
         }
     }
 }
@@ -111,16 +113,11 @@ pub enum FetchPackageError {
         #[source]
         source: Arc<PackageCacheError>,
     },
-    /// What was fetched is not what the record promised.
-    #[error("package `{file_name}` has SHA-256 {found}, but its record says {expected}")]
-    #[diagnostic(help("the channel is inconsistent: index it again, or remove the package from the lock file"))]
-    WrongHash {
+    /// The record names a version that is none.
+    #[error("the record of package `{file_name}` cannot be used")]
+    Unusable {
         /// The archive.
         file_name: String,
-        /// What the record says.
-        expected: String,
-        /// What was found.
-        found: String,
     },
     /// The database was made without a package cache.
     #[error("there is no package cache")]
@@ -134,10 +131,10 @@ impl Action for FetchPackageSpec {
 
     async fn run(&self, ctx: &ActionContext) -> Result<FetchedPackage, FetchPackageError> {
         let packages = ctx.resource::<Packages>().ok_or(FetchPackageError::NoCache)?;
-        let key = self.cache_key();
+        let record = self.record()?;
         // One process fetches a package at a time; who waited finds it there.
         let _lock = ctx.lock(&format!("package-{}", sanitized(&self.file_name))).await;
-        let reporter: Arc<dyn CacheReporter> = Arc::new(Reports::new(ctx));
+        let reporter: Arc<dyn CacheReporter> = Arc::new(Reports(ctx.reporter()));
         let fetch_error = |source: PackageCacheError| FetchPackageError::Fetch {
             file_name: self.file_name.clone(),
             url: self.url.clone(),
@@ -145,13 +142,12 @@ impl Action for FetchPackageSpec {
         };
         let fetched = match self.url.to_file_path() {
             Ok(path) if self.url.scheme() == "file" => {
-                let record = self.record();
-                packages.cache.get_or_fetch_from_path(&path, record.as_ref(), Some(reporter)).await
+                packages.cache.get_or_fetch_from_path(&path, Some(&record), Some(reporter)).await
             }
             _ if packages.offline => {
                 let offline = FetchPackageError::Offline { file_name: self.file_name.clone() };
                 let none = |_| std::future::ready(Err::<Option<_>, _>(NotDownloaded));
-                return match packages.cache.get_or_fetch(key, none, None).await {
+                return match packages.cache.get_or_fetch(&record, none, None).await {
                     Ok(fetched) => Ok(self.output(&packages, fetched.path())),
                     Err(_) => Err(offline),
                 };
@@ -160,17 +156,10 @@ impl Action for FetchPackageSpec {
                 let client = packages.client.clone();
                 let retry = default_retry_policy();
                 let (url, cache) = (self.url.clone(), &packages.cache);
-                cache.get_or_fetch_from_url_with_retry(key, url, client, retry, Some(reporter), None).await
+                cache.get_or_fetch_from_url_with_retry(&record, url, client, retry, Some(reporter), None).await
             }
         };
         let fetched = fetched.map_err(fetch_error)?;
-        if let (Some(expected), Some(found)) = (&self.sha256, fetched.sha256()) {
-            let found = format!("{found:x}");
-            if *expected != found {
-                let file_name = self.file_name.clone();
-                return Err(FetchPackageError::WrongHash { file_name, expected: expected.clone(), found });
-            }
-        }
         Ok(self.output(&packages, fetched.path()))
     }
 }
@@ -194,29 +183,36 @@ impl FetchPackageSpec {
     }
 
     /// A record that says no more than the cache looks at.
-    fn record(&self) -> Option<PackageRecord> {
+    fn record(&self) -> Result<PackageRecord, FetchPackageError> {
+        let unusable = || FetchPackageError::Unusable { file_name: self.file_name.clone() };
         let mut record = PackageRecord::new(
-            self.name.parse().ok()?,
-            self.version.parse::<rattler_conda_types::VersionWithSource>().ok()?,
-            self.build.clone(),
+            PackageName::new_unchecked(&self.name),
+            VersionWithSource::from_str(&self.version).map_err(|_| unusable())?,
+            BuildString::new_unchecked(&self.build),
         );
-        record.sha256 = self.sha256.as_deref().and_then(rattler_digest::parse_digest_from_hex::<rattler_digest::Sha256>);
-        record.md5 = self.md5.as_deref().and_then(rattler_digest::parse_digest_from_hex::<rattler_digest::Md5>);
-        Some(record)
-    }
-
-    fn cache_key(&self) -> CacheKey {
-        todo!()
+        record.sha256 = self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>);
+        record.md5 = self.md5.as_deref().and_then(parse_digest_from_hex::<Md5>);
+        Ok(record)
     }
 }
 
 /// Passes what the cache does on as progress.
-struct Reports {
-    progress: Box<dyn Fn(Progress) + Send + Sync>,
-}
+struct Reports(Reporter);
 
-impl Reports {
-    fn new(_ctx: &ActionContext) -> Self {
-        Self { progress: Box::new(|_| {}) }
+impl CacheReporter for Reports {
+    fn on_validate_start(&self) -> usize {
+        0
     }
+
+    fn on_validate_complete(&self, _index: usize) {}
+
+    fn on_download_start(&self) -> usize {
+        0
+    }
+
+    fn on_download_progress(&self, _index: usize, done: u64, total: Option<u64>) {
+        self.0.progress(Progress { message: None, done, total, bytes: true });
+    }
+
+    fn on_download_completed(&self, _index: usize) {}
 }

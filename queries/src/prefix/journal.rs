@@ -1,0 +1,181 @@
+//! The journal: what is being changed, written before anything is.
+//!
+//! A change that was cut off leaves packages of which some files are there and no record. The next change finds the
+//! journal and removes the files of every package that has no whole record, so that nothing is left that no record
+//! tells of. Packages whose files may have been touched are linked anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use rattler::install::PythonInfo;
+use rattler_conda_types::package::{LinkJson, NoArchLinks, PackageFile as _, PathsJson};
+use rattler_conda_types::{PrefixRecord, RepoDataRecord};
+use serde::{Deserialize, Serialize};
+
+use crate::prefix::files::{JOURNAL, meta, remove, replace};
+
+const VERSION: u32 = 1;
+
+/// Where losers of a clash of paths are put.
+const CLOBBERS: &str = "__clobbers__";
+
+/// What is being changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    version: u32,
+    /// Packages that are being removed, or removed and linked anew.
+    pub(crate) removes: BTreeSet<String>,
+    /// Packages that are being linked.
+    pub(crate) links: Vec<Planned>,
+}
+
+/// A package that is being linked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    pub(crate) name: String,
+    /// The file in `conda-meta` that says it is there.
+    pub(crate) record: String,
+    /// The files it brings, relative to the prefix.
+    pub(crate) paths: Vec<String>,
+}
+
+impl Planned {
+    /// The files that linking a package from the cache will bring.
+    pub(crate) fn new(record: &RepoDataRecord, package: &Path, python: Option<&PythonInfo>) -> io::Result<Self> {
+        let noarch_python = record.package_record.noarch.is_python();
+        let paths_json = PathsJson::from_package_directory_with_deprecated_fallback(package)?;
+        let mut paths: Vec<PathBuf> = paths_json.paths.into_iter().map(|entry| entry.relative_path).collect();
+        if let (true, Some(python)) = (noarch_python, python) {
+            for path in &mut paths {
+                *path = python.get_python_noarch_target_path(path).into_owned();
+            }
+            if let Ok(LinkJson { noarch: NoArchLinks::Python(links), .. }) = LinkJson::from_package_directory(package) {
+                for entry in links.entry_points {
+                    paths.push(python.bin_dir.join(&entry.command));
+                    if python.platform.is_windows() {
+                        paths.push(python.bin_dir.join(format!("{}-script.py", entry.command)));
+                        paths.push(python.bin_dir.join(format!("{}.exe", entry.command)));
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            name: record.package_record.name.as_normalized().to_owned(),
+            record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
+            paths: paths.iter().filter_map(|path| relative(path)).collect(),
+        })
+    }
+}
+
+/// A path that stays in the prefix, with forward slashes.
+fn relative(path: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// What cleaning up found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CleanedUp {
+    /// Packages whose files may be incomplete although their record is there.
+    pub(crate) link_anew: BTreeSet<String>,
+    /// Files that were removed.
+    pub(crate) removed: usize,
+}
+
+impl Journal {
+    pub(crate) fn new(removes: BTreeSet<String>, links: Vec<Planned>) -> Self {
+        Self { version: VERSION, removes, links }
+    }
+
+    /// The journal of a change that was never finished. One that cannot be read says nothing: then every package
+    /// must be linked anew, which `None` in the inner place means.
+    pub(crate) fn read(prefix: &Path) -> io::Result<Option<Option<Self>>> {
+        match std::fs::read(meta(prefix, JOURNAL)) {
+            Ok(bytes) => {
+                Ok(Some(serde_json::from_slice(&bytes).ok().filter(|journal: &Journal| journal.version == VERSION)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn write(&self, prefix: &Path) -> io::Result<()> {
+        replace(&meta(prefix, JOURNAL), &serde_json::to_vec(self)?)
+    }
+
+    pub(crate) fn remove(prefix: &Path) -> io::Result<()> {
+        remove(&meta(prefix, JOURNAL))
+    }
+
+    /// Removes what a change that was cut off left behind. `installed` are the records that are whole.
+    pub(crate) fn clean_up(&self, prefix: &Path, installed: &[PrefixRecord]) -> io::Result<CleanedUp> {
+        let mut cleaned = CleanedUp::default();
+        let whole: BTreeSet<String> = installed.iter().map(PrefixRecord::file_name).collect();
+        let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for record in installed {
+            for path in &record.paths_data.paths {
+                if let Some(path) = relative(path.path()) {
+                    owners.entry(path).or_default().push(record.repodata_record.package_record.name.as_normalized());
+                }
+            }
+        }
+        for planned in self.links.iter().filter(|planned| !whole.contains(&planned.record)) {
+            for path in &planned.paths {
+                match owners.get(path) {
+                    // Which of them the file is from now cannot be told.
+                    Some(others) => cleaned.link_anew.extend(others.iter().map(|name| (*name).to_owned())),
+                    None => cleaned.removed += usize::from(remove_path(prefix, path)?),
+                }
+            }
+            let clobbers = prefix.join(CLOBBERS).join(&planned.name);
+            if clobbers.is_dir() {
+                std::fs::remove_dir_all(clobbers)?;
+                cleaned.removed += 1;
+            }
+            remove(&meta(prefix, &planned.record))?;
+        }
+        // Their record goes last, so files may be missing although it is there.
+        let still_there = |name: &String| {
+            installed.iter().any(|record| record.repodata_record.package_record.name.as_normalized() == name)
+        };
+        cleaned.link_anew.extend(self.removes.iter().filter(|name| still_there(name)).cloned());
+        // Who wins a path that several packages bring is settled last.
+        for names in owners.values().filter(|names| names.len() > 1) {
+            let planned = |name: &&str| self.links.iter().any(|planned| planned.name == **name);
+            if names.iter().any(planned) {
+                cleaned.link_anew.extend(names.iter().map(|name| (*name).to_owned()));
+            }
+        }
+        Ok(cleaned)
+    }
+}
+
+/// Removes a file and the folders that are empty without it; whether there was one.
+pub(crate) fn remove_path(prefix: &Path, path: &str) -> io::Result<bool> {
+    // The journal is ours, but it lies where others can write.
+    if relative(Path::new(path)).as_deref() != Some(path) || path.is_empty() {
+        return Ok(false);
+    }
+    let full = prefix.join(path);
+    match std::fs::symlink_metadata(&full) {
+        Ok(metadata) if metadata.is_dir() => return Ok(false),
+        Ok(_) => std::fs::remove_file(&full)?,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    for folder in Path::new(path).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+        // A folder that is not empty stays, and so do those above it.
+        if std::fs::remove_dir(prefix.join(folder)).is_err() {
+            break;
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,552 @@
+//! Changing a prefix: the effect.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use doge::storage::{Acquired, try_acquire};
+use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
+use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
+use rattler::package_cache::PackageCache;
+use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
+use serde::{Deserialize, Serialize};
+
+use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
+use crate::package::{FetchPackageSpec, Packages};
+use crate::prefix::difference::{Difference, differences};
+use crate::prefix::files::{CONDA_META, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, replace};
+use crate::prefix::journal::{Journal, Planned};
+use crate::prefix::ledger::{Ledger, LedgerEntry};
+use crate::prefix::state::{PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, look_now};
+use crate::records::Records;
+
+/// How files come from the package cache into a prefix. `None` lets the installer find out what works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LinkOptions {
+    /// Symbolic links.
+    pub symbolic: Option<bool>,
+    /// Hard links.
+    pub hard: Option<bool>,
+    /// Copies that share their blocks.
+    pub reference: Option<bool>,
+}
+
+/// Making a prefix hold exactly these packages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LinkPrefixSpec {
+    /// The prefix.
+    pub prefix: PrefixStateSpec,
+    /// What it holds, as seen by whoever asks; if it holds something else by now, nothing is done.
+    pub seen: Fingerprint,
+    /// What it is to hold.
+    pub records: Interned<Records>,
+    /// The platform that the packages run on.
+    pub platform: Subdir,
+    /// Packages that are linked anew even if they are as wanted.
+    pub relink: Relink,
+    /// How files come into the prefix.
+    pub options: LinkOptions,
+    /// Whether scripts of packages are run.
+    pub link_scripts: bool,
+}
+
+/// Which packages are linked anew even if they are as wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relink {
+    /// None.
+    #[default]
+    Nothing,
+    /// All.
+    Everything,
+    /// These.
+    Packages(BTreeSet<String>),
+}
+
+impl fmt::Display for LinkPrefixSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "link {}", self.prefix)
+    }
+}
+
+impl Spec for LinkPrefixSpec {
+    const KIND: &'static str = "link_prefix";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, RATTLER, CONDA_TYPES]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// What was done to a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSummary {
+    /// Packages that were not there before.
+    pub linked: Vec<String>,
+    /// Packages that are not there any more.
+    pub unlinked: Vec<String>,
+    /// Packages that were replaced by another version, build or archive.
+    pub changed: Vec<String>,
+    /// Packages that were linked anew.
+    pub relinked: Vec<String>,
+    /// How many packages were left as they were.
+    pub unchanged: usize,
+    /// How many files of an interrupted change were removed.
+    pub cleaned_up: usize,
+    /// What went wrong in scripts of packages; that does not undo the rest.
+    pub script_failures: Vec<String>,
+}
+
+/// Why a prefix could not be changed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// It could not be looked at.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Prefix(#[from] PrefixError),
+    /// A file of ours could not be read or written.
+    #[error("the environment at `{}` could not be changed", path.display())]
+    #[diagnostic(help("check that the folder belongs to you and that the disk is not full"))]
+    Io {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The installer failed.
+    #[error("the packages could not be linked into `{}`", path.display())]
+    Install {
+        /// Where it is.
+        path: PathBuf,
+        /// What the installer says.
+        #[source]
+        source: Box<InstallerError>,
+    },
+    /// Somebody else changes it all the time.
+    #[error("the environment at `{}` is being changed by somebody else", path.display())]
+    Restless {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Packages vanish from the cache as fast as they are fetched.
+    #[error("package `{name}` vanished from the package cache")]
+    PackageGone {
+        /// The package.
+        name: String,
+    },
+    /// A value or a resource is not at hand.
+    #[error("{what} is not at hand")]
+    NotAtHand {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl Effect for LinkPrefixSpec {
+    type Output = LinkSummary;
+    type Error = LinkError;
+    type Target = PrefixStateSpec;
+    const RESOURCE: Resource = Resource::Io;
+
+    fn target(&self) -> PrefixStateSpec {
+        self.prefix.clone()
+    }
+
+    async fn run(&self, ctx: &ActionContext) -> Result<LinkSummary, LinkError> {
+        let path = self
+            .prefix
+            .place(ctx.roots())
+            .ok_or_else(|| PrefixError::NoRoot { root: self.prefix.root.clone(), path: self.prefix.path.clone() })?;
+        let records = ctx.value(&self.records).await.ok_or(LinkError::NotAtHand { what: "the list of packages" })?;
+        let packages = ctx.resource::<Packages>().ok_or(LinkError::NotAtHand { what: "the package cache" })?;
+
+        let _lock = lock(ctx, &path).await?;
+        let state = {
+            let path = path.clone();
+            ctx.blocking(move || look_now(&path)).await?
+        };
+        if fingerprint(&state) != Some(self.seen) && !is_fresh_lock(&state, self.seen) {
+            ctx.observe_again(&self.prefix);
+            return Err(LinkError::Restless { path });
+        }
+        let plan = {
+            let (path, spec, records) = (path.clone(), self.clone(), records.clone());
+            let packages = packages.clone();
+            ctx.blocking(move || Plan::make(&path, &spec, &records, &state, &packages)).await?
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(gone) => {
+                for record in &gone {
+                    ctx.remake(&FetchPackageSpec::new(record));
+                }
+                let name = gone.first().map(|record| record.package_record.name.as_normalized().to_owned());
+                return Err(LinkError::PackageGone { name: name.unwrap_or_default() });
+            }
+        };
+        plan.carry_out(ctx, self, &path, &records, &packages).await
+    }
+}
+
+/// The value that was observed is known by its fingerprint only.
+fn fingerprint(state: &PrefixState) -> Option<Fingerprint> {
+    rmp_serde::to_vec_named(state).ok().map(|bytes| Fingerprint::of(&bytes))
+}
+
+/// Taking the lock makes the folder of an environment that was not there.
+fn is_fresh_lock(state: &PrefixState, seen: Fingerprint) -> bool {
+    let is_empty = state.as_ref().is_some_and(|state| state.packages.is_empty() && !state.unfinished && state.linked_for.is_none());
+    is_empty && fingerprint(&None) == Some(seen)
+}
+
+/// The locks on an environment: ours, whose holder has a name, and pixi's, so that it keeps away too.
+struct EnvironmentLock {
+    _own: Option<doge::storage::LockGuard>,
+    _pixi: Option<File>,
+}
+
+/// Takes both locks, waiting for as long as it takes and saying for whom.
+async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkError> {
+    let io = |source| LinkError::Io { path: path.to_owned(), source };
+    let folder = path.join(CONDA_META);
+    std::fs::create_dir_all(&folder).map_err(io)?;
+    let reporter = ctx.reporter();
+    let mut told = None;
+    let mut wait = async |who: String| {
+        if told.as_ref() != Some(&who) {
+            reporter.waiting_for(&who);
+            told = Some(who);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let own = loop {
+        match try_acquire(&folder.join(".doge-lock"), "changing the environment") {
+            Ok(Acquired::Guard(guard)) => break Some(guard),
+            Ok(Acquired::Held(holder)) => wait(holder.to_string()).await,
+            // Where locks do not work there is nothing to wait for.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => break None,
+            Err(error) => return Err(io(error)),
+        }
+    };
+    let pixi = loop {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(folder.join(PIXI_FINGERPRINT));
+        let file = file.map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => break Some(file),
+            Err(std::fs::TryLockError::WouldBlock) => wait("pixi, which is changing the environment".to_owned()).await,
+            Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break None,
+            Err(std::fs::TryLockError::Error(error)) => return Err(io(error)),
+        }
+    };
+    Ok(EnvironmentLock { _own: own, _pixi: pixi })
+}
+
+/// What is to be done, found out before anything is.
+struct Plan {
+    installed: Vec<PrefixRecord>,
+    reinstall: HashSet<PackageName>,
+    summary: LinkSummary,
+    journal: Journal,
+}
+
+/// The records of a prefix that are whole, and the names of the files that are not.
+fn read_records(prefix: &Path) -> io::Result<(Vec<PrefixRecord>, Vec<String>)> {
+    let mut whole: BTreeMap<String, PrefixRecord> = BTreeMap::new();
+    let mut broken = Vec::new();
+    for entry in std::fs::read_dir(prefix.join(CONDA_META))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !name.ends_with(".json") {
+            continue;
+        }
+        match PrefixRecord::from_path(entry.path()) {
+            Ok(record) if record.file_name() == name => {
+                whole.insert(name, record);
+            }
+            _ => broken.push(name),
+        }
+    }
+    Ok((whole.into_values().collect(), broken))
+}
+
+impl Plan {
+    /// The plan, or the records of packages that are not in the cache.
+    fn make(
+        path: &Path,
+        spec: &LinkPrefixSpec,
+        wanted: &Records,
+        state: &PrefixState,
+        packages: &Packages,
+    ) -> Result<Result<Self, Vec<RepoDataRecord>>, LinkError> {
+        let io = |source| LinkError::Io { path: path.to_owned(), source };
+        let (mut installed, broken) = read_records(path).map_err(io)?;
+        let mut relink: BTreeSet<String> = match &spec.relink {
+            Relink::Nothing => BTreeSet::new(),
+            Relink::Everything => wanted.as_slice().iter().map(name_of).collect(),
+            Relink::Packages(names) => names.clone(),
+        };
+        let mut cleaned_up = 0;
+        match Journal::read(path).map_err(io)? {
+            Some(Some(journal)) => {
+                let cleaned = journal.clean_up(path, &installed).map_err(io)?;
+                relink.extend(cleaned.link_anew);
+                cleaned_up += cleaned.removed;
+            }
+            // What it said is lost: whatever is there may be incomplete.
+            Some(None) => relink.extend(wanted.as_slice().iter().map(name_of)),
+            None => {}
+        }
+        for difference in differences(state, wanted.as_slice(), spec.platform) {
+            match difference {
+                Difference::Moved { .. } => relink.extend(wanted.as_slice().iter().map(name_of)),
+                Difference::Edited { file_name } => {
+                    relink.extend(installed.iter().filter(|record| record.file_name() == file_name).map(|record| name_of(&record.repodata_record)));
+                }
+                _ => {}
+            }
+        }
+        cleaned_up += clean_up_broken(path, &broken, &installed, wanted, packages).map_err(io)?;
+        // Of two records of one package the one that is wanted stays; the files of the other are its own.
+        installed.sort_by_key(PrefixRecord::file_name);
+        let reinstall: HashSet<PackageName> = relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
+        let transaction = Transaction::from_current_and_desired(
+            installed.iter().map(|record| &record.repodata_record),
+            wanted.as_slice().iter(),
+            Some(&reinstall),
+            None,
+            spec.platform,
+        )
+        .map_err(|error| io(io::Error::other(error)))?;
+        let mut summary = LinkSummary { cleaned_up, unchanged: transaction.unchanged.len(), ..LinkSummary::default() };
+        let (mut removes, mut links, mut gone) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let python: Option<PythonInfo> = transaction.python_info.clone();
+        for operation in &transaction.operations {
+            let (old, new) = (operation.record_to_remove(), operation.record_to_install());
+            removes.extend(old.map(|record| name_of(record)));
+            match (old, new) {
+                (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => summary.relinked.push(name_of(new)),
+                (Some(_), Some(new)) => summary.changed.push(name_of(new)),
+                (None, Some(new)) => summary.linked.push(name_of(new)),
+                (Some(old), None) => summary.unlinked.push(name_of(old)),
+                (None, None) => {}
+            }
+            let Some(new) = new else { continue };
+            let package = packages.directory.join(cached(new, packages));
+            match Planned::new(new, &package, python.as_ref()) {
+                Ok(planned) => links.push(planned),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push((*new).clone()),
+                Err(error) => return Err(io(error)),
+            }
+        }
+        if !gone.is_empty() {
+            return Ok(Err(gone));
+        }
+        for names in [&mut summary.linked, &mut summary.unlinked, &mut summary.changed, &mut summary.relinked] {
+            names.sort();
+        }
+        Ok(Ok(Self { installed, reinstall, summary, journal: Journal::new(removes, links) }))
+    }
+
+    async fn carry_out(
+        self,
+        ctx: &ActionContext,
+        spec: &LinkPrefixSpec,
+        path: &Path,
+        wanted: &Records,
+        packages: &Packages,
+    ) -> Result<LinkSummary, LinkError> {
+        let io = |source| LinkError::Io { path: path.to_owned(), source };
+        let mut summary = self.summary;
+        forget_pixi(path).map_err(io)?;
+        // From here on the journal says that nothing in the prefix can be trusted.
+        self.journal.write(path).map_err(io)?;
+        // rattler's installer locks the package cache it writes to as a whole, for the whole of its work, and blocks
+        // a thread while it waits. So it is given one of its own to write to, which stays empty: everything it needs
+        // is found in the shared one, which it only reads.
+        let own = tempfile::Builder::new().prefix("doge-link-").tempdir().map_err(io)?;
+        let cache = PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
+        let reporter = Reports::new(ctx.reporter(), self.journal.links.len());
+        let installed = Installer::new()
+            .with_installed_packages(self.installed)
+            .with_reinstall_packages(self.reinstall)
+            .with_package_cache(cache)
+            .with_download_client(packages.client.clone())
+            .with_target_platform(spec.platform)
+            .with_execute_link_scripts(spec.link_scripts)
+            .with_link_options(rattler::install::LinkOptions {
+                allow_symbolic_links: spec.options.symbolic,
+                allow_hard_links: spec.options.hard,
+                allow_ref_links: spec.options.reference,
+            })
+            .with_reporter(reporter)
+            .install(path, wanted.as_slice().to_vec())
+            .await
+            .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })?;
+        drop(own);
+        for result in [installed.post_link_script_result.map(|result| result.map_err(|error| error.to_string())), installed.pre_link_script_result.map(Ok)].into_iter().flatten() {
+            match result {
+                Ok(result) => summary.script_failures.extend(result.failed_packages.iter().map(|name| name.as_normalized().to_owned())),
+                Err(message) => summary.script_failures.push(message),
+            }
+        }
+        let path = path.to_owned();
+        ctx.blocking(move || settle(&path).map_err(|source| LinkError::Io { path: path.clone(), source })).await?;
+        Ok(summary)
+    }
+}
+
+fn name_of(record: &RepoDataRecord) -> String {
+    record.package_record.name.as_normalized().to_owned()
+}
+
+/// What the cache calls the package of a record.
+fn cached(record: &RepoDataRecord, _packages: &Packages) -> String {
+    let package = &record.package_record;
+    format!("{}-{}-{}", package.name.as_normalized(), package.version, package.build)
+}
+
+/// Removes records that cannot be read, and the files of their packages where the cache still tells which those are.
+fn clean_up_broken(
+    prefix: &Path,
+    broken: &[String],
+    installed: &[PrefixRecord],
+    wanted: &Records,
+    packages: &Packages,
+) -> io::Result<usize> {
+    let mut removed = 0;
+    for file_name in broken {
+        // The file is named as the cache names the package.
+        let stem = file_name.trim_end_matches(".json");
+        let package = packages.directory.join(stem);
+        let record = wanted.as_slice().iter().find(|record| cached(record, packages) == stem);
+        if let Some(record) = record {
+            let python = installed
+                .iter()
+                .find(|record| record.repodata_record.package_record.name.as_normalized() == "python")
+                .and_then(|python| PythonInfo::from_python_record(&python.repodata_record.package_record, record.package_record.subdir.parse().ok()?).ok());
+            if let Ok(planned) = Planned::new(record, &package, python.as_ref()) {
+                let journal = Journal::new(BTreeSet::new(), vec![planned]);
+                removed += journal.clean_up(prefix, installed)?.removed;
+            }
+        }
+        remove(&meta(prefix, file_name))?;
+    }
+    Ok(removed)
+}
+
+/// pixi must not believe that the prefix is as it left it.
+fn forget_pixi(prefix: &Path) -> io::Result<()> {
+    remove(&meta(prefix, PIXI_ENVIRONMENT))?;
+    // This file is also the lock, which is why it is emptied and not removed.
+    File::options().write(true).open(meta(prefix, PIXI_FINGERPRINT)).and_then(|file| file.set_len(0)).or_else(|error| {
+        if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    })
+}
+
+/// The prefix is as wanted: says so, for us and for pixi.
+fn settle(prefix: &Path) -> io::Result<()> {
+    let canonical = std::fs::canonicalize(prefix)?;
+    let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
+    let mut records = BTreeMap::new();
+    for entry in std::fs::read_dir(prefix.join(CONDA_META))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !name.ends_with(".json") {
+            continue;
+        }
+        let bytes = std::fs::read(entry.path())?;
+        if let Ok(record) = PrefixRecord::from_reader(bytes.as_slice()) {
+            let package = PackageIdentity::new(&record.repodata_record.package_record);
+            records.insert(name, LedgerEntry { content: Fingerprint::of(&bytes), package });
+        }
+    }
+    Ledger::new(canonical.to_owned(), records).write(prefix)?;
+    replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
+    Journal::remove(prefix)
+}
+
+/// Passes what the installer does on as progress.
+struct Reports {
+    reporter: Reporter,
+    total: u64,
+    done: AtomicU64,
+}
+
+impl Reports {
+    fn new(reporter: Reporter, total: usize) -> Self {
+        Self { reporter, total: total as u64, done: AtomicU64::new(0) }
+    }
+
+    fn tell(&self, done: u64, message: Option<String>) {
+        self.reporter.progress(Progress { message, done, total: Some(self.total), bytes: false });
+    }
+}
+
+impl rattler::install::Reporter for Reports {
+    fn on_transaction_start(&self, _transaction: &Transaction<PrefixRecord, RepoDataRecord>) {
+        self.tell(0, None);
+    }
+
+    fn on_transaction_operation_start(&self, _operation: usize) {}
+
+    fn on_populate_cache_start(&self, _operation: usize, _record: &RepoDataRecord) -> usize {
+        0
+    }
+
+    fn on_validate_start(&self, _cache_entry: usize) -> usize {
+        0
+    }
+
+    fn on_validate_complete(&self, _validate_idx: usize) {}
+
+    fn on_download_start(&self, _cache_entry: usize) -> usize {
+        0
+    }
+
+    fn on_download_progress(&self, _download_idx: usize, _progress: u64, _total: Option<u64>) {}
+
+    fn on_download_completed(&self, _download_idx: usize) {}
+
+    fn on_populate_cache_complete(&self, _cache_entry: usize) {}
+
+    fn on_unlink_start(&self, _operation: usize, _record: &PrefixRecord) -> usize {
+        0
+    }
+
+    fn on_unlink_complete(&self, _index: usize) {}
+
+    fn on_link_start(&self, _operation: usize, _record: &RepoDataRecord) -> usize {
+        0
+    }
+
+    fn on_link_complete(&self, _index: usize) {
+        // Only the number matters, and it is told in no particular order.
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.tell(done, None);
+    }
+
+    fn on_transaction_operation_complete(&self, _operation: usize) {}
+
+    fn on_transaction_complete(&self) {}
+
+    fn on_post_link_start(&self, package_name: &str, _script_path: &str) -> usize {
+        self.reporter.output_line(format!("running the post-link script of {package_name}"));
+        0
+    }
+
+    fn on_post_link_complete(&self, _index: usize, _success: bool) {}
+
+    fn on_pre_unlink_start(&self, package_name: &str, _script_path: &str) -> usize {
+        self.reporter.output_line(format!("running the pre-unlink script of {package_name}"));
+        0
+    }
+
+    fn on_pre_unlink_complete(&self, _index: usize, _success: bool) {}
+}

@@ -1,0 +1,22 @@
+//! Prefixes: what is installed at a place, and making it what is wanted.
+//!
+//! A prefix is observed by one pass over its `conda-meta` folder, whose cost grows with the number of packages and
+//! not with the number of their files. A query compares that with the records that are wanted. When they differ, an
+//! effect changes the prefix and it is observed again.
+//!
+//! Doge and pixi share prefixes. Two files in `conda-meta` are ours: the *ledger*, which says what a prefix looked
+//! like when we left it, and the *journal*, which exists only while it is being changed and says how to clean up if
+//! that is never finished. pixi's files are kept from claiming what is not so.
+
+mod difference;
+mod files;
+mod install;
+mod journal;
+mod ledger;
+mod link;
+mod state;
+
+pub use difference::{Difference, differences};
+pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
+pub use link::{LinkError, LinkOptions, LinkPrefixSpec, LinkSummary, Relink};
+pub use state::{InstalledPackage, PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, PrefixValue};
