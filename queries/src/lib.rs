@@ -4,6 +4,7 @@
 
 pub mod conda;
 mod epoch;
+mod file_stamp;
 pub mod package;
 pub mod prefix;
 pub mod records;

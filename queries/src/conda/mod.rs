@@ -1,1 +1,34 @@
-//! The conda work as plain functions.
+//! Channels and solves.
+//!
+//! A solve must not be redone because *something* in a channel changed, nor be wrong because something changed while
+//! it ran. So what a channel holds is observed ([`ChannelStateSpec`]), read once into an index of what each package
+//! name stands for ([`ChannelIndexSpec`]), and narrowed to what can be reached from the requirements
+//! ([`RecordClosureSpec`]). A solve ([`SolveCondaEnvironmentSpec`]) depends on that closure and on nothing else of
+//! the channel; the records it reads are checked against it.
+//!
+//! Index files are read, never mapped into memory: whoever writes a channel in place would change what we see, or
+//! kill us. The relations between channels of CEP-42 are not followed: the channels of a workspace are those it lists.
+
+mod closure;
+mod error;
+mod index;
+mod matched;
+mod network;
+mod repodata;
+mod shards;
+mod solve;
+mod source;
+mod state;
+mod times;
+mod virtual_packages;
+
+pub use closure::{Closure, ClosureError, ClosurePart, RecordClosureSpec};
+pub use error::ChannelError;
+pub use index::{ChannelDetails, ChannelIndex, ChannelIndexSpec, IndexedName, ReadShardSpec, ShardSummary};
+pub use matched::{MatchLockedRecordsSpec, MatchedRecords};
+pub use network::{NetworkError, NetworkOptions};
+pub use solve::{Solution, SolveCondaEnvironmentSpec, SolveError};
+pub use source::{Access, Channels};
+pub use state::{ChannelStamp, ChannelState, ChannelStateSpec};
+pub use times::{CutoffRankSpec, RecordTimesSpec};
+pub use virtual_packages::{Machine, MachineError, MachineSpec};

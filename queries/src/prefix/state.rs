@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, Seen, Spec};
 use rattler_conda_types::PrefixRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::{CONDA_TYPES, OWN};
+use crate::file_stamp::FileStamp;
 use crate::prefix::files::{CONDA_META, JOURNAL, LEDGER, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX};
 use crate::prefix::ledger::Ledger;
 
@@ -119,52 +119,6 @@ pub struct PrefixStamp {
     path: String,
     folder: FileStamp,
     files: BTreeMap<String, FileStamp>,
-}
-
-/// What tells a file from an edited one, unless it was edited within the last two seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, u32),
-    changed: (i64, u32),
-}
-
-impl FileStamp {
-    #[cfg(unix)]
-    fn new(metadata: &Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let nanos = |nanos: i64| u32::try_from(nanos).unwrap_or(0);
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (metadata.mtime(), nanos(metadata.mtime_nsec())),
-            changed: (metadata.ctime(), nanos(metadata.ctime_nsec())),
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn new(metadata: &Metadata) -> Self {
-        let of = |time: io::Result<SystemTime>| {
-            let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            (since.as_secs() as i64, since.subsec_nanos())
-        };
-        Self {
-            device: 0,
-            inode: 0,
-            size: metadata.len(),
-            modified: of(metadata.modified()),
-            changed: of(metadata.created()),
-        }
-    }
-
-    fn newest(&self) -> SystemTime {
-        let (seconds, nanos) = self.modified.max(self.changed);
-        let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
-        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
-    }
 }
 
 /// Why a prefix could not be looked at.

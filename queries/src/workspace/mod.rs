@@ -40,6 +40,8 @@ pub use error::{ManifestError, ManifestErrorKind};
 pub use exclude_newer::{Cutoff, ExcludeNewer, NotACutoff};
 pub use location::{Location, NotALocation, RootNotAbsolute, WorkspaceRoot};
 pub use manifest::{LOCK_FILE, ManifestOptions, PIXI_TOML, PYPROJECT_TOML, Workspace};
+pub(crate) use exclude_newer::milliseconds;
+pub(crate) use platform::parse_virtual_package;
 pub use platform::{Platform, default_virtual_packages};
 pub use requirement::Requirement;
 pub use warning::{Warning, WarningKind};

@@ -1,0 +1,181 @@
+//! Solving.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use doge::{Action, ActionContext, Epoch, Interned, Resource, Spec};
+use miette::Diagnostic;
+use rattler_conda_types::{ParseMatchSpecError, RepoDataRecord};
+use rattler_lock::options::{ChannelPriority, SolveStrategy};
+use rattler_solve::{CancellationToken, RepoDataIter, SolverImpl as _, SolverTask, resolvo::Solver};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::conda::closure::Closure;
+use crate::conda::error::ChannelError;
+use crate::conda::source::workspace_root;
+use crate::epoch::{CONDA_TYPES, CONDA_VERSION, OWN, RESOLVO, SOLVE};
+use crate::records::Records;
+use crate::workspace::{ExcludeNewer, SolveDescription};
+
+/// Solving for a set of records that together are what is needed.
+///
+/// It depends on the records that can be reached from the requirements and on nothing else of the channels. It is run
+/// again when one of those changes, or anything in `needs`, or what is preferred.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SolveCondaEnvironmentSpec {
+    /// What is solved, for people.
+    pub name: String,
+    /// What is needed. A cutoff in it is a moment, not a distance from now.
+    pub needs: SolveDescription,
+    /// The records to choose from.
+    pub closure: Interned<Closure>,
+    /// Records that are taken if they can be.
+    pub preferred: Interned<Records>,
+    /// Only what was in the cache was looked at. Such a result is not taken for one that was found online.
+    pub offline: bool,
+}
+
+impl fmt::Display for SolveCondaEnvironmentSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "solve {}", self.name)
+    }
+}
+
+impl Spec for SolveCondaEnvironmentSpec {
+    const KIND: &'static str = "solve_conda_environment";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, SOLVE, RESOLVO, CONDA_TYPES, CONDA_VERSION]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// What a solve found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Solution {
+    /// The records.
+    pub records: Interned<Records>,
+}
+
+/// Why there is no solution.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum SolveError {
+    /// The requirements contradict each other or what the channels have.
+    #[error("{name} cannot be solved:\n{}", reasons.join("\n"))]
+    #[diagnostic(help("relax one of the requirements named above, or add a channel that has what is missing"))]
+    Unsolvable {
+        /// What was to be solved.
+        name: String,
+        /// Why not, in the words of the solver.
+        reasons: Vec<String>,
+    },
+    /// A requirement cannot be read.
+    #[error("a requirement of {name} cannot be read")]
+    Requirement {
+        /// What was to be solved.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: ParseMatchSpecError,
+    },
+    /// The solver gave up.
+    #[error("{name} cannot be solved")]
+    Solver {
+        /// What was to be solved.
+        name: String,
+        /// What the solver says.
+        #[source]
+        source: Arc<rattler_solve::SolveError>,
+    },
+    /// A channel cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+impl Action for SolveCondaEnvironmentSpec {
+    type Output = Solution;
+    type Error = SolveError;
+    const RESOURCE: Resource = Resource::Solve;
+    const EXPENSIVE: bool = true;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<Solution, SolveError> {
+        let not_at_hand = |what| SolveError::Channel(ChannelError::NotAtHand { what });
+        let closure = ctx.value(&self.closure).await.ok_or(not_at_hand("the list of records"))?;
+        let preferred = ctx.value(&self.preferred).await.ok_or(not_at_hand("the list of locked records"))?;
+        let root = workspace_root(ctx)?;
+        let requirement = |source| SolveError::Requirement { name: self.name.clone(), source };
+        let specs = self.needs.match_specs(&root).map_err(requirement)?;
+        let constraints = self.needs.constraint_specs(&root).map_err(requirement)?;
+        // A relative cutoff was made a moment before it came here, so the time does not matter.
+        let exclude_newer = self.needs.exclude_newer.as_ref().map(|exclude| exclude.for_solver(&root, UNIX_EPOCH));
+        let exclude_newer = exclude_newer.transpose().map_err(requirement)?;
+        let available = closure.records(ctx).await?;
+
+        let token = CancellationToken::new();
+        let _stop = Stop(token.clone());
+        let (needs, name) = (self.needs.clone(), self.name.clone());
+        let solved: Vec<RepoDataRecord> = ctx
+            .cpu(move || {
+                let task = SolverTask {
+                    available_packages: available
+                        .iter()
+                        .map(|part| RepoDataIter(part.iter().flat_map(|records| records.iter())))
+                        .collect::<Vec<_>>(),
+                    locked_packages: preferred.as_slice().iter().collect(),
+                    pinned_packages: Vec::new(),
+                    virtual_packages: needs.generic_virtual_packages(),
+                    specs,
+                    constraints,
+                    timeout: None,
+                    channel_priority: match needs.channel_priority {
+                        ChannelPriority::Strict => rattler_solve::ChannelPriority::Strict,
+                        ChannelPriority::Flexible => rattler_solve::ChannelPriority::Flexible,
+                        ChannelPriority::Disabled => rattler_solve::ChannelPriority::Disabled,
+                    },
+                    exclude_newer,
+                    strategy: match needs.strategy {
+                        SolveStrategy::Highest => rattler_solve::SolveStrategy::Highest,
+                        SolveStrategy::LowestVersion => rattler_solve::SolveStrategy::LowestVersion,
+                        SolveStrategy::LowestVersionDirect => rattler_solve::SolveStrategy::LowestVersionDirect,
+                    },
+                    dependency_overrides: Vec::new(),
+                    excluded_candidates: Default::default(),
+                    cancellation_token: Some(token),
+                };
+                Solver.solve(task).map(|result| result.records).map_err(|error| match error {
+                    rattler_solve::SolveError::Unsolvable(reasons) => SolveError::Unsolvable { name, reasons },
+                    error => SolveError::Solver { name, source: Arc::new(error) },
+                })
+            })
+            .await?;
+        let records = ctx.intern(Records::new(solved)).map_err(|_| not_at_hand("the solution"))?;
+        Ok(Solution { records })
+    }
+}
+
+/// Stops the solver when nobody waits for it any more.
+struct Stop(CancellationToken);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl SolveDescription {
+    /// The names that a solve begins with, sorted.
+    pub(crate) fn roots(&self) -> Vec<String> {
+        let mut roots: Vec<String> = self.requirements.iter().map(|requirement| requirement.name.clone()).collect();
+        roots.dedup();
+        roots
+    }
+
+    /// The same with a cutoff that does not move.
+    pub(crate) fn with_exclude_newer(&self, exclude_newer: Option<ExcludeNewer>) -> Self {
+        Self { exclude_newer, ..self.clone() }
+    }
+}

@@ -1,0 +1,129 @@
+//! What this machine is, as virtual packages.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use doge::{Epoch, Last, Observation, ObserveContext, Seen, Spec};
+use miette::Diagnostic;
+use rattler_conda_types::{GenericVirtualPackage, Subdir};
+use rattler_virtual_packages::{DetectVirtualPackageError, VirtualPackageOverrides, VirtualPackages};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::epoch::{OWN, VIRTUAL_PACKAGES};
+use crate::file_stamp::FileStamp;
+
+/// This machine. Finding out runs programs, so it is done again only when the machine was started anew, a variable
+/// `CONDA_OVERRIDE_*` changed, or a file of the C library or of a driver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MachineSpec;
+
+impl fmt::Display for MachineSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this machine")
+    }
+}
+
+impl Spec for MachineSpec {
+    const KIND: &'static str = "virtual_packages";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, VIRTUAL_PACKAGES]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// What a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its platform, if conda has one for it.
+    pub subdir: Option<Subdir>,
+    /// Its virtual packages, as `__name=version=build`, sorted.
+    pub virtual_packages: Vec<String>,
+}
+
+/// What is cheap to see of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineStamp {
+    boot: Option<String>,
+    variables: BTreeMap<String, String>,
+    files: Vec<Option<FileStamp>>,
+}
+
+/// Why a machine cannot be told.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[error("it cannot be found out what this machine is")]
+#[diagnostic(help("look at the variables `CONDA_OVERRIDE_*`: one may have a value that is no version"))]
+pub struct MachineError {
+    #[source]
+    source: Arc<DetectVirtualPackageError>,
+}
+
+/// Files that come and go, or change, with the C library, the drivers and the system.
+const FILES: [&str; 14] = [
+    "/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib/aarch64-linux-gnu/libc.so.6",
+    "/lib64/libc.so.6",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+    "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
+    "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
+    "/usr/lib64/libcuda.so.1",
+    "/usr/lib64/libnvidia-ml.so.1",
+    "/usr/lib/wsl/lib/libcuda.so.1",
+    "/dev/nvidia0",
+    "/dev/kfd",
+    "/System/Library/CoreServices/SystemVersion.plist",
+    "C:\\Windows\\System32\\nvcuda.dll",
+];
+
+impl MachineStamp {
+    fn take() -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("CONDA_OVERRIDE_"))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        let files = FILES.iter().map(|path| FileStamp::of(Path::new(path)).ok().flatten()).collect();
+        Self { boot, variables: variables.collect(), files }
+    }
+}
+
+impl Observation for MachineSpec {
+    type Output = Machine;
+    type Error = MachineError;
+    type Stamp = MachineStamp;
+
+    async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, MachineError> {
+        let stamp = MachineStamp::take();
+        if last.is_some_and(|last| last.stamp == stamp) {
+            return Ok(Seen::Same);
+        }
+        let detected = ctx.blocking(|| VirtualPackages::detect(&VirtualPackageOverrides::from_env(), None)).await;
+        let packages = detected.map_err(|source| MachineError { source: Arc::new(source) })?;
+        let mut virtual_packages: Vec<String> =
+            packages.into_generic_virtual_packages().map(|package| package.to_string()).collect();
+        virtual_packages.sort();
+        let newest = stamp.files.iter().flatten().map(FileStamp::newest).max();
+        Ok(Seen::New { value: Machine { subdir: Subdir::current(), virtual_packages }, stamp, newest })
+    }
+}
+
+impl Machine {
+    /// Those of the wanted virtual packages that this machine does not have, or has only older.
+    ///
+    /// A version that is wanted is the least that is enough, as `[system-requirements]` means it.
+    pub fn lacks(&self, wanted: &[GenericVirtualPackage]) -> Vec<String> {
+        let own: Vec<GenericVirtualPackage> =
+            self.virtual_packages.iter().filter_map(|text| crate::workspace::parse_virtual_package(text)).collect();
+        let is_there = |wanted: &&GenericVirtualPackage| {
+            // An architecture is named by its build string; whether one can run what was made for another is for the
+            // packages to say.
+            wanted.name.as_normalized() == "__archspec"
+                || own.iter().any(|own| own.name == wanted.name && own.version >= wanted.version)
+        };
+        wanted.iter().filter(|wanted| !is_there(wanted)).map(ToString::to_string).collect()
+    }
+}

@@ -1,0 +1,59 @@
+//! What tells a file from an edited one without reading it.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// What tells a file from an edited one, unless it was edited within the last two seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+}
+
+impl FileStamp {
+    /// The stamp of what a path leads to; nothing if it leads to nothing.
+    pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Self::new(&metadata))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn new(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let nanos = |nanos: i64| u32::try_from(nanos).unwrap_or(0);
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), nanos(metadata.mtime_nsec())),
+            changed: (metadata.ctime(), nanos(metadata.ctime_nsec())),
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn new(metadata: &Metadata) -> Self {
+        let of = |time: io::Result<SystemTime>| {
+            let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            (since.as_secs() as i64, since.subsec_nanos())
+        };
+        let (modified, changed) = (of(metadata.modified()), of(metadata.created()));
+        Self { device: 0, inode: 0, size: metadata.len(), modified, changed }
+    }
+
+    /// When the file or what is known of it changed last.
+    pub(crate) fn newest(&self) -> SystemTime {
+        let (seconds, nanos) = self.modified.max(self.changed);
+        let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
+        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+    }
+}
