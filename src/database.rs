@@ -137,6 +137,7 @@ pub struct Builder {
     depth_limit: Option<usize>,
     runtime: Option<tokio::runtime::Handle>,
     title: String,
+    scope: Option<String>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -242,6 +243,14 @@ impl Builder {
         self
     }
 
+    /// What labels are told apart by: a store may be shared by several workspaces, and a spec is compared with the
+    /// previous one of its label in the same scope.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
     /// Called at the beginning of each refresh, for resources that keep what they saw of the world.
     #[must_use]
     pub fn on_refresh(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
@@ -312,7 +321,7 @@ impl Builder {
         });
         let writer = store.clone().map(Writer::start).transpose()?;
         let persist = match (&store, &writer) {
-            (Some(store), Some(writer)) => Some(Persist::new(store.clone(), writer.clone(), RunId::new())),
+            (Some(store), Some(writer)) => Some(Persist::new(store.clone(), writer.clone(), RunId::new(), self.scope.clone())),
             _ => None,
         };
         let locks = self.locks.or_else(|| self.store.map(|store| store.join("locks"))).map(Locks::new);
@@ -334,6 +343,7 @@ impl Builder {
             spawn,
             serial: self.serial,
             title: self.title,
+            scope: self.scope,
             on_refresh: self.on_refresh,
         })
     }

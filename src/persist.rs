@@ -27,10 +27,11 @@ pub(crate) struct Persist {
     /// Something was given to the writer.
     wrote: bool,
     pub(crate) run: RunId,
+    scope: Option<String>,
 }
 
 impl Persist {
-    pub(crate) fn new(store: Store, writer: Writer, run: RunId) -> Self {
+    pub(crate) fn new(store: Store, writer: Writer, run: RunId, scope: Option<String>) -> Self {
         let snapshot = store.snapshot();
         Self {
             store,
@@ -41,6 +42,7 @@ impl Persist {
             writer,
             wrote: false,
             run,
+            scope,
         }
     }
 
@@ -89,7 +91,8 @@ impl Persist {
     fn keep_spec(&mut self, key: Key, spec: &SharedSpec) {
         let Some(stored) = stored_spec(spec) else { return };
         if let Some(label) = &stored.label {
-            self.batch.labels.push((label.clone(), LabelEntry { key, run: self.run }));
+            let label = scoped(label, self.scope.as_deref());
+            self.batch.labels.push((label, LabelEntry { key, run: self.run }));
         }
         self.batch_bytes += stored.encoded.len();
         self.batch.specs.insert(key, stored);
@@ -155,6 +158,11 @@ impl Persist {
         &mut self.batch
     }
 
+}
+
+/// The label as the store knows it.
+pub(crate) fn scoped(label: &str, scope: Option<&str>) -> String {
+    scope.map_or_else(|| label.to_owned(), |scope| format!("{label} in {scope}"))
 }
 
 /// The spec as the store keeps it; `None` if it has no encoding.

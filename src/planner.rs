@@ -123,6 +123,7 @@ pub(crate) struct Config {
     pub(crate) spawn: Box<dyn Spawn>,
     pub(crate) serial: bool,
     pub(crate) title: String,
+    pub(crate) scope: Option<String>,
     pub(crate) on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -155,6 +156,7 @@ pub(crate) struct Planner {
     /// What was asked since the last refresh.
     recent: Vec<NodeIndex>,
     title: String,
+    scope: Option<String>,
     began: std::time::SystemTime,
     clock: Instant,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -186,6 +188,7 @@ impl Planner {
             dry: Vec::new(),
             recent: Vec::new(),
             title: config.title,
+            scope: config.scope,
             began,
             clock: Instant::now(),
             on_refresh: config.on_refresh,
@@ -1177,6 +1180,7 @@ impl Planner {
             self.table(),
             crate::record::Session {
                 title: &self.title,
+                scope: self.scope.as_deref(),
                 began: self.began,
                 duration: self.clock.elapsed(),
                 requests: &self.recent,

@@ -14,6 +14,7 @@ use crate::table::{NodeIndex, Stale, Status, Table};
 
 pub(crate) struct Session<'a> {
     pub(crate) title: &'a str,
+    pub(crate) scope: Option<&'a str>,
     pub(crate) began: SystemTime,
     pub(crate) duration: Duration,
     pub(crate) requests: &'a [NodeIndex],
@@ -37,6 +38,7 @@ pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
     RunRecord {
         id,
         title: session.title.to_owned(),
+        scope: session.scope.map(ToOwned::to_owned),
         began_ms: session.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
         duration_us: session.duration.as_micros() as u64,
         requests,

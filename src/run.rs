@@ -150,6 +150,9 @@ pub struct RunRecord {
     pub id: RunId,
     /// What was run, in the words of whoever ran it.
     pub title: String,
+    /// What its labels are told apart by; see [`crate::Builder::scope`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// When it began, in milliseconds since 1970.
     pub began_ms: u64,
     /// How long it took, in microseconds.

@@ -15,6 +15,7 @@ pub use difference::Change;
 use difference::{Tree, differences};
 
 use crate::kind::Role;
+use crate::persist::scoped;
 use crate::record::{did_work, read};
 use crate::run::{Reason, RecordedSpec, RunRecord};
 
@@ -127,7 +128,7 @@ impl History {
                     }
                 }
                 Some(Reason::Missing) => {
-                    let (because, changes) = self.previous(spec, run.id);
+                    let (because, changes) = self.previous(spec, run);
                     steps.push(self.step(spec, because, changes));
                     // A new spec was made by whoever asked for it; what changed for them is the rest of the story.
                     next = run
@@ -185,11 +186,11 @@ impl History {
     }
 
     /// Compares a spec with the last one of the same label in an earlier run.
-    fn previous(&self, spec: &RecordedSpec, run: RunId) -> (String, Vec<Change>) {
+    fn previous(&self, spec: &RecordedSpec, run: &RunRecord) -> (String, Vec<Change>) {
         let first = || ("nothing was recorded for it".to_owned(), Vec::new());
         let Some(label) = &spec.label else { return first() };
-        let entries = self.snapshot.label(label);
-        let Some(before) = entries.iter().find(|entry| entry.key != spec.key && entry.run <= run) else { return first() };
+        let entries = self.snapshot.label(&scoped(label, run.scope.as_deref()));
+        let Some(before) = entries.iter().find(|entry| entry.key != spec.key && entry.run <= run.id) else { return first() };
         let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
         match (tree(before.key), tree(spec.key)) {
             (Some(was), Some(now)) => {
