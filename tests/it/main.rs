@@ -8,5 +8,6 @@ mod kinds;
 mod model;
 mod oracle;
 mod races;
+mod restart;
 mod sessions;
 mod waves;
