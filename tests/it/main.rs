@@ -2,6 +2,7 @@
 
 mod cancel;
 mod cycles;
+mod dry;
 mod effects;
 mod failures;
 mod kinds;
@@ -9,5 +10,6 @@ mod model;
 mod oracle;
 mod races;
 mod restart;
+mod serial;
 mod sessions;
 mod waves;

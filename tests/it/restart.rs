@@ -446,6 +446,23 @@ fn the_record_of_a_run_says_of_each_spec_why_it_ran() {
     assert_eq!(runs, [third, second, first]);
 }
 
+/// [P10]
+#[test]
+fn a_request_that_outlives_a_refresh_is_in_the_record_of_the_session_that_answers_it() {
+    let restarts = Restarts::new();
+    let mut engine = restarts.open();
+    let mut asked = engine.ask(&reading("v"));
+    let mut refreshed = engine.start_refresh();
+    assert!(refreshed.try_recv().is_ok_and(|refreshed| refreshed.is_some()), "nothing was observed yet");
+    restarts.script.set("v", 1);
+    engine.settle();
+    assert!(asked.answer().is_some_and(|answer| answer.is_ok()));
+    let record = engine.close();
+    let names: Vec<&str> = record.specs.iter().map(|spec| spec.name.as_str()).collect();
+    assert_eq!(names, ["all of 1", "work(w 1 reading v)", "look(v)"]);
+    assert_eq!(record.requests, [record.specs[0].key]);
+}
+
 /// Work that is worth a commit of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Costly(u64);
