@@ -128,6 +128,8 @@ impl DryRun {
                 .into_iter()
                 .map(|node| {
                     let (kind, role) = table.with(node, |node| (node.kind, node.role));
+                    // A spec that is known from a trace by its key is read, so that it can be named.
+                    table.spec(node);
                     WouldRun {
                         spec: table.name(node),
                         kind: table.registered(kind).kind.name(),
@@ -177,7 +179,10 @@ impl Pass<'_> {
         }
         self.known.borrow_mut().insert(node, Known::Active);
         self.depth.set(self.depth.get() + 1);
-        let known = self.from_traces(node);
+        let known = match self.from_this_session(node, role) {
+            Some(known) => known,
+            None => self.from_traces(node),
+        };
         let known = match (known, role) {
             (Known::MustRun(stale), Role::Query) => self.from_body(node, stale),
             (Known::MustRun(stale), _) => {
@@ -201,6 +206,23 @@ impl Pass<'_> {
                 Known::Open
             }
         }
+    }
+
+    /// The result that an action has had in this session, recorded or not, if what it read is still so.
+    fn from_this_session(&self, node: NodeIndex, role: Role) -> Option<Known> {
+        let slot = self.db.table().with(node, |node| node.slot).filter(|_| role == Role::Action)?;
+        let outcome = slot.outcome(self.db).clone()?;
+        // A failure is none: a request would try again.
+        let Answer::Value(found) = &outcome.answer else { return None };
+        let mut open = false;
+        for (read, was) in &outcome.reads {
+            match self.look_at(*read) {
+                Known::Value(now, _) if now.fingerprint() == *was => {}
+                Known::Value(..) | Known::Failed(_) => return None,
+                Known::MustRun(_) | Known::Open | Known::Active => open = true,
+            }
+        }
+        Some(if open { Known::Open } else { Known::Value(found.clone(), None) })
     }
 
     fn from_traces(&self, node: NodeIndex) -> Known {
@@ -229,9 +251,9 @@ impl Pass<'_> {
                     Known::Value(found, _) => {
                         stale.get_or_insert(Stale::Changed { dependency, was, now: found.fingerprint() });
                     }
-                    Known::Failed(_) => {
-                        stale.get_or_insert(Stale::Failed { dependency });
-                    }
+                    // As when a request checks: a join ends at a failure that nothing open precedes.
+                    Known::Failed(_) if !open => return Check::Stale(stale.unwrap_or(Stale::Failed { dependency })),
+                    Known::Failed(_) => break,
                     Known::MustRun(_) | Known::Open | Known::Active => open = true,
                 }
             }

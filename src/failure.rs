@@ -133,10 +133,6 @@ impl<E> Failure<E> {
         Self { inner, error: PhantomData }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<FailureInner> {
-        &self.inner
-    }
-
     /// The spec that failed first: what was asked, or something below it whose failure was passed on.
     pub fn spec(&self) -> &SpecName {
         &self.inner.spec

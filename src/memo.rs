@@ -12,6 +12,8 @@
 //! Salsa recycles interned structs that were not used for some revisions, unless told not to. The scheduler holds
 //! on to ids, so nodes are immortal.
 
+#![expect(unused_lifetimes, reason = "salsa asks for a lifetime on interned structs and does not always use it")]
+
 use std::sync::Arc;
 
 use doge_storage::Fingerprint;
@@ -92,7 +94,8 @@ impl Engine for EngineDb {
 impl EngineDb {
     pub(crate) fn new(table: Table) -> Self {
         let db = Self { storage: salsa::Storage::new(None), table };
-        Attempt::builder(0).durability(salsa::Durability::HIGH).new(&db);
+        // A singleton: it is found again without its id.
+        let _ = Attempt::builder(0).durability(salsa::Durability::HIGH).new(&db);
         db
     }
 

@@ -104,6 +104,9 @@ struct Running {
 }
 
 struct Refreshing {
+    /// What is still to be looked at; in serial mode one after the other.
+    next: VecDeque<(NodeIndex, SharedSpec)>,
+    /// The looks that have not ended, started or not.
     left: usize,
     observed: usize,
     seen: Vec<(NodeIndex, Sighting)>,
@@ -225,6 +228,8 @@ impl Planner {
             Message::Refresh(reply) => self.refresh(reply),
             Message::Keep { fingerprint, bytes } => self.table().keep_value(fingerprint, bytes),
             Message::Dry { spec, reply } => {
+                // What failed is tried again, as it would be by a request.
+                self.take_back_failures();
                 let node = self.table().intern_shared(spec);
                 self.dry.push(DryRun::new(node, reply));
             }
@@ -244,6 +249,7 @@ impl Planner {
                 self.close();
             }
         }
+        self.look_again();
     }
 
     /// Evaluates what is ready, starts what is demanded, settles cycles, until only running work can go on.
@@ -263,7 +269,7 @@ impl Planner {
                 break;
             }
         }
-        if self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {
+        if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {
             drop(self.flush(Write::Commit));
         }
     }
@@ -284,6 +290,7 @@ impl Planner {
     }
 
     fn cancel(&mut self, id: RequestId) {
+        self.held_back.retain(|message| !matches!(message, Message::Ask { id: other, .. } if *other == id));
         let Some(live) = self.requests.remove(&id) else { return };
         self.order.retain(|other| *other != id);
         if let Some(ids) = self.roots.get_mut(&live.node) {
@@ -727,12 +734,13 @@ impl Planner {
         }
     }
 
-    fn abort(&mut self, node: NodeIndex) {
-        if let Some(running) = self.running.remove(&node) {
-            running.cancel.cancel();
-            self.spawn.abort(node, running.attempt);
-            self.table().emit(|| Event::DidCancel { spec: self.table().name(node) });
-        }
+    /// Ends the work for a node, if there is any; whether it was a look of a refresh.
+    fn abort(&mut self, node: NodeIndex) -> bool {
+        let Some(running) = self.running.remove(&node) else { return false };
+        running.cancel.cancel();
+        self.spawn.abort(node, running.attempt);
+        self.table().emit(|| Event::DidCancel { spec: self.table().name(node) });
+        running.refresh
     }
 
     fn finished(&mut self, node: NodeIndex, attempt: u64, ended: Ended) {
@@ -949,6 +957,7 @@ impl Planner {
     /// Replaces what this session saw where it differs now, in one batch; how much did.
     fn see_again(&mut self, seen: Vec<(NodeIndex, Sighting)>) -> usize {
         let mut changed = FxHashSet::default();
+        let mut refreshed = 0;
         for (node, sighting) in seen {
             let key = self.table().with(node, |node| node.key);
             let before = self.shared.sighting(key);
@@ -960,7 +969,13 @@ impl Planner {
                 self.keep_sighting(node, &sighting);
                 self.shared.note_sighting(key, &sighting);
             } else {
-                self.abort(node);
+                // A look that began earlier could only see less.
+                if self.abort(node) {
+                    if let Some(refreshing) = &mut self.refreshing {
+                        refreshing.seen.push((node, sighting.clone()));
+                        refreshed += 1;
+                    }
+                }
                 self.see(node, sighting);
                 changed.insert(node);
             }
@@ -982,6 +997,9 @@ impl Planner {
             self.empty_slot(node);
         }
         self.invalidated();
+        for _ in 0..refreshed {
+            self.refresh_lost_one();
+        }
         changed.len()
     }
 
@@ -1001,20 +1019,21 @@ impl Planner {
             .filter(|node| self.table().with(*node, |node| node.role) == Role::Observation)
             .filter(|node| self.slot_is_full(*node))
             .collect();
-        let mut refreshing = Refreshing { left: 0, observed: known.len(), seen: Vec::new(), reply: vec![reply] };
-        let mut work = Vec::new();
-        for node in known {
-            if let Some(spec) = self.table().spec(node) {
-                refreshing.left += 1;
-                work.push((node, spec));
-            }
-        }
-        self.refreshing = Some(refreshing);
-        for (node, spec) in work {
+        let observed = known.len();
+        let next: VecDeque<_> = known.into_iter().filter_map(|node| Some((node, self.table().spec(node)?))).collect();
+        self.refreshing = Some(Refreshing { left: next.len(), next, observed, seen: Vec::new(), reply: vec![reply] });
+        self.look_again();
+        self.end_refresh();
+    }
+
+    /// Starts the looks of a refresh.
+    fn look_again(&mut self) {
+        while !self.serial || self.running.is_empty() {
+            let next = self.refreshing.as_mut().and_then(|refreshing| refreshing.next.pop_front());
+            let Some((node, spec)) = next else { return };
             let last = self.last_look(node, &spec);
             self.spawn_work(node, true, |shared, cancel| observing(shared, spec, cancel, last));
         }
-        self.end_refresh();
     }
 
     fn refreshed_one(&mut self, node: NodeIndex, sighting: Sighting) {
@@ -1038,7 +1057,9 @@ impl Planner {
         }
         let Some(Refreshing { observed, mut seen, reply, .. }) = self.refreshing.take() else { return };
         self.log_run();
-        drop(self.flush(Write::Commit));
+        if self.has_requests() {
+            drop(self.flush(Write::Commit));
+        }
         seen.sort_by_key(|(node, _)| *node);
 
         // Nothing of the old session stays that was right for it only.
@@ -1064,7 +1085,8 @@ impl Planner {
         let changed = self.see_again(seen);
         self.invalidated();
         self.shrink();
-        self.recent.clear();
+        // Whoever still waits is answered in the new session.
+        self.recent = self.order.iter().filter_map(|id| self.requests.get(id)).map(|live| live.node).collect();
         self.table().emit(|| Event::DidRefresh { changed });
         for reply in reply {
             // Whoever asked may have gone.
@@ -1143,6 +1165,9 @@ impl Planner {
                 Some(()) => {}
                 None => {
                     for node in run.wanted() {
+                        if self.serial && !self.running.is_empty() {
+                            break;
+                        }
                         if !self.running.contains_key(&node) && !self.slot_is_full(node) {
                             self.start_observation(node);
                         }
@@ -1173,7 +1198,12 @@ impl Planner {
         self.table().persist.borrow_mut().as_mut()?.flush(write)
     }
 
-    /// Puts the record of the session where the next run finds it.
+    /// Whether anything was asked in this session. What was only looked at, for a dry evaluation, is not written.
+    fn has_requests(&self) -> bool {
+        !self.recent.is_empty()
+    }
+
+    /// Puts the record of the session where the next run finds it, if anything was asked in it.
     fn log_run(&self) -> RunRecord {
         let executed = self.table().tally.borrow().anything_executed();
         let record = crate::record::of_session(
@@ -1189,7 +1219,7 @@ impl Planner {
             },
         );
         let mut persist = self.table().persist.borrow_mut();
-        if let Some(persist) = persist.as_mut() {
+        if let Some(persist) = persist.as_mut().filter(|_| self.has_requests()) {
             crate::record::keep(&record, persist, executed);
             let verified: Vec<Key> = self
                 .table()
@@ -1207,9 +1237,11 @@ impl Planner {
             self.abort(node);
         }
         let record = self.log_run();
-        // A run that executed nothing has at most stamps to keep, and does not wait for the lease to do so.
-        let write = if self.table().tally.borrow().anything_executed() { Write::Commit } else { Write::Spill };
-        drop(self.flush(write));
+        if self.has_requests() {
+            // A run that executed nothing has at most stamps to keep, and does not wait for the lease to do so.
+            let write = if self.table().tally.borrow().anything_executed() { Write::Commit } else { Write::Spill };
+            drop(self.flush(write));
+        }
         if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
             // The writer thread answers or dies; both end the wait.
             let _ = futures::executor::block_on(written);

@@ -120,6 +120,6 @@ pub(crate) fn read(bytes: &[u8]) -> Option<RunRecord> {
 }
 
 /// Whether the spec did work in the run, as opposed to being looked at or found to hold.
-pub fn did_work(spec: &RecordedSpec) -> bool {
+pub(crate) fn did_work(spec: &RecordedSpec) -> bool {
     matches!(spec.outcome, Outcome::Executed | Outcome::CutOff) && spec.role != Role::Observation
 }

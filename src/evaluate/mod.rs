@@ -214,10 +214,12 @@ enum Restored {
 
 /// The answer from a trace that holds, if one does.
 fn restore(db: &dyn Engine, node: NodeIndex, forced: bool) -> Restored {
-    if forced {
-        return Restored::Not(Stale::Forced);
-    }
     let table = db.table();
+    if forced {
+        // Whoever gave the order has noted why.
+        let why = table.with(node, |node| node.stale.as_deref().cloned());
+        return Restored::Not(why.unwrap_or(Stale::Forced));
+    }
     table.load_worlds(node);
     let worlds = table.with(node, |node| node.worlds.clone());
     let mut first = None;

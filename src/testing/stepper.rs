@@ -161,14 +161,21 @@ impl Stepper {
         answer.try_recv().ok().flatten().expect("nothing is under way, so the refresh must have ended")
     }
 
+    /// Asks what would happen if this were asked; what must be observed for it is among the work under way until it
+    /// is let end.
+    pub fn start_dry<Q: Query>(&mut self, query: &Q) -> oneshot::Receiver<DryReport> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Dry { spec: Typed::<QueryKind<Q>>::share(query), reply });
+        answer
+    }
+
     /// What would happen if this were asked; everything that must be observed for it is.
     ///
     /// # Panics
     ///
     /// Panics if there is no answer although nothing is under way.
     pub fn dry<Q: Query>(&mut self, query: &Q) -> DryReport {
-        let (reply, mut answer) = oneshot::channel();
-        self.send(Message::Dry { spec: Typed::<QueryKind<Q>>::share(query), reply });
+        let mut answer = self.start_dry(query);
         self.settle();
         answer.try_recv().ok().flatten().expect("nothing is under way, so the answer must be there")
     }

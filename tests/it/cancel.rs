@@ -2,7 +2,7 @@
 
 use doge::testing::{EventLog, Script, Work};
 
-use crate::kinds::{All, InTurn, stepper};
+use crate::kinds::{All, InTurn, stepper, total};
 
 /// [X1]
 #[test]
@@ -59,4 +59,19 @@ fn withdrawing_one_of_two_equal_requests_changes_nothing_for_the_other() {
     assert_eq!(engine.running(), 1);
     engine.settle();
     assert!(second.answer().is_some());
+}
+
+/// [X5] It had not even been looked at.
+#[test]
+fn a_request_withdrawn_while_it_waits_for_a_refresh_starts_nothing() {
+    let log = EventLog::new();
+    let mut engine = stepper(&Script::new(), &log);
+    assert!(engine.get(&total(&["v"])).is_ok());
+    let mut refreshed = engine.start_refresh();
+    let asked = engine.ask(&All(vec![Work::new("a", 1)]));
+    engine.cancel(&asked);
+    log.take();
+    engine.settle();
+    assert!(refreshed.try_recv().is_ok_and(|refreshed| refreshed.is_some()));
+    assert_eq!(log.take_executed(), Vec::<String>::new());
 }

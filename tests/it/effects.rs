@@ -147,3 +147,21 @@ fn a_forced_effect_happens_once_for_each_request() {
         assert_eq!(log.take_executed(), ["put v=3", "keep v=3"]);
     }
 }
+
+/// [E8] What the effect did is newer than what the refresh was about to see.
+#[test]
+fn an_effect_that_ends_while_the_world_is_looked_at_again_does_not_keep_the_refresh_from_ending() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    let mut asked = engine.ask(&keep("v", 3));
+    engine.finish(0);
+    engine.advance();
+    let mut refreshed = engine.start_refresh();
+    assert_eq!(engine.running(), 2, "the effect and the look of the refresh");
+    engine.finish(0);
+    engine.settle();
+    assert!(refreshed.try_recv().is_ok_and(|refreshed| refreshed.is_some()));
+    assert_eq!(*asked.answer().expect("all has ended").expect("it is put"), 3);
+    assert_eq!(log.take_executed(), ["put v=3", "keep v=3"]);
+}

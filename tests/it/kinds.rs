@@ -1,6 +1,7 @@
 //! Small kinds that the topics share.
 
 use std::fmt;
+use std::path::Path;
 
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
 use doge::{
@@ -23,6 +24,8 @@ macro_rules! spec {
         }
     };
 }
+
+pub(crate) use spec;
 
 /// The sum of variables, looked at together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,6 +57,21 @@ impl Query for Parity {
 
     fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
         Ok(*db.get(&self.0)? % 2)
+    }
+}
+
+/// The sum of parities, asked together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Parities(pub(crate) Vec<Total>);
+spec!(Parities, "parities", |this| format!("parities of {}", this.0.len()));
+
+impl Query for Parities {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        let all = db.join(|join| self.0.iter().map(|total| join.get(&Parity(total.clone()))).collect::<Vec<_>>())?;
+        Ok(all.iter().map(|value| **value).sum())
     }
 }
 
@@ -300,6 +318,7 @@ pub(crate) fn builder(script: &Script, log: &EventLog) -> Builder {
     Database::builder()
         .query::<Total>()
         .query::<Parity>()
+        .query::<Parities>()
         .query::<WorkOnParity>()
         .query::<All>()
         .query::<InTurn>()
@@ -314,6 +333,11 @@ pub(crate) fn builder(script: &Script, log: &EventLog) -> Builder {
         .observation::<Look>()
         .resource(script.clone())
         .listener(log.listener())
+}
+
+/// An engine with a store in this directory, driven by hand.
+pub(crate) fn open(directory: &Path, script: &Script, log: &EventLog) -> Stepper {
+    Stepper::new(builder(script, log).store(directory)).expect("a thread can be started")
 }
 
 /// An engine without a store, driven by hand.

@@ -2,11 +2,14 @@
 
 mod cancel;
 mod cycles;
+mod dry;
 mod effects;
 mod failures;
 mod kinds;
 mod model;
 mod oracle;
 mod races;
+mod restart;
+mod serial;
 mod sessions;
 mod waves;

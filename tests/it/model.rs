@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 
 /// A small deterministic generator, so that a program is a function of its seed.
 #[derive(Clone)]
-pub struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x1234_5678_9abc_def1).wrapping_add(77))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,18 +29,18 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
-    pub fn percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 }
 
 /// What a step asks; the target depends on what was answered so far.
 #[derive(Clone, Copy, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     Variable(usize),
     /// Work, reading none, one or two variables.
     Work(usize),
@@ -49,7 +49,7 @@ pub enum Target {
 }
 
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Ask { target: Target, tolerant: bool },
     Join { targets: Vec<Target>, tolerant: bool },
     SkipIf { modulus: u64, steps: usize },
@@ -57,22 +57,22 @@ pub enum Step {
 }
 
 #[derive(Debug)]
-pub struct Program {
-    pub variables: usize,
-    pub queries: Vec<Vec<Step>>,
+pub(crate) struct Program {
+    pub(crate) variables: usize,
+    pub(crate) queries: Vec<Vec<Step>>,
     modulus: u64,
 }
 
 /// What kinds of programs there are.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub cyclic: u64,
-    pub tolerant: u64,
-    pub panics: u64,
+pub(crate) struct Shape {
+    pub(crate) cyclic: u64,
+    pub(crate) tolerant: u64,
+    pub(crate) panics: u64,
 }
 
 impl Program {
-    pub fn generate(seed: u64, shape: Shape) -> Self {
+    pub(crate) fn generate(seed: u64, shape: Shape) -> Self {
         let mut chance = Chance::new(seed);
         let big = chance.percent(15);
         let queries = 2 + chance.below(if big { 40 } else { 12 });
@@ -107,14 +107,14 @@ impl Program {
 
 /// What a step asks once the values so far are known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ask {
+pub(crate) enum Ask {
     Variable(usize),
     Work { name: usize, input: u64, reads: Vec<usize> },
     Query(usize),
 }
 
 /// How asking ended, as far as programs can tell.
-pub enum Told {
+pub(crate) enum Told {
     Value(u64),
     Failed,
     Pending,
@@ -122,7 +122,7 @@ pub enum Told {
 
 /// How a body ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Value(u64),
     Failed,
     Panicked,
@@ -130,13 +130,13 @@ pub enum End {
 }
 
 /// Whoever answers a body.
-pub trait Asker {
+pub(crate) trait Asker {
     fn ask(&mut self, ask: &Ask) -> Told;
     /// Asks several at once. Returns at the first failure that nothing pending precedes, unless tolerant.
     fn join(&mut self, asks: &[Ask], tolerant: bool) -> Result<Vec<Option<u64>>, End>;
 }
 
-pub fn variable(index: usize) -> String {
+pub(crate) fn variable(index: usize) -> String {
     format!("v{index}")
 }
 
@@ -160,7 +160,7 @@ impl Program {
         }
     }
 
-    pub fn run(&self, query: usize, asker: &mut dyn Asker) -> End {
+    pub(crate) fn run(&self, query: usize, asker: &mut dyn Asker) -> End {
         let mut sum = query as u64 % self.modulus;
         let mut skip = 0;
         for step in &self.queries[query] {
@@ -207,11 +207,11 @@ impl Program {
 static PROGRAMS: Mutex<BTreeMap<u64, Arc<Program>>> = Mutex::new(BTreeMap::new());
 
 /// Makes the program of a seed known. Programs of one seed are equal, so bodies stay pure.
-pub fn publish(seed: u64, program: Arc<Program>) {
+pub(crate) fn publish(seed: u64, program: Arc<Program>) {
     PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner).insert(seed, program);
 }
 
-pub fn unpublish(seed: u64) {
+pub(crate) fn unpublish(seed: u64) {
     PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner).remove(&seed);
 }
 
@@ -221,9 +221,9 @@ fn program(seed: u64) -> Arc<Program> {
 
 /// A query of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Node {
-    pub program: u64,
-    pub query: usize,
+pub(crate) struct Node {
+    pub(crate) program: u64,
+    pub(crate) query: usize,
 }
 
 impl fmt::Display for Node {
@@ -239,9 +239,9 @@ impl Spec for Node {
 
 #[derive(Debug, thiserror::Error)]
 #[error("something that q{0} needs failed")]
-pub struct NodeError(usize);
+pub(crate) struct NodeError(usize);
 
-pub fn work(name: usize, input: u64, reads: &[usize]) -> Work {
+pub(crate) fn work(name: usize, input: u64, reads: &[usize]) -> Work {
     Work { name: format!("w{name}"), input, reads: reads.iter().map(|read| variable(*read)).collect() }
 }
 
@@ -365,13 +365,13 @@ impl Query for Node {
 
 /// The world of a program: a value or nothing for each variable, or broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct World(pub Vec<Result<Option<u64>, ()>>);
+pub(crate) struct World(pub(crate) Vec<Result<Option<u64>, ()>>);
 
 /// What a query asked and was told, in groups: its trace.
-pub type Trace = Vec<Vec<(Ask, u64)>>;
+pub(crate) type Trace = Vec<Vec<(Ask, u64)>>;
 
 /// The answers of a program in a world, worked out without any memory.
-pub struct Scratch<'a> {
+pub(crate) struct Scratch<'a> {
     program: &'a Program,
     world: &'a World,
     cyclic: BTreeSet<usize>,
@@ -381,14 +381,12 @@ pub struct Scratch<'a> {
 }
 
 /// The answer of one query and everything that it stands on.
-pub struct Answered {
-    pub end: End,
+pub(crate) struct Answered {
+    pub(crate) end: End,
     /// Whether it is part of a cycle itself.
-    pub cyclic: bool,
-    /// The queries that were asked on the way.
-    pub reached: BTreeSet<usize>,
-    /// What each of them asked; `None` where a failure was seen, here or below.
-    pub traces: BTreeMap<usize, Option<Trace>>,
+    pub(crate) cyclic: bool,
+    /// What each of the queries that were asked on the way asked; `None` where a failure was seen, here or below.
+    pub(crate) traces: BTreeMap<usize, Option<Trace>>,
 }
 
 struct ScratchAsker<'a, 'b> {
@@ -491,7 +489,7 @@ impl Asker for ScratchAsker<'_, '_> {
 
 impl<'a> Scratch<'a> {
     /// Works out the answer of a query: the least fixpoint in which every query that can only wait for itself fails.
-    pub fn answer(program: &'a Program, world: &'a World, root: usize) -> Answered {
+    pub(crate) fn answer(program: &'a Program, world: &'a World, root: usize) -> Answered {
         let mut scratch = Self {
             program,
             world,
@@ -511,7 +509,7 @@ impl<'a> Scratch<'a> {
                 end => {
                     let end = end.clone();
                     let traces = scratch.traces();
-                    return Answered { end, cyclic: scratch.cyclic.contains(&root), reached: scratch.reached, traces };
+                    return Answered { end, cyclic: scratch.cyclic.contains(&root), traces };
                 }
             }
         }

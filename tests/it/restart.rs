@@ -1,0 +1,517 @@
+//! What one process found out, the next one finds again: nothing runs twice, and what changed runs alone. [P]
+//!
+//! Each test closes the engine, which is all the state of a process, and opens another one on the same store.
+
+use std::cell::Cell;
+use std::fmt;
+use std::path::Path;
+
+use doge::storage::{Batch, Store, StoreOptions};
+use doge::testing::{EventLog, Look, Script, Stepper, Work};
+use doge::{
+    Action, ActionContext, AnyError, Db, Epoch, Halt, History, Key, Outcome, Query, Reason, Resource, Role, RunRecord,
+    Spec,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{All, Parities, Parity, Tolerant, WorkOnParity, builder, open, spec, total};
+
+/// A world, a log and a store, and one engine after the other.
+struct Restarts {
+    script: Script,
+    log: EventLog,
+    directory: tempfile::TempDir,
+}
+
+impl Restarts {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        Self { script: Script::new(), log: EventLog::new(), directory }
+    }
+
+    fn open(&self) -> Stepper {
+        open(self.directory.path(), &self.script, &self.log)
+    }
+
+    /// A whole run that asks for one query: what it yields, and the record. The log holds what happened.
+    fn run<Q: Query<Output = u64>>(&self, query: &Q) -> (u64, RunRecord) {
+        let mut engine = self.open();
+        self.log.take();
+        let value = *engine.get(query).expect("nothing fails");
+        (value, engine.close())
+    }
+
+    /// What happened, a line each. Whatever was only verified is known by its key alone, since nobody needed its spec.
+    fn lines(&self) -> Vec<String> {
+        let is_key = |name: &str| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let lines = self.log.take_lines().into_iter();
+        lines
+            .map(|line| match line.strip_prefix("verified ") {
+                Some(name) if is_key(name) => "verified by key".to_owned(),
+                _ => line,
+            })
+            .collect()
+    }
+
+    fn history(&self) -> History {
+        History::open(self.directory.path())
+    }
+}
+
+fn reading(variable: &str) -> All {
+    All(vec![Work::new("w", 1).reading(variable)])
+}
+
+/// [P1]
+#[test]
+fn unchanged_world_after_reopen_executes_nothing() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    assert_eq!(restarts.run(&query).0, 1);
+    assert_eq!(
+        restarts.log.take_executed(),
+        ["total(v)", "parity of total(v)", "work(on parity 1)", "work on parity of total(v)"]
+    );
+
+    let (value, record) = restarts.run(&query);
+    assert_eq!(value, 1);
+    assert_eq!(
+        restarts.lines(),
+        [
+            "observed look(v) (by stamp)",
+            "verified by key",
+            "verified by key",
+            "verified by key",
+            "verified work on parity of total(v)",
+        ]
+    );
+    assert!(record.counts.executed.is_empty());
+    assert_eq!((record.counts.observed, record.counts.verified, record.counts.reused), (1, 4, 0));
+}
+
+/// [P1] A stamp that moved has the variable read again; that its value is the same is enough.
+#[test]
+fn a_moved_stamp_over_an_equal_value_executes_nothing() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    restarts.run(&query);
+    restarts.script.set("v", 1);
+    restarts.run(&query);
+    let lines = restarts.log.take_lines();
+    assert_eq!(lines.first().map(String::as_str), Some("observed look(v)"));
+    assert!(lines[1..].iter().all(|line| line.starts_with("verified ")), "{lines:?}");
+}
+
+thread_local! {
+    static DECODED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A number that counts how often it is decoded on this thread, which is where the planner is driven.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Counted(u64);
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DECODED.set(DECODED.get() + 1);
+        u64::deserialize(deserializer).map(Counted)
+    }
+}
+
+/// A chain of numbers that count, and the value of a variable at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct CountedChain(u64);
+spec!(CountedChain, "counted_chain", |this| format!("counted chain {}", this.0));
+
+impl Query for CountedChain {
+    type Output = Counted;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<Counted, Halt<AnyError>> {
+        match self.0 {
+            0 => Ok(Counted(db.observe(&Look("v".to_owned()))?.unwrap_or(0) / 10)),
+            n => Ok(Counted(db.get(&CountedChain(n - 1))?.0 + 1)),
+        }
+    }
+}
+
+/// [P2] Of ten values that are found to be right, the one that was asked for is decoded.
+#[test]
+fn verification_decodes_nothing_but_what_is_asked_for() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 10);
+    let open = || {
+        let builder = builder(&restarts.script, &restarts.log).query::<CountedChain>();
+        Stepper::new(builder.store(restarts.directory.path())).expect("a thread can be started")
+    };
+    let mut engine = open();
+    assert_eq!(*engine.get(&CountedChain(9)).expect("nothing fails"), Counted(10));
+    engine.close();
+    assert_eq!(DECODED.get(), 0);
+
+    let mut engine = open();
+    assert_eq!(*engine.get(&CountedChain(9)).expect("nothing fails"), Counted(10));
+    assert_eq!(engine.counts().verified, 10);
+    assert_eq!(DECODED.take(), 1);
+    assert_eq!(*engine.get(&CountedChain(9)).expect("nothing fails"), Counted(10));
+    assert_eq!(DECODED.take(), 0, "what was decoded stays so");
+    engine.close();
+
+    // The end of the chain runs and is cut off; who stands on it is compared by fingerprint.
+    restarts.script.set("v", 11);
+    let mut engine = open();
+    assert_eq!(*engine.get(&CountedChain(9)).expect("nothing fails"), Counted(10));
+    assert_eq!(engine.counts().executed["counted_chain"], 1);
+    assert_eq!(DECODED.take(), 1);
+    engine.close();
+}
+
+/// [P3]
+#[test]
+fn a_changed_observation_runs_exactly_the_chain_above_it() {
+    let restarts = Restarts::new();
+    for variable in ["a", "b", "c"] {
+        restarts.script.set(variable, 1);
+    }
+    let query = Parities(vec![total(&["a"]), total(&["b"]), total(&["c", "a"])]);
+    assert_eq!(restarts.run(&query).0, 2);
+
+    restarts.script.set("b", 2);
+    assert_eq!(restarts.run(&query).0, 1);
+    assert_eq!(
+        restarts.lines(),
+        [
+            "observed look(a) (by stamp)",
+            "verified by key",
+            "verified by key",
+            "observed look(b)",
+            "executed total(b)",
+            "executed parity of total(b)",
+            "observed look(c) (by stamp)",
+            "verified by key",
+            "verified by key",
+            "executed parities of 3",
+        ]
+    );
+}
+
+/// [P4]
+#[test]
+fn a_change_that_makes_no_difference_is_cut_off_across_a_restart() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    restarts.run(&query);
+
+    restarts.script.set("v", 3);
+    let (value, record) = restarts.run(&query);
+    assert_eq!(value, 1);
+    assert_eq!(
+        restarts.lines(),
+        [
+            "observed look(v)",
+            "executed total(v)",
+            "executed parity of total(v) (cut off)",
+            "verified by key",
+            "verified work on parity of total(v)",
+        ]
+    );
+    assert_eq!(record.counts.cut_off, 1);
+    restarts.run(&query);
+    assert_eq!(restarts.log.take_executed(), Vec::<String>::new(), "the new trace was recorded");
+}
+
+/// [P5] As many worlds as a key remembers, each found again by a process that saw none of them.
+#[test]
+fn going_back_to_an_earlier_world_after_a_restart_executes_nothing() {
+    let restarts = Restarts::new();
+    let query = WorkOnParity(total(&["v"]));
+    for value in 1..=8 {
+        restarts.script.set("v", value);
+        restarts.run(&query);
+        assert!(!restarts.log.take_executed().is_empty());
+    }
+    for value in [3, 8, 1, 2, 7, 1] {
+        restarts.script.set("v", value);
+        assert_eq!(restarts.run(&query).0, value % 2);
+        assert_eq!(restarts.log.take_executed(), Vec::<String>::new());
+    }
+}
+
+/// [P5] A world too many: what is forgotten is worked out again, and is right.
+#[test]
+fn the_oldest_world_of_too_many_is_forgotten() {
+    let restarts = Restarts::new();
+    let query = total(&["v"]);
+    for value in 1..=9 {
+        restarts.script.set("v", value);
+        restarts.run(&query);
+    }
+    for (value, runs) in [(9, 0), (2, 0), (1, 1)] {
+        restarts.script.set("v", value);
+        restarts.log.take();
+        assert_eq!(restarts.run(&query).0, value);
+        assert_eq!(restarts.log.take_executed().len(), runs, "in world {value}");
+    }
+}
+
+/// [P6] In a world where nothing changed: had the failure been kept, it would be found again without a try.
+#[test]
+fn failures_are_not_persisted() {
+    let restarts = Restarts::new();
+    restarts.script.break_it("v");
+    for _ in 0..2 {
+        let mut engine = restarts.open();
+        restarts.log.take();
+        assert!(engine.get(&reading("v")).is_err());
+        let record = engine.close();
+        assert_eq!(record.counts.failed, 3);
+        restarts.log.assert(&[
+            "observed look(v)",
+            "failed look(v): v is broken",
+            "failed work(w 1 reading v): v is broken",
+            "failed all of 1: v is broken",
+        ]);
+    }
+    restarts.script.set("v", 4);
+    assert_eq!(restarts.run(&reading("v")).0, 5);
+}
+
+/// [P6] The value itself would be right in the next run, too; that it was made from a failure is why it is not kept.
+#[test]
+fn what_read_a_failure_is_not_persisted() {
+    let restarts = Restarts::new();
+    restarts.script.break_it("v");
+    let query = Tolerant(Work::new("w", 1).reading("v"));
+    for _ in 0..2 {
+        assert_eq!(restarts.run(&query).0, 100);
+        let lines = restarts.log.take_lines();
+        assert!(lines.contains(&"failed work(w 1 reading v): v is broken".to_owned()), "{lines:?}");
+        assert_eq!(lines.last().map(String::as_str), Some("executed tolerant of work(w 1 reading v)"));
+    }
+}
+
+/// [P7] Nobody but the action itself names what it read.
+#[test]
+fn a_reported_read_invalidates_the_action_after_a_restart() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    assert_eq!(restarts.run(&reading("v")).0, 2);
+    restarts.run(&reading("v"));
+    assert_eq!(restarts.lines(), ["observed look(v) (by stamp)", "verified by key", "verified all of 1"]);
+
+    restarts.script.set("v", 5);
+    assert_eq!(restarts.run(&reading("v")).0, 6);
+    assert_eq!(restarts.log.take_executed(), ["work(w 1 reading v)", "all of 1"]);
+
+    // Both worlds are known now, each with its own result.
+    for (value, sum) in [(1, 2), (5, 6)] {
+        restarts.script.set("v", value);
+        assert_eq!(restarts.run(&reading("v")).0, sum);
+        assert_eq!(restarts.log.take_executed(), Vec::<String>::new());
+    }
+}
+
+/// Copies what a store has recorded of some keys, and of the values only those that are to be found again.
+fn copy_without_values(from: &Path, to: &Path, record: &RunRecord, is_kept: impl Fn(&str) -> bool) {
+    let store = |directory: &Path| Store::open(StoreOptions::new(directory));
+    let snapshot = store(from).snapshot();
+    let mut batch = Batch::default();
+    for spec in &record.specs {
+        batch.traces.extend(snapshot.traces(spec.key).into_iter().map(|trace| (spec.key, trace)));
+        batch.specs.extend(snapshot.spec(spec.key).map(|stored| (spec.key, stored)));
+        if let Some(value) = spec.value.filter(|_| is_kept(&spec.name)) {
+            let bytes = snapshot.value(value).expect("the run has kept its values");
+            batch.values.insert(value, bytes.into());
+        }
+    }
+    store(to).commit(batch);
+}
+
+/// [P8]
+#[test]
+fn a_value_that_the_store_has_lost_is_made_again_when_someone_reads_it() {
+    let [whole, holed] = [Restarts::new(), Restarts::new()];
+    whole.script.set("v", 7);
+    holed.script.set("v", 7);
+    let query = All(vec![Work::new("w", 20).reading("v")]);
+    let (_, record) = whole.run(&query);
+    copy_without_values(whole.directory.path(), holed.directory.path(), &record, |_| false);
+
+    let (value, record) = holed.run(&query);
+    assert_eq!(value, 27);
+    assert_eq!(holed.log.take_executed(), ["work(w 20 reading v)", "all of 1"]);
+    let reason = |name: &str| record.specs.iter().find(|spec| spec.name == name).and_then(|spec| spec.reason.clone());
+    assert_eq!(reason("all of 1"), Some(Reason::Lost));
+    assert_eq!(reason("work(w 20 reading v)"), Some(Reason::Lost));
+
+    assert_eq!(holed.run(&query).0, 27);
+    assert_eq!(holed.log.take_executed(), Vec::<String>::new(), "the values are there again");
+}
+
+/// [P8] Equality of fingerprints is all that checking needs.
+#[test]
+fn a_lost_value_that_nobody_reads_is_not_made_again() {
+    let [whole, holed] = [Restarts::new(), Restarts::new()];
+    whole.script.set("v", 7);
+    holed.script.set("v", 7);
+    let query = Parities(vec![total(&["v"]), total(&["v", "v"])]);
+    let (_, record) = whole.run(&query);
+    copy_without_values(whole.directory.path(), holed.directory.path(), &record, |name| name.starts_with("parities"));
+
+    assert_eq!(holed.run(&query).0, 1);
+    assert_eq!(holed.log.take_executed(), Vec::<String>::new());
+}
+
+/// [P9]
+#[test]
+fn why_names_the_leaf_that_changed_and_how() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    restarts.run(&query);
+    restarts.script.set("v", 2);
+    let (_, second) = restarts.run(&query);
+    restarts.run(&query);
+    restarts.run(&query);
+
+    let why = restarts.history().why(|_| true, |spec| spec.kind == "work_on_parity").expect("it has run");
+    assert_eq!((why.run, why.held_since), (second.id, 2));
+    let told: Vec<String> = why
+        .steps
+        .iter()
+        .map(|step| {
+            let changes: Vec<String> = step.changes.iter().map(ToString::to_string).collect();
+            format!("{}: {} [{}]", step.name, step.because, changes.join(", "))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "work on parity of total(v): parity of total(v) is not what it was [value: 1 -> 0]",
+            "parity of total(v): total(v) is not what it was [value: 1 -> 2]",
+            "total(v): look(v) is not what it was [value: 1 -> 2]",
+            "look(v): seen to have changed [value: 1 -> 2]",
+        ]
+    );
+}
+
+/// [P9] Asked for under a label that earlier runs knew: the specs are compared.
+#[test]
+fn why_compares_a_new_spec_with_the_last_one_of_its_label() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    restarts.run(&query);
+    restarts.script.set("v", 2);
+    restarts.run(&query);
+
+    let why = restarts.history().why(|_| true, |spec| spec.label.as_deref() == Some("work on parity"));
+    let steps = why.expect("it has run").steps;
+    assert_eq!(steps[0].name, "work(on parity 0)");
+    assert_eq!(steps[0].because, "it was asked for in another way than the last time");
+    assert_eq!(steps[0].changes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["input: 1 -> 0"]);
+    assert_eq!(steps.last().map(|step| step.name.as_str()), Some("look(v)"), "the chain goes on to what changed");
+}
+
+/// [P10]
+#[test]
+fn the_record_of_a_run_says_of_each_spec_why_it_ran() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    let (_, first) = restarts.run(&query);
+    let work = |spec: &&doge::RecordedSpec| spec.role != Role::Observation;
+    assert_eq!(first.specs.iter().filter(work).count(), 4);
+    assert!(first.specs.iter().filter(work).all(|spec| spec.reason == Some(Reason::Missing)), "{:?}", first.specs);
+
+    restarts.script.set("v", 3);
+    let (_, second) = restarts.run(&query);
+    let find = |name: &str| second.specs.iter().find(|spec| spec.name == name).expect("every spec is listed");
+    let changed = |name: &str| match &find(name).reason {
+        Some(Reason::Changed { dependency, .. }) => *dependency,
+        other => panic!("{name} ran because {other:?}"),
+    };
+    let key = |name: &str| -> Key { find(name).key };
+    assert_eq!(changed("total(v)"), key("look(v)"));
+    assert_eq!(changed("parity of total(v)"), key("total(v)"));
+    assert_eq!(find("parity of total(v)").outcome, Outcome::CutOff);
+    let top = find("work on parity of total(v)");
+    assert_eq!((top.outcome, &top.reason), (Outcome::Verified, &None));
+
+    let (_, third) = restarts.run(&query);
+    assert_eq!(third.specs, [], "a run that executed nothing lists nothing");
+    let runs = restarts.history().runs(10);
+    assert_eq!(runs, [third, second, first]);
+}
+
+/// [P10]
+#[test]
+fn a_request_that_outlives_a_refresh_is_in_the_record_of_the_session_that_answers_it() {
+    let restarts = Restarts::new();
+    let mut engine = restarts.open();
+    let mut asked = engine.ask(&reading("v"));
+    let mut refreshed = engine.start_refresh();
+    assert!(refreshed.try_recv().is_ok_and(|refreshed| refreshed.is_some()), "nothing was observed yet");
+    restarts.script.set("v", 1);
+    engine.settle();
+    assert!(asked.answer().is_some_and(|answer| answer.is_ok()));
+    let record = engine.close();
+    let names: Vec<&str> = record.specs.iter().map(|spec| spec.name.as_str()).collect();
+    assert_eq!(names, ["all of 1", "work(w 1 reading v)", "look(v)"]);
+    assert_eq!(record.requests, [record.specs[0].key]);
+}
+
+/// Work that is worth a commit of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Costly(u64);
+spec!(Costly, "costly", |this| format!("costly {}", this.0));
+
+impl Action for Costly {
+    type Output = u64;
+    type Error = AnyError;
+    const RESOURCE: Resource = Resource::Build;
+    const EXPENSIVE: bool = true;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<u64, AnyError> {
+        ctx.report_read(&Look("v".to_owned()));
+        Ok(self.0)
+    }
+}
+
+/// [P11] Dropping the engine without closing it is what a kill leaves behind.
+#[test]
+fn an_expensive_result_survives_a_kill_right_after_it() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let open = || {
+        let builder = builder(&restarts.script, &restarts.log).action::<Costly>();
+        Stepper::new(builder.store(restarts.directory.path())).expect("a thread can be started")
+    };
+    let mut engine = open();
+    let mut asked = engine.ask_act(&Costly(3));
+    engine.settle();
+    assert!(asked.answer().is_some_and(|answer| answer.is_ok()));
+    drop(engine);
+
+    restarts.log.take();
+    let mut engine = open();
+    let mut asked = engine.ask_act(&Costly(3));
+    engine.settle();
+    assert!(asked.answer().is_some_and(|answer| answer.is_ok_and(|value| *value == 3)));
+    restarts.log.assert(&["observed look(v) (by stamp)", "verified costly 3"]);
+}
+
+/// [P11] What was not written yet is worked out again, not found half-done.
+#[test]
+fn a_kill_before_anything_was_written_costs_work_and_nothing_else() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = Parity(total(&["v"]));
+    let mut engine = restarts.open();
+    assert!(engine.get(&query).is_ok());
+    drop(engine);
+    assert_eq!(restarts.run(&query).0, 1);
+    assert_eq!(restarts.log.take_executed(), ["total(v)", "parity of total(v)"]);
+}
