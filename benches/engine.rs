@@ -199,7 +199,11 @@ fn database(runtime: &tokio::runtime::Runtime, script: &Script) -> Database {
         .expect("threads")
 }
 
-fn get<Q: Query<Output = u64, Error = AnyError>>(runtime: &tokio::runtime::Runtime, database: &Database, query: &Q) -> u64 {
+fn get<Q: Query<Output = u64, Error = AnyError>>(
+    runtime: &tokio::runtime::Runtime,
+    database: &Database,
+    query: &Q,
+) -> u64 {
     *runtime.block_on(database.get(query)).expect("nothing fails")
 }
 

@@ -37,13 +37,19 @@ fn main() {
     for (constant, library) in LIBRARIES {
         // Without a lock file nothing is known of the libraries; the sources at least are ours.
         let version = versions.get(library).cloned().unwrap_or_else(|| format!("unknown with {sources}"));
-        writeln!(code, "pub(crate) const {constant}: doge::Library = doge::Library {{ name: {library:?}, version: {version:?} }};")
-            .expect("writing to a string cannot fail");
+        writeln!(
+            code,
+            "pub(crate) const {constant}: doge::Library = doge::Library {{ name: {library:?}, version: {version:?} }};"
+        )
+        .expect("writing to a string cannot fail");
     }
     let own = env::var("CARGO_PKG_VERSION").expect("cargo says the version");
     let own = if own.contains('-') { format!("{own}+{sources}") } else { own };
-    writeln!(code, "pub(crate) const OWN: doge::Library = doge::Library {{ name: \"doge-queries\", version: {own:?} }};")
-        .expect("writing to a string cannot fail");
+    writeln!(
+        code,
+        "pub(crate) const OWN: doge::Library = doge::Library {{ name: \"doge-queries\", version: {own:?} }};"
+    )
+    .expect("writing to a string cannot fail");
     fs::write(out.join("libraries.rs"), code).expect("the build directory can be written");
     if let Some(lock) = lock {
         println!("cargo::rerun-if-changed={}", lock.display());
@@ -59,7 +65,9 @@ fn read_versions(lock: &Path) -> BTreeMap<String, String> {
     let text = fs::read_to_string(lock).unwrap_or_default();
     let mut versions: BTreeMap<String, String> = BTreeMap::new();
     let mut name = None;
-    let value = |line: &str, key: &str| Some(line.strip_prefix(key)?.trim().strip_prefix('=')?.trim().trim_matches('"').to_owned());
+    let value = |line: &str, key: &str| {
+        Some(line.strip_prefix(key)?.trim().strip_prefix('=')?.trim().trim_matches('"').to_owned())
+    };
     for line in text.lines() {
         if let Some(found) = value(line, "name") {
             name = Some(found);

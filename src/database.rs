@@ -292,11 +292,7 @@ impl Builder {
             Err(_) => start(SMALL_STACK, SMALL_STACK / BYTES_PER_LEVEL, inbox).map_err(failed)?,
         };
         Ok(Database {
-            handle: Arc::new(Handle {
-                messages,
-                next: AtomicU64::new(0),
-                thread: Mutex::new(Some(thread)),
-            }),
+            handle: Arc::new(Handle { messages, next: AtomicU64::new(0), thread: Mutex::new(Some(thread)) }),
         })
     }
 
@@ -321,7 +317,9 @@ impl Builder {
         });
         let writer = store.clone().map(Writer::start).transpose()?;
         let persist = match (&store, &writer) {
-            (Some(store), Some(writer)) => Some(Persist::new(store.clone(), writer.clone(), RunId::new(), self.scope.clone())),
+            (Some(store), Some(writer)) => {
+                Some(Persist::new(store.clone(), writer.clone(), RunId::new(), self.scope.clone()))
+            }
             _ => None,
         };
         let locks = self.locks.or_else(|| self.store.map(|store| store.join("locks"))).map(Locks::new);

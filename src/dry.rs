@@ -116,7 +116,9 @@ impl DryRun {
         let verdict = |known: &Known| match known {
             Known::Value(_, None) => DryVerdict::Holds,
             Known::Value(_, Some(Stale::Missing)) | Known::MustRun(Stale::Missing) => DryVerdict::Missing,
-            Known::Value(_, Some(stale)) | Known::MustRun(stale) => DryVerdict::Stale(crate::record::reason(table, stale)),
+            Known::Value(_, Some(stale)) | Known::MustRun(stale) => {
+                DryVerdict::Stale(crate::record::reason(table, stale))
+            }
             Known::Open | Known::Active => DryVerdict::MayRun,
             Known::Failed(failure) => DryVerdict::Fails(crate::failure::chain(failure)),
         };

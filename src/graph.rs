@@ -46,7 +46,8 @@ impl Graph {
 
     /// The graph in the language of Graphviz.
     pub fn to_dot(&self) -> String {
-        let mut dot = String::from("digraph doge {\n  rankdir=LR;\n  node [shape=box, style=filled, fontname=monospace];\n");
+        let mut dot =
+            String::from("digraph doge {\n  rankdir=LR;\n  node [shape=box, style=filled, fontname=monospace];\n");
         for (place, node) in self.nodes.iter().enumerate() {
             let color = match node.outcome {
                 Outcome::Verified => "#d9ead3",

@@ -56,7 +56,10 @@ pub(crate) async fn acquire(shared: &Shared, locks: &Locks, spec: &SharedSpec, n
             Ok(Acquired::Held(holder)) => {
                 let who = holder.to_string();
                 if told.as_ref() != Some(&who) {
-                    shared.emit(|| Event::WillWait { spec: SpecName(NameInner::Spec(spec.clone())), holder: who.clone() });
+                    shared.emit(|| Event::WillWait {
+                        spec: SpecName(NameInner::Spec(spec.clone())),
+                        holder: who.clone(),
+                    });
                     told = Some(who);
                     still_since = None;
                 }

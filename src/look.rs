@@ -151,7 +151,9 @@ pub(crate) async fn look(
             by_stamp: true,
             bytes: last.bytes,
         },
-        (RawSeen::Same, None) => failed(spec, began, "an observation said \"the same\" without having been told of a last look"),
+        (RawSeen::Same, None) => {
+            failed(spec, began, "an observation said \"the same\" without having been told of a last look")
+        }
         (RawSeen::New { value, stamp, newest }, _) => {
             let mut bytes = Vec::new();
             if let Err(error) = spec.kind().encode_value(&value, &mut bytes) {

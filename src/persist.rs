@@ -157,7 +157,6 @@ impl Persist {
     pub(crate) fn batch_mut(&mut self) -> &mut Batch {
         &mut self.batch
     }
-
 }
 
 /// The label as the store knows it.

@@ -364,7 +364,9 @@ impl Planner {
         } else {
             Some(self.table().reachable(self.requests.values().map(|live| live.node)))
         };
-        let is_free = |node: &NodeIndex| in_use.as_ref().is_none_or(|in_use| !in_use.get(node.as_usize()).is_some_and(|used| *used));
+        let is_free = |node: &NodeIndex| {
+            in_use.as_ref().is_none_or(|in_use| !in_use.get(node.as_usize()).is_some_and(|used| *used))
+        };
         let free: Vec<NodeIndex> = self.failed.iter().copied().filter(is_free).collect();
         if in_use.is_some() && free.is_empty() {
             return;
@@ -400,7 +402,8 @@ impl Planner {
     /// Finds out anew who waits for what, by walking from the live requests. Running work goes on.
     fn rebuild(&mut self) {
         self.schedule.clear();
-        let wanted: Vec<NodeIndex> = self.order.iter().filter_map(|id| self.requests.get(id)).map(|live| live.node).collect();
+        let wanted: Vec<NodeIndex> =
+            self.order.iter().filter_map(|id| self.requests.get(id)).map(|live| live.node).collect();
         for node in wanted {
             self.schedule.want(node);
         }
@@ -645,14 +648,23 @@ impl Planner {
         self.table().emit(|| Event::WillRun { spec: self.table().name(node) });
         let key = self.table().with(node, |node| node.key);
         let expensive = matches!(spec.kind().ops(), Ops::Action(ops) if ops.expensive());
-        let ordered = self.table().with(node, |node| node.directive).is_some_and(|directive| {
-            matches!(directive.order(self.db()), Order::Run)
-        });
+        let ordered = self
+            .table()
+            .with(node, |node| node.directive)
+            .is_some_and(|directive| matches!(directive.order(self.db()), Order::Run));
         let known = if ordered {
             Known::Forced
         } else if expensive {
             let mut persist = self.table().persist.borrow_mut();
-            Known::Traces(persist.as_mut().map(|persist| persist.traces(key)).unwrap_or_default().iter().map(|trace| trace.fingerprint()).collect())
+            Known::Traces(
+                persist
+                    .as_mut()
+                    .map(|persist| persist.traces(key))
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|trace| trace.fingerprint())
+                    .collect(),
+            )
         } else {
             Known::Traces(Vec::new())
         };
@@ -818,12 +830,7 @@ impl Planner {
                 self.table().tally.borrow_mut().executed(kind, cut_off);
                 self.table().emit(|| Event::DidRun { spec: self.table().name(node), cut_off, certain, cost });
                 let ends = if world.is_empty() { Vec::new() } else { vec![world.len() as u32] };
-                let recorded = World {
-                    deps: world.clone().into(),
-                    ends: ends.into(),
-                    cell: found.cell.clone(),
-                    cost,
-                };
+                let recorded = World { deps: world.clone().into(), ends: ends.into(), cell: found.cell.clone(), cost };
                 if role == Role::Action && certain {
                     if committed {
                         self.note_committed(node, &recorded);
@@ -874,10 +881,8 @@ impl Planner {
 
     /// The world moved under a piece of work: what it saw now is what this session sees.
     fn observe_again(&mut self, node: NodeIndex, seen: Vec<(SharedSpec, Sighting)>, otherwise: Arc<FailureInner>) {
-        let seen: Vec<(NodeIndex, Sighting)> = seen
-            .into_iter()
-            .map(|(spec, sighting)| (self.table().intern_shared(spec), sighting))
-            .collect();
+        let seen: Vec<(NodeIndex, Sighting)> =
+            seen.into_iter().map(|(spec, sighting)| (self.table().intern_shared(spec), sighting)).collect();
         // The work is usually asked for under another spec the next time, so what counts is what moved.
         let mut worn_out = false;
         for counted in seen.iter().map(|(node, _)| *node).chain([node]).collect::<Vec<_>>() {
@@ -961,9 +966,9 @@ impl Planner {
         for (node, sighting) in seen {
             let key = self.table().with(node, |node| node.key);
             let before = self.shared.sighting(key);
-            let same = before.as_ref().is_some_and(|before| {
-                before.fingerprint().is_some() && before.fingerprint() == sighting.fingerprint()
-            });
+            let same = before
+                .as_ref()
+                .is_some_and(|before| before.fingerprint().is_some() && before.fingerprint() == sighting.fingerprint());
             if same && self.slot_is_full(node) {
                 // The value stands; its stamp may be newer, or settled only now.
                 self.keep_sighting(node, &sighting);
@@ -1120,7 +1125,8 @@ impl Planner {
         if !self.running.is_empty() || !self.dry.is_empty() {
             return;
         }
-        let roots: Vec<NodeIndex> = self.recent.iter().copied().chain(self.requests.values().map(|live| live.node)).collect();
+        let roots: Vec<NodeIndex> =
+            self.recent.iter().copied().chain(self.requests.values().map(|live| live.node)).collect();
         let keep = self.table().reachable(roots);
         let kept = keep.iter().filter(|keep| **keep).count();
         if keep.len() < 64 || kept * 2 >= keep.len() {
@@ -1143,7 +1149,8 @@ impl Planner {
             let node = moved[&node];
             self.fill_slot(node, Outcome { answer: outcome.answer.clone(), reads: Vec::new() });
         }
-        let known: FxHashSet<Key> = self.table().indices().map(|node| self.table().with(node, |node| node.key)).collect();
+        let known: FxHashSet<Key> =
+            self.table().indices().map(|node| self.table().with(node, |node| node.key)).collect();
         self.shared
             .sightings
             .lock()
@@ -1224,7 +1231,9 @@ impl Planner {
             let verified: Vec<Key> = self
                 .table()
                 .indices()
-                .filter_map(|node| self.table().with(node, |node| (node.status == Status::Verified).then_some(node.key)))
+                .filter_map(|node| {
+                    self.table().with(node, |node| (node.status == Status::Verified).then_some(node.key))
+                })
                 .collect();
             persist.touch(&verified, executed);
         }

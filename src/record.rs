@@ -26,11 +26,8 @@ pub(crate) struct Session<'a> {
 /// The record of the session that the table is at the end of.
 pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
     let reachable = table.reachable(session.requests.iter().copied());
-    let listed: Vec<NodeIndex> = if session.whole {
-        table.indices().filter(|node| reachable[node.as_usize()]).collect()
-    } else {
-        Vec::new()
-    };
+    let listed: Vec<NodeIndex> =
+        if session.whole { table.indices().filter(|node| reachable[node.as_usize()]).collect() } else { Vec::new() };
     let id = table.persist.borrow().as_ref().map_or_else(RunId::new, |persist| persist.run);
     let mut requests: Vec<_> = session.requests.iter().map(|node| table.with(*node, |node| node.key)).collect();
     requests.sort();
@@ -94,7 +91,9 @@ pub(crate) fn reason(table: &Table, stale: &Stale) -> Reason {
     let key = |node: NodeIndex| table.with(node, |node| node.key);
     match stale {
         Stale::Missing => Reason::Missing,
-        Stale::Changed { dependency, was, now } => Reason::Changed { dependency: key(*dependency), was: *was, now: *now },
+        Stale::Changed { dependency, was, now } => {
+            Reason::Changed { dependency: key(*dependency), was: *was, now: *now }
+        }
         Stale::Failed { dependency } => Reason::DependencyFailed { dependency: key(*dependency) },
         Stale::Forced => Reason::Forced,
         Stale::Lost => Reason::Lost,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::action::Resource;
 use crate::answer::{Answer, Found};
-use crate::context::{ActionContext, ObserveContext, Notes, Resources, Roots};
+use crate::context::{ActionContext, Notes, ObserveContext, Resources, Roots};
 use crate::evaluate::panic_message;
 use crate::event::{Event, Listener, Retreat};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
@@ -195,13 +195,7 @@ pub(crate) fn working(
 }
 
 /// An expensive action: one process at a time, and committed before anybody else may go on.
-async fn expensive(
-    shared: Arc<Shared>,
-    spec: SharedSpec,
-    key: Key,
-    known: Known,
-    cancel: CancellationToken,
-) -> Ended {
+async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known, cancel: CancellationToken) -> Ended {
     let guard = match &shared.locks {
         Some(locks) => crate::lock::acquire(&shared, locks, &spec, &key.to_hex()).await,
         None => None,

@@ -194,7 +194,12 @@ fn hash_key(key: Key) -> u64 {
 }
 
 impl Table {
-    pub(crate) fn new(registry: Registry, depth_limit: usize, persist: Option<Persist>, listener: Option<Listener>) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        depth_limit: usize,
+        persist: Option<Persist>,
+        listener: Option<Listener>,
+    ) -> Self {
         Self {
             nodes: RefCell::default(),
             by_spec: RefCell::default(),
@@ -511,12 +516,7 @@ impl Table {
     ///
     /// Worlds that name a node which is not kept are left out: they are in the store, if there is one.
     pub(crate) fn shrunk(self, keep: &[bool]) -> (Table, FxHashMap<NodeIndex, NodeIndex>) {
-        let table = Table::new(
-            self.registry.into_inner(),
-            self.depth_limit,
-            self.persist.into_inner(),
-            self.listener,
-        );
+        let table = Table::new(self.registry.into_inner(), self.depth_limit, self.persist.into_inner(), self.listener);
         table.tally.replace(self.tally.into_inner());
         let old = self.nodes.into_inner();
         let mut moved = FxHashMap::default();

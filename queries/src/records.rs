@@ -16,7 +16,8 @@ pub struct Records(Vec<RepoDataRecord>);
 impl Records {
     /// These records, sorted: the order in which they were found means nothing.
     pub fn new(mut records: Vec<RepoDataRecord>) -> Self {
-        let key = |record: &RepoDataRecord| (record.package_record.name.as_normalized().to_owned(), record.url.to_string());
+        let key =
+            |record: &RepoDataRecord| (record.package_record.name.as_normalized().to_owned(), record.url.to_string());
         records.sort_by_cached_key(key);
         Self(records)
     }

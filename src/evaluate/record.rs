@@ -59,7 +59,8 @@ pub(super) fn executed(db: &dyn Engine, node: NodeIndex, asked: Asked, value: An
         return failed(db, node, asked, failure);
     }
     let cell = Cell::new(fingerprint, value);
-    let cut_off = table.with(node, |node| node.worlds.first().is_some_and(|world| world.cell.fingerprint() == fingerprint));
+    let cut_off =
+        table.with(node, |node| node.worlds.first().is_some_and(|world| world.cell.fingerprint() == fingerprint));
     let tainted = asked.tainted;
     if tainted {
         table.stand_on(node, asked.nodes());

@@ -26,7 +26,9 @@ pub(super) fn check(db: &dyn Engine, world: &World) -> Check {
                     stale.get_or_insert(Stale::Changed { dependency, was, now: found.fingerprint() });
                 }
                 // A join ends at a failure that nothing pending precedes; what follows it would not be asked.
-                Reply::Failed(_) if demands.is_empty() => return Check::Stale(stale.unwrap_or(Stale::Failed { dependency })),
+                Reply::Failed(_) if demands.is_empty() => {
+                    return Check::Stale(stale.unwrap_or(Stale::Failed { dependency }));
+                }
                 Reply::Failed(_) => break,
                 Reply::Pending(demand) => demands.push(demand),
             }

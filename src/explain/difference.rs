@@ -228,11 +228,7 @@ fn compare(
             }
         }
     }
-    changes.push(Change {
-        path: path.join("."),
-        was: was.map(Tree::to_string),
-        now: now.map(Tree::to_string),
-    });
+    changes.push(Change { path: path.join("."), was: was.map(Tree::to_string), now: now.map(Tree::to_string) });
 }
 
 /// The members by what identifies them, if each has something that does and no two have the same.

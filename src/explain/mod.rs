@@ -123,7 +123,11 @@ impl History {
                     steps.push(self.step(spec, format!("{what} is not what it was"), self.value_changes(*was, *now)));
                     next = below;
                     if let Some(below) = below.filter(|below| run.specs[*below].role == Role::Observation) {
-                        steps.push(self.step(&run.specs[below], "seen to have changed".to_owned(), self.value_changes(*was, *now)));
+                        steps.push(self.step(
+                            &run.specs[below],
+                            "seen to have changed".to_owned(),
+                            self.value_changes(*was, *now),
+                        ));
                         next = None;
                     }
                 }
@@ -190,7 +194,9 @@ impl History {
         let first = || ("nothing was recorded for it".to_owned(), Vec::new());
         let Some(label) = &spec.label else { return first() };
         let entries = self.snapshot.label(&scoped(label, run.scope.as_deref()));
-        let Some(before) = entries.iter().find(|entry| entry.key != spec.key && entry.run <= run.id) else { return first() };
+        let Some(before) = entries.iter().find(|entry| entry.key != spec.key && entry.run <= run.id) else {
+            return first();
+        };
         let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
         match (tree(before.key), tree(spec.key)) {
             (Some(was), Some(now)) => {

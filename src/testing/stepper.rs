@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::channel::oneshot;
 use futures::executor::block_on;
 
+use crate::action::Action;
 use crate::database::Builder;
 use crate::dry::DryReport;
 use crate::failure::Failure;
@@ -13,7 +14,6 @@ use crate::graph::Graph;
 use crate::kind::{ActionKind, KindOf, QueryKind, Typed};
 use crate::planner::{Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
-use crate::action::Action;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Spawn, Task};
 use crate::table::NodeIndex;

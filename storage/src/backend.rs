@@ -91,6 +91,30 @@ impl Drop for Inside {
     }
 }
 
+/// Something of redb's whose drop may panic as well.
+struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    fn get(&self) -> Result<&T, redb::Error> {
+        // It is taken only by what consumes the guard.
+        self.0.as_ref().ok_or(redb::Error::DatabaseClosed)
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        let _ = guarded(|| {
+            drop(value);
+            Ok(())
+        });
+    }
+}
+
 /// Calls redb.
 fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Trouble> {
     let _inside = Inside(INSIDE.replace(true));
@@ -126,23 +150,35 @@ fn builder(cache: usize) -> Builder {
 }
 
 /// A file that is open for reading.
-pub(crate) struct ReadFile(ReadOnlyDatabase);
+pub(crate) struct ReadFile(Guarded<ReadOnlyDatabase>);
 
 impl ReadFile {
     pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, Trouble> {
-        guarded(|| Ok(Self(builder(cache).open_read_only(path)?)))
+        match guarded(|| Ok(Self(Guarded::new(builder(cache).open_read_only(path)?)))) {
+            // Its maker has not got further yet, or was killed before it did.
+            Err(Trouble::Damaged(_)) if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) => {
+                Err(Trouble::Missing)
+            }
+            opened => opened,
+        }
     }
 
     pub(crate) fn begin(&self) -> Result<Reader, Trouble> {
-        guarded(|| Ok(Reader { transaction: self.0.begin_read()?, tables: Default::default() }))
+        guarded(|| {
+            let transaction = self.0.get()?.begin_read()?;
+            Ok(Reader { tables: Guarded::new(Default::default()), transaction: Guarded::new(transaction) })
+        })
     }
 }
 
 /// One state of the file.
 pub(crate) struct Reader {
-    transaction: ReadTransaction,
-    tables: [OnceLock<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>>; In::ALL.len()],
+    tables: Guarded<OpenTables>,
+    transaction: Guarded<ReadTransaction>,
 }
+
+/// The tables that were read so far; `None` for one to which nothing was ever written.
+type OpenTables = [OnceLock<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>>; In::ALL.len()];
 
 /// Entries with their keys.
 pub(crate) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -150,15 +186,16 @@ pub(crate) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 impl Reader {
     /// The table; `None` if nothing was ever written to it.
     fn table(&self, table: In) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>, redb::Error> {
-        if let Some(open) = self.tables[table as usize].get() {
+        let known = &self.tables.get()?[table as usize];
+        if let Some(open) = known.get() {
             return Ok(open.as_ref());
         }
-        let open = match self.transaction.open_table(table.definition()) {
+        let open = match self.transaction.get()?.open_table(table.definition()) {
             Ok(open) => Some(open),
             Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(self.tables[table as usize].get_or_init(|| open).as_ref())
+        Ok(known.get_or_init(|| open).as_ref())
     }
 
     pub(crate) fn get(&self, table: In, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
@@ -207,17 +244,17 @@ impl Reader {
 }
 
 /// The right to write: as long as it is held, nobody else can.
-pub(crate) struct Lease(Database);
+pub(crate) struct Lease(Guarded<Database>);
 
 impl Lease {
     /// Takes the lease, making the file if there is none. Returns at once if somebody else has it.
     pub(crate) fn take(path: &Path, cache: usize) -> Result<Self, Trouble> {
-        guarded(|| Ok(Self(builder(cache).create(path)?)))
+        guarded(|| Ok(Self(Guarded::new(builder(cache).create(path)?))))
     }
 
     /// Writes in one transaction: all of it or nothing.
     pub(crate) fn write<T>(&self, write: impl FnOnce(&Writing<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let mut transaction = guarded(|| Ok(self.0.begin_write()?))?;
+        let mut transaction = guarded(|| Ok(self.0.get()?.begin_write()?))?;
         guarded(|| {
             transaction.set_quick_repair(true);
             Ok(())
@@ -236,12 +273,12 @@ impl Lease {
     }
 
     /// Gives the lease back. Without this the next reader takes the file for one whose writer was killed.
-    pub(crate) fn close(self) -> Result<(), Trouble> {
-        guarded(|| Ok(self.0.close()?))
+    pub(crate) fn close(mut self) -> Result<(), Trouble> {
+        guarded(|| Ok(self.0.0.take().ok_or(redb::Error::DatabaseClosed)?.close()?))
     }
 
     pub(crate) fn compact(&mut self) -> Result<bool, Trouble> {
-        guarded(|| Ok(self.0.compact()?))
+        guarded(|| Ok(self.0.0.as_mut().ok_or(redb::Error::DatabaseClosed)?.compact()?))
     }
 }
 
@@ -255,10 +292,6 @@ impl Writing<'_> {
             let found = table.get(key)?.map(|entry| entry.value().to_vec());
             Ok(found)
         })
-    }
-
-    pub(crate) fn contains(&self, table: In, key: &[u8]) -> Result<bool, Trouble> {
-        guarded(|| Ok(self.0.open_table(table.definition())?.get(key)?.is_some()))
     }
 
     pub(crate) fn put_all<'b>(

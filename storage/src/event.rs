@@ -40,7 +40,9 @@ impl fmt::Display for StoreEvent {
             StoreEvent::DidDiscard { table, reason } => write!(f, "discarded an entry of {table}: {reason}"),
             StoreEvent::DidQuarantine { path } => write!(f, "put a damaged store aside as {}", path.display()),
             StoreEvent::WillRunWithout { reason } => write!(f, "going on without the store: {reason}"),
-            StoreEvent::DidSpill => f.write_str("the store is being written by another process; results wait beside it"),
+            StoreEvent::DidSpill => {
+                f.write_str("the store is being written by another process; results wait beside it")
+            }
             StoreEvent::DidAbsorb { batches } => write!(f, "took in {batches} batches that waited beside the store"),
         }
     }

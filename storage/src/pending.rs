@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::codec::{seal, unseal};
 use crate::format::{decode_batch, encode_batch};
@@ -42,7 +43,7 @@ pub(crate) fn read(directory: &Path, known: &Waiting) -> Waiting {
     let mut waiting = Waiting::new();
     for entry in listing.filter_map(Result::ok) {
         let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != SUFFIX) {
+        if !is_batch(&path) {
             continue;
         }
         if let Some(batch) = known.get(&path) {
@@ -69,15 +70,28 @@ fn parse(path: &Path, sealed: &[u8]) -> Result<Arc<Batch>, &'static str> {
     decode_batch(&payload).map(Arc::new).ok_or("it cannot be decoded")
 }
 
+/// How old a half-written batch is before nobody can be writing it any more.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
 /// Removes batches that were taken in, and what dead processes left half-written.
-pub(crate) fn remove<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) {
-    for path in paths {
+pub(crate) fn remove<'a>(directory: &Path, taken: impl IntoIterator<Item = &'a PathBuf>) {
+    for path in taken {
         // Whatever stays is taken in once more, which changes nothing.
         let _ = fs::remove_file(path);
     }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if !is_batch(&entry.path()) && age.is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_batch(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == SUFFIX)
 }
 
 /// How many batches wait.
 pub(crate) fn count(directory: &Path) -> usize {
-    fs::read_dir(directory).map_or(0, |listing| listing.filter_map(Result::ok).count())
+    fs::read_dir(directory).map_or(0, |listing| listing.flatten().filter(|entry| is_batch(&entry.path())).count())
 }

@@ -178,7 +178,10 @@ impl Snapshot {
     }
 
     fn logged(&self) -> Vec<RunEntry> {
-        logs::read(&self.shared.files.log(crate::store::RUNS_LOG)).iter().filter_map(|record| parse_run(record)).collect()
+        logs::read(&self.shared.files.log(crate::store::RUNS_LOG))
+            .iter()
+            .filter_map(|record| parse_run(record))
+            .collect()
     }
 
     /// The day on which a key was last used, as far as the store knows.

@@ -14,7 +14,9 @@ use crate::backend::{In, Lease, ReadFile, Reader, Trouble, Writing};
 use crate::codec::{Unsound, seal, unseal};
 use crate::event::{StoreEvent, StoreListener};
 use crate::files::{FileId, Files, file_id};
-use crate::format::{decode_access, decode_labels, decode_trace, encode_access, encode_labels, encode_spec, encode_stamp, encode_trace};
+use crate::format::{
+    decode_access, decode_labels, decode_trace, encode_access, encode_labels, encode_spec, encode_stamp, encode_trace,
+};
 use crate::keys::{Fingerprint, Key};
 use crate::logs;
 use crate::pending::{self, Waiting};
@@ -206,9 +208,13 @@ impl Shared {
         };
         match reader.get(In::Meta, FORMAT_KEY) {
             Ok(Some(sealed)) => {
-                let format = self.open(In::Meta, FORMAT_KEY, &sealed, |payload| Some(u32::from_le_bytes(payload.try_into().ok()?)))?;
+                let format = self.open(In::Meta, FORMAT_KEY, &sealed, |payload| {
+                    Some(u32::from_le_bytes(payload.try_into().ok()?))
+                })?;
                 if format > FORMAT {
-                    self.without(&Trouble::Unsupported(format!("it is of version {format}, this program knows {FORMAT}")));
+                    self.without(&Trouble::Unsupported(format!(
+                        "it is of version {format}, this program knows {FORMAT}"
+                    )));
                     return None;
                 }
             }
@@ -507,7 +513,8 @@ impl Store {
     /// Puts aside a file that cannot even be opened, if it is still the one that could not.
     fn quarantine(&self, damaged: Option<FileId>) {
         // There is no lease on a file that cannot be opened; a lock beside it keeps others from doing the same.
-        let guard = crate::locks::try_acquire(&self.shared.files.log("quarantine.lock"), "putting a damaged store aside");
+        let guard =
+            crate::locks::try_acquire(&self.shared.files.log("quarantine.lock"), "putting a damaged store aside");
         if let Ok(crate::locks::Acquired::Guard(_guard)) = guard {
             if damaged.is_some() && file_id(&self.shared.files.database()) == damaged {
                 self.put_file_aside();
@@ -564,7 +571,7 @@ struct Absorbed {
 
 impl Absorbed {
     fn done(self, shared: &Shared) {
-        pending::remove(self.waiting.keys());
+        pending::remove(&shared.files.pending(), self.waiting.keys());
         self.runs.remove();
         self.touches.remove();
         let batches = self.waiting.values().filter(|batch| batch.is_ok()).count();
@@ -658,7 +665,7 @@ impl Entries<'_> {
 
     /// Writes a value unless it is there: equal values are one.
     fn value(&self, fingerprint: Fingerprint, value: &[u8]) -> Result<(), Trouble> {
-        if self.writing.contains(In::Values, &chunk_key(fingerprint, 0))? {
+        if self.get(In::Values, &chunk_key(fingerprint, 0), |_| Some(()))?.is_some() {
             return Ok(());
         }
         let mut pieces = value.chunks(CHUNK);
@@ -682,7 +689,8 @@ impl Entries<'_> {
             .into_iter()
             .map(|(key, sealed)| {
                 // One that cannot be read is as old as can be.
-                let recorded = self.shared.open(In::Traces, &key, &sealed, decode_trace).map_or(0, |trace| trace.recorded);
+                let recorded =
+                    self.shared.open(In::Traces, &key, &sealed, decode_trace).map_or(0, |trace| trace.recorded);
                 (recorded, key)
             })
             .collect();

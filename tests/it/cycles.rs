@@ -15,10 +15,7 @@ fn a_cycle_names_its_whole_ring() {
         let mut engine = stepper(&Script::new(), &EventLog::new());
         let failure = engine.get(&Ring { place: start, of: 4 }).expect_err("the ring is closed");
         assert_eq!(ring_of(&failure), ["ring 0/4", "ring 1/4", "ring 2/4", "ring 3/4"]);
-        assert_eq!(
-            failure.to_string(),
-            "dependency cycle: ring 0/4 -> ring 1/4 -> ring 2/4 -> ring 3/4 -> ring 0/4"
-        );
+        assert_eq!(failure.to_string(), "dependency cycle: ring 0/4 -> ring 1/4 -> ring 2/4 -> ring 3/4 -> ring 0/4");
     }
 }
 

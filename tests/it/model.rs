@@ -45,7 +45,10 @@ pub(crate) enum Target {
     /// Work, reading none, one or two variables.
     Work(usize),
     /// An earlier query, or any query.
-    Query { base: usize, back: bool },
+    Query {
+        base: usize,
+        back: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -78,9 +81,8 @@ impl Program {
         let queries = 2 + chance.below(if big { 40 } else { 12 });
         let variables = 1 + chance.below(6);
         let modulus = 2 + chance.next() % 5;
-        let queries = (0..queries)
-            .map(|_| (0..1 + chance.below(5)).map(|_| Self::step(&mut chance, shape)).collect())
-            .collect();
+        let queries =
+            (0..queries).map(|_| (0..1 + chance.below(5)).map(|_| Self::step(&mut chance, shape)).collect()).collect();
         Self { variables, queries, modulus }
     }
 

@@ -19,7 +19,9 @@ use doge::{Database, Event};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, RngSeed, TestCaseError, TestRunner};
 
-use crate::model::{Answered, Ask, End, Node, NodeError, Program, Scratch, Shape, Trace, World, publish, unpublish, variable};
+use crate::model::{
+    Answered, Ask, End, Node, NodeError, Program, Scratch, Shape, Trace, World, publish, unpublish, variable,
+};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -201,17 +203,19 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn compare_answer(&self, query: usize, answer: Result<&u64, &doge::Failure<NodeError>>) -> Result<(), TestCaseError> {
+    fn compare_answer(
+        &self,
+        query: usize,
+        answer: Result<&u64, &doge::Failure<NodeError>>,
+    ) -> Result<(), TestCaseError> {
         let scratch = self.scratch(query);
         match (answer, &scratch.end) {
             (Ok(answer), End::Value(value)) => {
                 check(answer == value, || format!("q{query} is {answer}, from scratch {value}"))
             }
-            (Err(failure), End::Failed | End::Panicked) => {
-                check(failure.cycle().is_some() == scratch.cyclic, || {
-                    format!("q{query} failed with {failure}; in a cycle, from scratch: {}", scratch.cyclic)
-                })
-            }
+            (Err(failure), End::Failed | End::Panicked) => check(failure.cycle().is_some() == scratch.cyclic, || {
+                format!("q{query} failed with {failure}; in a cycle, from scratch: {}", scratch.cyclic)
+            }),
             (answer, end) => check(false, || format!("q{query} is {answer:?}, from scratch {end:?}")),
         }
     }
@@ -406,7 +410,9 @@ impl<'a> Bench<'a> {
                         let ran: usize = ran[1..].parse().expect("queries are called q and a number");
                         check(tainted.contains(&ran), || {
                             let store = &self.store;
-                            format!("q{ran} ran when everything was asked again (round {round}); {told:?}; store: {store:?}")
+                            format!(
+                                "q{ran} ran when everything was asked again (round {round}); {told:?}; store: {store:?}"
+                            )
                         })?;
                     }
                 }
@@ -428,7 +434,8 @@ impl Drop for Bench<'_> {
 }
 
 fn try_case(case: &Case) -> Result<(), TestCaseError> {
-    let directory = (case.persist && std::env::var_os("DOGE_ORACLE_MEMORY").is_none()).then(|| tempfile::tempdir().expect("a temporary directory can be made"));
+    let directory = (case.persist && std::env::var_os("DOGE_ORACLE_MEMORY").is_none())
+        .then(|| tempfile::tempdir().expect("a temporary directory can be made"));
     let mut bench = Bench::new(case, directory.as_ref().map(|directory| directory.path()));
     for op in &case.ops {
         bench.apply(op)?;
@@ -458,4 +465,3 @@ fn any_program_in_any_world_is_as_from_scratch_and_runs_nothing_twice() {
         panic!("{error}");
     }
 }
-

@@ -81,7 +81,9 @@ impl fmt::Display for Closure {
 pub enum ClosureError {
     /// There is no such channel.
     #[error("there is no channel at {channel}: it has neither `{subdir}` nor `noarch`")]
-    #[diagnostic(help("check the address of the channel; a channel is a folder with `repodata.json` in its subfolders"))]
+    #[diagnostic(help(
+        "check the address of the channel; a channel is a folder with `repodata.json` in its subfolders"
+    ))]
     NoChannel {
         /// Where it should be.
         channel: Location,
@@ -106,7 +108,9 @@ impl Query for RecordClosureSpec {
         let observed: Vec<ChannelStateSpec> = self
             .channels
             .iter()
-            .flat_map(|channel| subdirs.iter().map(|subdir| ChannelStateSpec { channel: channel.clone(), subdir: *subdir }))
+            .flat_map(|channel| {
+                subdirs.iter().map(|subdir| ChannelStateSpec { channel: channel.clone(), subdir: *subdir })
+            })
             .collect();
         let states = db.join(|join| observed.iter().map(|spec| join.observe(spec)).collect::<Vec<_>>())?;
         for (channel, states) in self.channels.iter().zip(states.chunks(subdirs.len())) {
@@ -201,7 +205,8 @@ impl Closure {
                     for name in part.names.keys() {
                         fetch.push(index.records(&channels, name).boxed());
                     }
-                    let all: Vec<Vec<RepoDataRecord>> = futures::stream::iter(fetch).buffered(FETCHES).try_collect().await?;
+                    let all: Vec<Vec<RepoDataRecord>> =
+                        futures::stream::iter(fetch).buffered(FETCHES).try_collect().await?;
                     records.extend(all.into_iter().map(Arc::from));
                 }
             }

@@ -100,7 +100,8 @@ impl Action for ChannelIndexSpec {
                 Ok(ChannelIndex { names: repodata.names().filter_map(indexed).collect(), records: Some(records) })
             }
             Content::Sharded(index) => {
-                let names = index.digests().map(|(name, digest)| (name.to_owned(), IndexedName { digest, depends: None }));
+                let names =
+                    index.digests().map(|(name, digest)| (name.to_owned(), IndexedName { digest, depends: None }));
                 Ok(ChannelIndex { names: names.collect(), records: None })
             }
         }
@@ -165,7 +166,10 @@ impl Action for ReadShardSpec {
         let digest = |record| Fingerprint::of(&rmp_serde::to_vec_named(record).unwrap_or_default());
         Ok(ShardSummary {
             depends: shards::depends(&records),
-            records: records.iter().map(|record| (record.identifier.to_file_name(), digest(&record.package_record))).collect(),
+            records: records
+                .iter()
+                .map(|record| (record.identifier.to_file_name(), digest(&record.package_record)))
+                .collect(),
         })
     }
 }

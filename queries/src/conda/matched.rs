@@ -57,7 +57,8 @@ impl Action for MatchLockedRecordsSpec {
 
     async fn run(&self, ctx: &ActionContext) -> Result<MatchedRecords, ChannelError> {
         let closure = ctx.value(&self.closure).await.ok_or(ChannelError::NotAtHand { what: "the list of records" })?;
-        let locked = ctx.value(&self.locked).await.ok_or(ChannelError::NotAtHand { what: "the list of locked records" })?;
+        let locked =
+            ctx.value(&self.locked).await.ok_or(ChannelError::NotAtHand { what: "the list of locked records" })?;
         // Only the names that are locked are looked at.
         let mut asked = Closure::clone(&closure);
         let names: BTreeMap<&str, ()> =
@@ -66,8 +67,12 @@ impl Action for MatchLockedRecordsSpec {
             part.names.retain(|name, _| names.contains_key(name.as_str()));
         }
         let parts = asked.records(ctx).await?;
-        let by_url: HashMap<&str, &RepoDataRecord> =
-            parts.iter().flatten().flat_map(|records| records.iter()).map(|record| (record.url.as_str(), record)).collect();
+        let by_url: HashMap<&str, &RepoDataRecord> = parts
+            .iter()
+            .flatten()
+            .flat_map(|records| records.iter())
+            .map(|record| (record.url.as_str(), record))
+            .collect();
         let (mut found, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for record in locked.as_slice() {
             let name = record.package_record.name.as_normalized().to_owned();
@@ -81,7 +86,8 @@ impl Action for MatchLockedRecordsSpec {
                 None => gone.push(name),
             }
         }
-        let found = ctx.intern(Records::new(found)).map_err(|_| ChannelError::NotAtHand { what: "the list of records" })?;
+        let found =
+            ctx.intern(Records::new(found)).map_err(|_| ChannelError::NotAtHand { what: "the list of records" })?;
         Ok(MatchedRecords { found, changed, gone })
     }
 }

@@ -81,8 +81,9 @@ impl Repodata {
         let malformed = |message: String| ChannelError::Malformed { url: subdir.clone(), message };
         let start = bytes.as_ptr() as usize;
         let top: Top<'_> = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-        let archives = base(subdir, top.info.base_url.as_deref())
-            .ok_or_else(|| malformed(format!("`{}` is no base URL", top.info.base_url.as_deref().unwrap_or_default())))?;
+        let archives = base(subdir, top.info.base_url.as_deref()).ok_or_else(|| {
+            malformed(format!("`{}` is no base URL", top.info.base_url.as_deref().unwrap_or_default()))
+        })?;
 
         let removed: HashSet<String> = top.removed.into_iter().collect();
         let mut texts: BTreeMap<String, &RawValue> = BTreeMap::new();
@@ -109,8 +110,12 @@ impl Repodata {
             .map(|(file_name, text)| {
                 let glance: Glance =
                     serde_json::from_str(text).map_err(|error| malformed(format!("`{file_name}`: {error}")))?;
-                let depends: BTreeSet<String> =
-                    glance.depends.iter().chain(glance.extra_depends.values().flatten()).filter_map(|spec| name_of(spec)).collect();
+                let depends: BTreeSet<String> = glance
+                    .depends
+                    .iter()
+                    .chain(glance.extra_depends.values().flatten())
+                    .filter_map(|spec| name_of(spec))
+                    .collect();
                 let at = text.as_ptr() as usize - start;
                 let digest = Fingerprint::of(text.as_bytes());
                 let text = at..at + text.len();
@@ -163,7 +168,8 @@ impl Repodata {
             return Ok(known.clone());
         }
         let entries = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
-        let records: Arc<[RepoDataRecord]> = entries.iter().map(|entry| self.record(entry)).collect::<Result<_, _>>()?;
+        let records: Arc<[RepoDataRecord]> =
+            entries.iter().map(|entry| self.record(entry)).collect::<Result<_, _>>()?;
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), records.clone());
         Ok(records)
     }

@@ -87,7 +87,8 @@ pub(crate) async fn index(channels: &Channels, subdir: &Url) -> Result<Option<Ar
         keep(&path, &Kept { asked: seconds(now), policy: Some(policy) }, bytes)?;
         return Ok(Some(bytes.clone()));
     }
-    let fetch_error = |source: reqwest::Error| ChannelError::Fetch { url: url.clone(), source: Arc::new(source.without_url()) };
+    let fetch_error =
+        |source: reqwest::Error| ChannelError::Fetch { url: url.clone(), source: Arc::new(source.without_url()) };
     let packed = response.error_for_status().map_err(fetch_error)?.bytes().await.map_err(fetch_error)?;
     let bytes: Arc<[u8]> = unpack(&packed, &url)?.into();
     keep(&path, &Kept { asked: seconds(now), policy: Some(CachePolicy::new(&request, &parts)) }, &bytes)?;
@@ -203,10 +204,14 @@ impl ShardIndex {
         }
         let response = channels.client.client().get(url.clone()).send().await;
         let response = response.map_err(|source| ChannelError::Fetch { url: url.clone(), source: Arc::new(source) })?;
-        let fetch_error = |source: reqwest::Error| ChannelError::Fetch { url: url.clone(), source: Arc::new(source.without_url()) };
+        let fetch_error =
+            |source: reqwest::Error| ChannelError::Fetch { url: url.clone(), source: Arc::new(source.without_url()) };
         let packed = response.error_for_status().map_err(fetch_error)?.bytes().await.map_err(fetch_error)?;
         if compute_bytes_digest::<Sha256>(&packed) != *hash {
-            return Err(ChannelError::Malformed { url, message: "its content has another hash than the index says".to_owned() });
+            return Err(ChannelError::Malformed {
+                url,
+                message: "its content has another hash than the index says".to_owned(),
+            });
         }
         let bytes = unpack(&packed, &url)?;
         let records = self.parse_shard(&bytes, name)?;
@@ -234,7 +239,9 @@ impl ShardIndex {
             .filter(|(file, record)| {
                 !removed.contains(file) && !doubled.contains(file) && record.name.as_normalized() == name
             })
-            .map(|(file, record)| complete(record, &file, &self.subdir, &self.channel, &self.archives).map_err(malformed))
+            .map(|(file, record)| {
+                complete(record, &file, &self.subdir, &self.channel, &self.archives).map_err(malformed)
+            })
             .collect()
     }
 }

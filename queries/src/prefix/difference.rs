@@ -102,7 +102,8 @@ fn same_version(a: &PackageIdentity, b: &PackageIdentity) -> bool {
 
 /// What is not as wanted, sorted by what it is about. Empty means that there is nothing to do.
 pub fn differences(state: &PrefixState, wanted: &[RepoDataRecord], platform: Subdir) -> Vec<Difference> {
-    let wanted: Vec<PackageIdentity> = wanted.iter().map(|record| PackageIdentity::new(&record.package_record)).collect();
+    let wanted: Vec<PackageIdentity> =
+        wanted.iter().map(|record| PackageIdentity::new(&record.package_record)).collect();
     let Some(prefix) = state else { return vec![Difference::NoPrefix] };
     let mut differences = Vec::new();
     if prefix.unfinished {
@@ -141,10 +142,17 @@ pub fn differences(state: &PrefixState, wanted: &[RepoDataRecord], platform: Sub
             Some((installed, _)) if installed.as_left == Some(false) => {
                 differences.push(Difference::Edited { file_name: installed.file_name.clone() });
             }
-            Some((_, there)) if other_python && there.noarch_python => differences.push(Difference::OtherPython { name }),
+            Some((_, there)) if other_python && there.noarch_python => {
+                differences.push(Difference::OtherPython { name })
+            }
             Some(_) => {}
         }
     }
-    differences.extend(found.keys().filter(|name| !names.contains(**name)).map(|name| Difference::Unwanted { name: (*name).to_owned() }));
+    differences.extend(
+        found
+            .keys()
+            .filter(|name| !names.contains(**name))
+            .map(|name| Difference::Unwanted { name: (*name).to_owned() }),
+    );
     differences
 }

@@ -155,7 +155,13 @@ impl InstallPixiEnvironmentSpec {
     fn to_fetch(&self, differences: &[Difference], records: &Records) -> Vec<FetchPackageSpec> {
         let everything = matches!(self.relink(), Relink::Everything)
             || differences.iter().any(|difference| {
-                matches!(difference, Difference::NoPrefix | Difference::Unfinished | Difference::Moved { .. } | Difference::Edited { .. })
+                matches!(
+                    difference,
+                    Difference::NoPrefix
+                        | Difference::Unfinished
+                        | Difference::Moved { .. }
+                        | Difference::Edited { .. }
+                )
             });
         let named: BTreeSet<&str> = differences
             .iter()

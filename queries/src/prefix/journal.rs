@@ -168,7 +168,9 @@ pub(crate) fn remove_path(prefix: &Path, path: &str) -> io::Result<bool> {
     match std::fs::symlink_metadata(&full) {
         Ok(metadata) if metadata.is_dir() => return Ok(false),
         Ok(_) => std::fs::remove_file(&full)?,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
         Err(error) => return Err(error),
     }
     for folder in Path::new(path).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {

@@ -201,7 +201,9 @@ fn fingerprint(state: &PrefixState) -> Option<Fingerprint> {
 
 /// Taking the lock makes the folder of an environment that was not there.
 fn is_fresh_lock(state: &PrefixState, seen: Fingerprint) -> bool {
-    let is_empty = state.as_ref().is_some_and(|state| state.packages.is_empty() && !state.unfinished && state.linked_for.is_none());
+    let is_empty = state
+        .as_ref()
+        .is_some_and(|state| state.packages.is_empty() && !state.unfinished && state.linked_for.is_none());
     is_empty && fingerprint(&None) == Some(seen)
 }
 
@@ -235,7 +237,8 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
         }
     };
     let pixi = loop {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(folder.join(PIXI_FINGERPRINT));
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(folder.join(PIXI_FINGERPRINT));
         let file = file.map_err(io)?;
         match file.try_lock() {
             Ok(()) => break Some(file),
@@ -306,7 +309,12 @@ impl Plan {
             match difference {
                 Difference::Moved { .. } => relink.extend(wanted.as_slice().iter().map(name_of)),
                 Difference::Edited { file_name } => {
-                    relink.extend(installed.iter().filter(|record| record.file_name() == file_name).map(|record| name_of(&record.repodata_record)));
+                    relink.extend(
+                        installed
+                            .iter()
+                            .filter(|record| record.file_name() == file_name)
+                            .map(|record| name_of(&record.repodata_record)),
+                    );
                 }
                 _ => {}
             }
@@ -314,7 +322,8 @@ impl Plan {
         cleaned_up += clean_up_broken(path, &broken, &installed, wanted, packages).map_err(io)?;
         // Of two records of one package the one that is wanted stays; the files of the other are its own.
         installed.sort_by_key(PrefixRecord::file_name);
-        let reinstall: HashSet<PackageName> = relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
+        let reinstall: HashSet<PackageName> =
+            relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
         let transaction = Transaction::from_current_and_desired(
             installed.iter().map(|record| &record.repodata_record),
             wanted.as_slice().iter(),
@@ -330,7 +339,9 @@ impl Plan {
             let (old, new) = (operation.record_to_remove(), operation.record_to_install());
             removes.extend(old.map(|record| name_of(record)));
             match (old, new) {
-                (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => summary.relinked.push(name_of(new)),
+                (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => {
+                    summary.relinked.push(name_of(new))
+                }
                 (Some(_), Some(new)) => summary.changed.push(name_of(new)),
                 (None, Some(new)) => summary.linked.push(name_of(new)),
                 (Some(old), None) => summary.unlinked.push(name_of(old)),
@@ -370,7 +381,8 @@ impl Plan {
         // a thread while it waits. So it is given one of its own to write to, which stays empty: everything it needs
         // is found in the shared one, which it only reads.
         let own = tempfile::Builder::new().prefix("doge-link-").tempdir().map_err(io)?;
-        let cache = PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
+        let cache =
+            PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
         let reporter = Reports::new(ctx.reporter(), self.journal.links.len());
         let installed = Installer::new()
             .with_installed_packages(self.installed)
@@ -389,9 +401,17 @@ impl Plan {
             .await
             .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })?;
         drop(own);
-        for result in [installed.post_link_script_result.map(|result| result.map_err(|error| error.to_string())), installed.pre_link_script_result.map(Ok)].into_iter().flatten() {
+        for result in [
+            installed.post_link_script_result.map(|result| result.map_err(|error| error.to_string())),
+            installed.pre_link_script_result.map(Ok),
+        ]
+        .into_iter()
+        .flatten()
+        {
             match result {
-                Ok(result) => summary.script_failures.extend(result.failed_packages.iter().map(|name| name.as_normalized().to_owned())),
+                Ok(result) => summary
+                    .script_failures
+                    .extend(result.failed_packages.iter().map(|name| name.as_normalized().to_owned())),
                 Err(message) => summary.script_failures.push(message),
             }
         }
@@ -429,7 +449,13 @@ fn clean_up_broken(
             let python = installed
                 .iter()
                 .find(|record| record.repodata_record.package_record.name.as_normalized() == "python")
-                .and_then(|python| PythonInfo::from_python_record(&python.repodata_record.package_record, record.package_record.subdir.parse().ok()?).ok());
+                .and_then(|python| {
+                    PythonInfo::from_python_record(
+                        &python.repodata_record.package_record,
+                        record.package_record.subdir.parse().ok()?,
+                    )
+                    .ok()
+                });
             if let Ok(planned) = Planned::new(record, &package, python.as_ref()) {
                 let journal = Journal::new(BTreeSet::new(), vec![planned]);
                 removed += journal.clean_up(prefix, installed)?.removed;
@@ -444,9 +470,11 @@ fn clean_up_broken(
 fn forget_pixi(prefix: &Path) -> io::Result<()> {
     remove(&meta(prefix, PIXI_ENVIRONMENT))?;
     // This file is also the lock, which is why it is emptied and not removed.
-    File::options().write(true).open(meta(prefix, PIXI_FINGERPRINT)).and_then(|file| file.set_len(0)).or_else(|error| {
-        if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-    })
+    File::options()
+        .write(true)
+        .open(meta(prefix, PIXI_FINGERPRINT))
+        .and_then(|file| file.set_len(0))
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// The prefix is as wanted: says so, for us and for pixi.

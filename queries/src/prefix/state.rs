@@ -178,7 +178,8 @@ fn look(path: &Path, last: Option<Last<PrefixStateSpec>>) -> Result<Seen<PrefixS
     };
     let Some(now) = stamp else { return Ok(Seen::New { value: None, stamp: None, newest: None }) };
     let newest = now.files.values().chain([&now.folder]).map(FileStamp::newest).max();
-    let value = read(path, &now, last_stamp.zip(last_value)).map_err(|source| PrefixError::Read { path: path.to_owned(), source })?;
+    let value = read(path, &now, last_stamp.zip(last_value))
+        .map_err(|source| PrefixError::Read { path: path.to_owned(), source })?;
     Ok(Seen::New { value: Some(value), stamp: Some(now), newest })
 }
 
@@ -204,7 +205,9 @@ fn take_stamp(path: &Path) -> Result<Option<PrefixStamp>, PrefixError> {
     let folder = path.join(CONDA_META);
     let metadata = match fs::metadata(&folder) {
         Ok(metadata) => metadata,
-        Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(source) => return Err(error(source)),
     };
     let canonical = fs::canonicalize(path).map_err(error)?;
@@ -253,7 +256,11 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
         .as_ref()
         .map(|(stamp, value)| {
             let packages = value.packages.iter();
-            packages.filter_map(|package| Some((package.file_name.as_str(), (stamp.files.get(&package.file_name)?, package)))).collect()
+            packages
+                .filter_map(|package| {
+                    Some((package.file_name.as_str(), (stamp.files.get(&package.file_name)?, package)))
+                })
+                .collect()
         })
         .unwrap_or_default();
     let mut packages = Vec::new();
@@ -271,7 +278,8 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
             }),
         };
         let Some((content, package)) = read else { continue };
-        let as_left = ledger.as_ref().map(|ledger| ledger.records.get(name).is_some_and(|left| left.content == content));
+        let as_left =
+            ledger.as_ref().map(|ledger| ledger.records.get(name).is_some_and(|left| left.content == content));
         packages.push(InstalledPackage { file_name: name.clone(), content, as_left, package });
     }
     Ok(PrefixValue {

@@ -32,8 +32,7 @@ pub(crate) enum Job {
 const JOBS: [Job; 5] = [Job::Commit, Job::Share, Job::Hold, Job::ReadOnly, Job::Fill];
 
 /// The arguments that lead to the job, and nothing else.
-pub(crate) const ARGUMENTS: [&str; 4] =
-    ["child::a_child_does_its_job", "--exact", "--nocapture", "--test-threads=1"];
+pub(crate) const ARGUMENTS: [&str; 4] = ["child::a_child_does_its_job", "--exact", "--nocapture", "--test-threads=1"];
 
 /// This program.
 pub(crate) fn program() -> PathBuf {

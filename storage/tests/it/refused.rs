@@ -107,7 +107,8 @@ fn put(directory: &Path, table: &str, key: &[u8], sealed: &[u8]) {
 fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_writer() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     open(directory.path()).0.commit(batch(0..3));
-    let format = |version: u32| put(directory.path(), "meta", b"format", &seal("meta", b"format", 1, &version.to_le_bytes()));
+    let format =
+        |version: u32| put(directory.path(), "meta", b"format", &seal("meta", b"format", 1, &version.to_le_bytes()));
     format(2);
     let before = bytes_below(&directory.path().join("store-v1"));
 

@@ -146,8 +146,10 @@ fn compacting_keeps_everything() {
     let before = store.info();
     store.compact().expect("nobody is writing");
     let after = store.info();
-    assert_eq!(before.tables.iter().map(|(name, count, _)| (*name, *count)).collect::<Vec<_>>(),
-        after.tables.iter().map(|(name, count, _)| (*name, *count)).collect::<Vec<_>>());
+    assert_eq!(
+        before.tables.iter().map(|(name, count, _)| (*name, *count)).collect::<Vec<_>>(),
+        after.tables.iter().map(|(name, count, _)| (*name, *count)).collect::<Vec<_>>()
+    );
     assert!(after.file_bytes <= before.file_bytes);
     let (store, _) = open(directory.path());
     let snapshot = store.snapshot();
