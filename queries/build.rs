@@ -16,7 +16,7 @@ const LIBRARIES: [(&str, &str); 11] = [
     ("RATTLER_CACHE", "rattler_cache"),
     ("CONDA_TYPES", "rattler_conda_types"),
     ("CONDA_VERSION", "rattler_conda_version"),
-    ("RATTLER_LOCK", "rattler_lock"),
+    ("LOCK", "rattler_lock"),
     ("PACKAGE_STREAMING", "rattler_package_streaming"),
     ("GATEWAY", "rattler_repodata_gateway"),
     ("SOLVE", "rattler_solve"),

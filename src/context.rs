@@ -28,7 +28,11 @@ pub(crate) struct Resources(FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Resources {
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, resource: T) {
-        self.0.insert(TypeId::of::<T>(), Arc::new(resource));
+        self.insert_shared(Arc::new(resource));
+    }
+
+    pub(crate) fn insert_shared<T: Send + Sync + 'static>(&mut self, resource: Arc<T>) {
+        self.0.insert(TypeId::of::<T>(), resource);
     }
 
     pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {

@@ -180,6 +180,13 @@ impl Builder {
         self
     }
 
+    /// Gives the work something to use that others use, too; see [`Builder::resource`].
+    #[must_use]
+    pub fn resource_shared<T: Send + Sync + 'static>(mut self, resource: Arc<T>) -> Self {
+        self.resources.insert_shared(resource);
+        self
+    }
+
     /// Says where the roots of relative paths are.
     #[must_use]
     pub fn roots(mut self, roots: Roots) -> Self {

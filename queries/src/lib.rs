@@ -3,12 +3,22 @@
 #![forbid(unsafe_code)]
 
 pub mod conda;
+pub mod config;
+pub mod database;
+pub mod environment;
 mod epoch;
 mod file_stamp;
 pub mod package;
 pub mod prefix;
+mod problem;
 pub mod records;
 mod redact;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod waiting;
 pub mod workspace;
+
+pub use doge;
+
+pub use database::{CacheDirs, DatabaseOptions};
+pub use problem::Problem;

@@ -1,6 +1,6 @@
 //! Finding locked records in channels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use doge::{Action, ActionContext, Epoch, Interned, Resource, Spec};
@@ -19,6 +19,8 @@ pub struct MatchLockedRecordsSpec {
     pub closure: Interned<Closure>,
     /// What is locked.
     pub locked: Interned<Records>,
+    /// The names of those that are passed over.
+    pub except: BTreeSet<String>,
 }
 
 impl fmt::Display for MatchLockedRecordsSpec {
@@ -59,10 +61,13 @@ impl Action for MatchLockedRecordsSpec {
         let closure = ctx.value(&self.closure).await.ok_or(ChannelError::NotAtHand { what: "the list of records" })?;
         let locked =
             ctx.value(&self.locked).await.ok_or(ChannelError::NotAtHand { what: "the list of locked records" })?;
+        let kept = || {
+            let records = locked.as_slice().iter();
+            records.filter(|record| !self.except.contains(record.package_record.name.as_normalized()))
+        };
         // Only the names that are locked are looked at.
         let mut asked = Closure::clone(&closure);
-        let names: BTreeMap<&str, ()> =
-            locked.as_slice().iter().map(|record| (record.package_record.name.as_normalized(), ())).collect();
+        let names: BTreeMap<&str, ()> = kept().map(|record| (record.package_record.name.as_normalized(), ())).collect();
         for part in &mut asked.parts {
             part.names.retain(|name, _| names.contains_key(name.as_str()));
         }
@@ -74,11 +79,11 @@ impl Action for MatchLockedRecordsSpec {
             .map(|record| (record.url.as_str(), record))
             .collect();
         let (mut found, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        for record in locked.as_slice() {
+        for record in kept() {
             let name = record.package_record.name.as_normalized().to_owned();
             match by_url.get(record.url.as_str()) {
                 Some(now) => {
-                    if !is_same(&record.package_record, &now.package_record) {
+                    if !is_same_record(&record.package_record, &now.package_record) {
                         changed.push(name);
                     }
                     found.push((*now).clone());
@@ -93,7 +98,7 @@ impl Action for MatchLockedRecordsSpec {
 }
 
 /// Whether two records of one file would be installed and solved alike. A lock file keeps no more than that.
-fn is_same(locked: &PackageRecord, now: &PackageRecord) -> bool {
+pub(crate) fn is_same_record(locked: &PackageRecord, now: &PackageRecord) -> bool {
     let same_hash = match (&locked.sha256, &now.sha256) {
         (Some(locked), Some(now)) => locked == now,
         _ => locked.md5 == now.md5,

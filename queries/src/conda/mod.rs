@@ -9,6 +9,7 @@
 //! Index files are read, never mapped into memory: whoever writes a channel in place would change what we see, or
 //! kill us. The relations between channels of CEP-42 are not followed: the channels of a workspace are those it lists.
 
+mod cached;
 mod closure;
 mod error;
 mod index;
@@ -22,12 +23,15 @@ mod state;
 mod times;
 mod virtual_packages;
 
+pub use cached::{CachedPackages, CachedPackagesError, CachedPackagesSpec};
 pub use closure::{Closure, ClosureError, ClosurePart, RecordClosureSpec};
 pub use error::ChannelError;
 pub use index::{ChannelDetails, ChannelIndex, ChannelIndexSpec, IndexedName, ReadShardSpec, ShardSummary};
+pub(crate) use matched::is_same_record;
 pub use matched::{MatchLockedRecordsSpec, MatchedRecords};
 pub use network::{NetworkError, NetworkOptions};
 pub use solve::{Solution, SolveCondaEnvironmentSpec, SolveError};
+pub(crate) use source::workspace_root;
 pub use source::{Access, Channels};
 pub use state::{ChannelStamp, ChannelState, ChannelStateSpec};
 pub use times::{CutoffRankSpec, RecordTimesSpec};

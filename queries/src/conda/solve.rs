@@ -12,6 +12,7 @@ use rattler_solve::{CancellationToken, RepoDataIter, SolverImpl as _, SolverTask
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::conda::cached::CachedPackages;
 use crate::conda::closure::Closure;
 use crate::conda::error::ChannelError;
 use crate::conda::source::workspace_root;
@@ -35,6 +36,8 @@ pub struct SolveCondaEnvironmentSpec {
     pub preferred: Interned<Records>,
     /// Only what was in the cache was looked at. Such a result is not taken for one that was found online.
     pub offline: bool,
+    /// If nothing may be downloaded: the packages that need not be.
+    pub cached: Option<Interned<CachedPackages>>,
 }
 
 impl fmt::Display for SolveCondaEnvironmentSpec {
@@ -114,12 +117,24 @@ impl Action for SolveCondaEnvironmentSpec {
         let exclude_newer = self.needs.exclude_newer.as_ref().map(|exclude| exclude.for_solver(&root, UNIX_EPOCH));
         let exclude_newer = exclude_newer.transpose().map_err(requirement)?;
         let available = closure.records(ctx).await?;
+        let cached = match &self.cached {
+            Some(cached) => Some(ctx.value(cached).await.ok_or(not_at_hand("the list of cached packages"))?),
+            None => None,
+        };
 
         let token = CancellationToken::new();
         let _stop = Stop(token.clone());
         let (needs, name) = (self.needs.clone(), self.name.clone());
         let solved: Vec<RepoDataRecord> = ctx
             .cpu(move || {
+                let all = || available.iter().flatten().flat_map(|records| records.iter());
+                let reason: Arc<str> = "it is not in the package cache, and downloading is off".into();
+                let excluded = cached.iter().flat_map(|cached| {
+                    let out_of_reach =
+                        all().filter(|record| record.url.scheme() != "file" && !is_cached(record, cached));
+                    out_of_reach.map(|record| (record.url.clone(), reason.clone()))
+                });
+                let excluded_candidates = excluded.collect();
                 let task = SolverTask {
                     available_packages: available
                         .iter()
@@ -143,7 +158,7 @@ impl Action for SolveCondaEnvironmentSpec {
                         SolveStrategy::LowestVersionDirect => rattler_solve::SolveStrategy::LowestVersionDirect,
                     },
                     dependency_overrides: Vec::new(),
-                    excluded_candidates: Default::default(),
+                    excluded_candidates,
                     cancellation_token: Some(token),
                 };
                 Solver.solve(task).map(|result| result.records).map_err(|error| match error {
@@ -155,6 +170,11 @@ impl Action for SolveCondaEnvironmentSpec {
         let records = ctx.intern(Records::new(solved)).map_err(|_| not_at_hand("the solution"))?;
         Ok(Solution { records })
     }
+}
+
+fn is_cached(record: &RepoDataRecord, cached: &CachedPackages) -> bool {
+    let record = &record.package_record;
+    cached.0.contains(&format!("{}-{}-{}", record.name.as_normalized(), record.version, record.build))
 }
 
 /// Stops the solver when nobody waits for it any more.

@@ -1,13 +1,13 @@
 //! What this machine is, as virtual packages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use doge::{Epoch, Last, Observation, ObserveContext, Seen, Spec};
 use miette::Diagnostic;
-use rattler_conda_types::{GenericVirtualPackage, Subdir};
+use rattler_conda_types::{GenericVirtualPackage, RepoDataRecord, Subdir};
 use rattler_virtual_packages::{DetectVirtualPackageError, VirtualPackageOverrides, VirtualPackages};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -112,18 +112,32 @@ impl Observation for MachineSpec {
 }
 
 impl Machine {
-    /// Those of the wanted virtual packages that this machine does not have, or has only older.
-    ///
-    /// A version that is wanted is the least that is enough, as `[system-requirements]` means it.
-    pub fn lacks(&self, wanted: &[GenericVirtualPackage]) -> Vec<String> {
-        let own: Vec<GenericVirtualPackage> =
-            self.virtual_packages.iter().filter_map(|text| crate::workspace::parse_virtual_package(text)).collect();
-        let is_there = |wanted: &&GenericVirtualPackage| {
-            // An architecture is named by its build string; whether one can run what was made for another is for the
-            // packages to say.
-            wanted.name.as_normalized() == "__archspec"
-                || own.iter().any(|own| own.name == wanted.name && own.version >= wanted.version)
-        };
-        wanted.iter().filter(|wanted| !is_there(wanted)).map(ToString::to_string).collect()
+    fn own(&self) -> impl Iterator<Item = GenericVirtualPackage> {
+        self.virtual_packages.iter().filter_map(|text| crate::workspace::parse_virtual_package(text))
+    }
+
+    /// Whether the machine has a virtual package, of this version or a newer one.
+    pub(crate) fn has(&self, wanted: &GenericVirtualPackage) -> bool {
+        // An architecture is named by its build string; whether one can run what was made for another is for the
+        // packages to say.
+        wanted.name.as_normalized() == "__archspec"
+            || self.own().any(|own| own.name == wanted.name && own.version >= wanted.version)
+    }
+
+    /// What the records need of a machine and this one does not have.
+    pub fn lacks(&self, records: &[RepoDataRecord]) -> Vec<String> {
+        let own: Vec<GenericVirtualPackage> = self.own().collect();
+        let mut lacking = BTreeSet::new();
+        for record in records {
+            let package = &record.package_record;
+            for depends in package.depends.iter().filter(|depends| depends.starts_with("__")) {
+                // One that cannot be read was refused when the records were chosen or locked.
+                let Ok(spec) = crate::workspace::parse_canonical(depends) else { continue };
+                if !own.iter().any(|own| crate::workspace::matches_virtual(&spec, own)) {
+                    lacking.insert(format!("{} needs `{depends}`", package.name.as_normalized()));
+                }
+            }
+        }
+        lacking.into_iter().collect()
     }
 }

@@ -8,6 +8,8 @@
 use indexmap::IndexMap;
 use rattler_conda_types::Subdir;
 
+use crate::conda::Machine;
+
 use super::{
     error::{ManifestError, ManifestErrorKind, SourceText},
     feature::{DEFAULT_FEATURE, Feature, Selector, check_feature_name},
@@ -47,6 +49,23 @@ impl Environment {
             let mut of_subdir = self.platforms.iter().filter(|platform| platform.subdir.as_str() == name);
             of_subdir.next().filter(|_| of_subdir.next().is_none())
         })
+    }
+
+    /// The platform that suits a machine best: of its own subdir, or of one that it emulates, and with no virtual
+    /// packages that the machine lacks if there is such a one.
+    pub fn platform_for(&self, machine: &Machine) -> Option<&Platform> {
+        let own = machine.subdir?;
+        let emulated = match own {
+            Subdir::OsxArm64 => Some(Subdir::Osx64),
+            Subdir::WinArm64 => Some(Subdir::Win64),
+            _ => None,
+        };
+        let of_subdir = |subdir| self.platforms.iter().filter(move |platform| platform.subdir == subdir);
+        let suits = |platform: &&Platform| platform.declared().all(|package| machine.has(package));
+        [Some(own), emulated]
+            .into_iter()
+            .flatten()
+            .find_map(|subdir| of_subdir(subdir).find(suits).or_else(|| of_subdir(subdir).next()))
     }
 
     pub(crate) fn read(entry: &Entry<'_, '_>) -> Result<Self, ManifestError> {

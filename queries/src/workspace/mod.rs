@@ -44,4 +44,5 @@ pub use manifest::{LOCK_FILE, ManifestOptions, PIXI_TOML, PYPROJECT_TOML, Worksp
 pub(crate) use platform::parse_virtual_package;
 pub use platform::{Platform, default_virtual_packages};
 pub use requirement::Requirement;
+pub(crate) use requirement::{matches_virtual, parse_canonical};
 pub use warning::{Warning, WarningKind};

@@ -116,6 +116,22 @@ impl LockedFile {
         names
     }
 
+    /// The environments in the file with the names of their platforms, sorted.
+    pub(crate) fn entries(&self) -> Vec<(&str, Vec<String>)> {
+        let mut entries: Vec<(&str, Vec<String>)> = self
+            .inner
+            .environments()
+            .map(|(name, environment)| {
+                let mut platforms: Vec<String> =
+                    environment.platforms().map(|platform| platform.name().to_string()).collect();
+                platforms.sort_unstable();
+                (name, platforms)
+            })
+            .collect();
+        entries.sort_unstable();
+        entries
+    }
+
     /// The conda packages locked for an environment on a platform. `None` if the file has no entry for them.
     ///
     /// Packages that are locked as sources, and such of the Python index, are left out.

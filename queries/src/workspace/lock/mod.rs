@@ -19,9 +19,11 @@ mod write;
 mod tests;
 
 pub use error::LockFileError;
+pub(crate) use file::NEWEST_VERSION;
 pub use file::{LockedFile, Surplus, load};
 pub use hints::{Update, locked_hints};
 pub use render::{RenderError, Solved, render};
+pub(crate) use satisfy::holds_together;
 pub use satisfy::{satisfies, satisfies_together};
 pub use unsatisfied::Unsatisfied;
 pub use write::{WriteError, Written, write_if_changed};

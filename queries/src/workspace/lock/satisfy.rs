@@ -16,9 +16,9 @@ use super::{
 };
 use crate::workspace::{
     closure::{Broken, Records, TwoOfOneName, describe},
-    description::{EnvironmentDescription, priority_name, strategy_name},
+    description::{EnvironmentDescription, SolveDescription, priority_name, strategy_name},
     exclude_newer::milliseconds,
-    location::Location,
+    location::{Location, WorkspaceRoot},
     requirement::{Requirement, matches_record},
 };
 
@@ -56,19 +56,7 @@ pub fn satisfies(
             });
         }
     };
-    let options = environment.solve_options();
-    if options.strategy != needs.strategy {
-        return Err(Unsatisfied::StrategyChanged {
-            wanted: strategy_name(needs.strategy),
-            locked: strategy_name(options.strategy),
-        });
-    }
-    if options.channel_priority != needs.channel_priority {
-        return Err(Unsatisfied::ChannelPriorityChanged {
-            wanted: priority_name(needs.channel_priority),
-            locked: priority_name(options.channel_priority),
-        });
-    }
+    same_options(needs, environment)?;
     let mut records = Vec::new();
     let mut pypi = Vec::new();
     for package in locked.packages(environment, entry) {
@@ -87,7 +75,7 @@ pub fn satisfies(
         return Err(Unsatisfied::PypiNotDeclared { packages: pypi });
     }
     none_too_new(description, locked, &records, now)?;
-    hold_together(description, locked, &records)?;
+    holds_together(description, &records, &locked.root)?;
     Ok(records)
 }
 
@@ -120,6 +108,36 @@ pub fn satisfies_together(
         }
     }
     Ok(all)
+}
+
+/// Whether what is locked was chosen from the same channels and under the same options.
+fn same_options(needs: &SolveDescription, environment: rattler_lock::Environment<'_>) -> Result<(), Unsatisfied> {
+    let options = environment.solve_options();
+    if options.strategy != needs.strategy {
+        return Err(Unsatisfied::StrategyChanged {
+            wanted: strategy_name(needs.strategy),
+            locked: strategy_name(options.strategy),
+        });
+    }
+    if options.channel_priority != needs.channel_priority {
+        return Err(Unsatisfied::ChannelPriorityChanged {
+            wanted: priority_name(needs.channel_priority),
+            locked: priority_name(options.channel_priority),
+        });
+    }
+    Ok(())
+}
+
+impl LockedFile {
+    /// Whether what is locked for an environment was chosen from the same channels, under the same options and for
+    /// the same platform.
+    pub(crate) fn has_options_of(&self, description: &EnvironmentDescription) -> bool {
+        self.inner.environment(&description.environment).is_some_and(|environment| {
+            same_channels(&description.needs.channels, &self.channels(environment)).is_ok()
+                && same_options(&description.needs, environment).is_ok()
+                && matches!(self.platform_entry(environment, &description.platform()), PlatformEntry::Same(_))
+        })
+    }
 }
 
 fn same_channels(wanted: &[Location], locked: &[Location]) -> Result<(), Unsatisfied> {
@@ -169,14 +187,15 @@ fn moment(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).map_or_else(|_| format!("{milliseconds} ms"), |moment| moment.to_string())
 }
 
-fn hold_together(
+/// Whether records are just what is needed: all of it, and nothing else.
+pub(crate) fn holds_together(
     description: &EnvironmentDescription,
-    locked: &LockedFile,
     records: &[RepoDataRecord],
+    root: &WorkspaceRoot,
 ) -> Result<(), Unsatisfied> {
     let needs = &description.needs;
     let spec_of = |requirement: &Requirement| {
-        requirement.match_spec(&locked.root).map_err(|error| Unsatisfied::BadRequirement {
+        requirement.match_spec(root).map_err(|error| Unsatisfied::BadRequirement {
             requirement: requirement.to_string(),
             message: error.to_string(),
         })

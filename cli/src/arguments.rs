@@ -1,0 +1,196 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Solves and installs the environments of pixi workspaces, and does nothing twice.
+///
+/// Exit codes: 0 everything is as wanted, 1 it is not and standard error says why, 2 the command line cannot be
+/// understood, 130 interrupted, 143 told to end.
+#[derive(Debug, Parser)]
+#[command(name = "doge", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The manifest, or the directory that holds it. By default the nearest one above the current directory.
+    #[arg(long, global = true, value_name = "FILE", env = "DOGE_MANIFEST_PATH")]
+    pub(crate) manifest_path: Option<PathBuf>,
+    /// Where packages, repodata and results are kept. By default where pixi keeps packages and repodata, with results
+    /// in a folder `doge` beside them.
+    #[arg(long, global = true, value_name = "DIR", env = "DOGE_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Install environments of the workspace, solving and writing the lock file where that is needed.
+    Install(InstallArguments),
+    /// Ask the channels again and bring the lock file up to date. Installs nothing.
+    Solve(SolveArguments),
+    /// Show what the last run was made of, and what became of each part.
+    Graph(GraphArguments),
+    /// Tell why something ran the last time it did.
+    Why(WhyArguments),
+    /// List the runs in this workspace, the newest first.
+    Runs(RunsArguments),
+    /// Look at or empty the caches.
+    Cache(CacheArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArguments {
+    #[command(flatten)]
+    pub(crate) lock: LockArguments,
+    /// The environment to install; may be given several times. By default `default`.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) environment: Vec<String>,
+    /// Install all environments that this machine can run.
+    #[arg(long, conflicts_with_all = ["environment", "prefix"])]
+    pub(crate) all: bool,
+    /// Install for this platform. By default the one that suits this machine.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Install into this directory instead of `.pixi/envs/NAME`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prefix: Option<PathBuf>,
+    /// Fail if the lock file is not up to date with the manifest.
+    #[arg(long, conflicts_with_all = ["frozen", "update"])]
+    pub(crate) locked: bool,
+    /// Use the lock file as it is.
+    #[arg(long, conflicts_with = "update")]
+    pub(crate) frozen: bool,
+    /// Link packages anew, all or those named, whatever they look like.
+    #[arg(long, value_name = "PKG", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
+    pub(crate) force: Option<Vec<String>>,
+    /// Run the post-link and pre-unlink scripts of packages, which may do anything.
+    #[arg(long)]
+    pub(crate) link_scripts: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SolveArguments {
+    #[command(flatten)]
+    pub(crate) lock: LockArguments,
+    /// Solve only this environment; may be given several times. By default all.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) environment: Vec<String>,
+    /// Solve only for this platform; may be given several times. By default for all.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Vec<String>,
+    /// Fail if the lock file is not up to date with the manifest. Asks no channel.
+    #[arg(long, conflicts_with_all = ["frozen", "update"])]
+    pub(crate) locked: bool,
+    /// Only read the lock file.
+    #[arg(long, conflicts_with = "update")]
+    pub(crate) frozen: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArguments {
+    /// Choose all packages anew, or those named, instead of keeping what is locked.
+    #[arg(long, value_name = "PKG", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
+    pub(crate) update: Option<Vec<String>>,
+    /// Download nothing.
+    #[arg(long, conflicts_with = "refresh")]
+    pub(crate) offline: bool,
+    /// Ask servers for repodata whatever they said before.
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Neither use results of earlier runs nor keep those of this one.
+    #[arg(long)]
+    pub(crate) no_persist: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print one JSON object at the end.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArguments {
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
+    pub(crate) format: GraphFormat,
+    /// The run to show. By default the last one that did something.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// The same as `--format json`.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArguments {
+    /// A kind (`solve_conda_environment`, `solve`) or a part of a label (`default`, `zlib`).
+    pub(crate) word: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsArguments {
+    /// How many.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Those in other workspaces, too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheArguments {
+    #[command(subcommand)]
+    pub(crate) command: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Print where things are kept.
+    Dir {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how much is kept.
+    Info {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what is kept. By default only the results; packages and repodata may be shared with other tools.
+    Clear {
+        /// Remove the packages.
+        #[arg(long)]
+        packages: bool,
+        /// Remove the repodata.
+        #[arg(long)]
+        repodata: bool,
+        /// Remove the results.
+        #[arg(long)]
+        results: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,203 @@
+//! `doge install`.
+
+use std::collections::BTreeSet;
+
+use doge_queries::Problem;
+use doge_queries::conda::MachineSpec;
+use doge_queries::doge::{Database, Root, RunId};
+use doge_queries::environment::{InstallWorkspaceEnvironmentSpec, LockMode, LockWorkspaceSpec, Only};
+use doge_queries::prefix::{Force, PrefixStateSpec};
+use doge_queries::workspace::{DEFAULT_ENVIRONMENT, Environment, Platform};
+use futures::future::try_join_all;
+use miette::{IntoDiagnostic as _, miette};
+
+use crate::arguments::{Common, InstallArguments};
+use crate::commands::report::{Report, ReportedDryRun, ReportedEnvironment, ReportedLockFile};
+use crate::commands::solve::{named, renewal};
+use crate::outcome::Exit;
+use crate::progress::seconds;
+use crate::session::Session;
+use crate::workspace::{Located, warn};
+
+/// What is installed where.
+struct Target {
+    environment: String,
+    platform: Platform,
+    prefix: PrefixStateSpec,
+}
+
+pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette::Result<Exit> {
+    let located = Located::find(common)?;
+    let warnings = located.warnings();
+    warn(&warnings);
+    let force = arguments.force.as_ref().map(|packages| named(packages));
+    for names in [&force, &arguments.lock.update.as_ref().map(|packages| named(packages))].into_iter().flatten() {
+        located.check_package_names(&names.iter().cloned().collect::<Vec<_>>())?;
+    }
+    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let session = Session::open(&located, &arguments.lock, &title)?;
+    let database = session.database.clone();
+    let targets = targets(&located, &arguments, &database).await?;
+    if !arguments.lock.dry_run {
+        keep_out_of_git(&located);
+    }
+    let mode = match (arguments.locked, arguments.frozen) {
+        (true, _) => LockMode::Locked,
+        (_, true) => LockMode::Frozen,
+        _ => renewal(&located, arguments.lock.update.as_deref(), &database)?.map_or(LockMode::Satisfy, LockMode::Renew),
+    };
+    let lock = LockWorkspaceSpec {
+        manifest: database.intern(located.manifest.clone()).into_diagnostic()?,
+        lock_file: located.lock_file(),
+        mode,
+        only: Only::default(),
+        offline: arguments.lock.offline,
+    };
+    let specs: Vec<InstallWorkspaceEnvironmentSpec> = targets
+        .iter()
+        .map(|target| InstallWorkspaceEnvironmentSpec {
+            lock: lock.clone(),
+            environment: target.environment.clone(),
+            platform: target.platform.name.clone(),
+            subdir: target.platform.subdir,
+            prefix: target.prefix.clone(),
+            options: located.config.link_options(),
+            link_scripts: arguments.link_scripts || located.config.link_scripts(),
+            force: force.clone().map(|packages| Force { wish: RunId::new(), packages }),
+        })
+        .collect();
+    let before = located.lock_text();
+    let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
+
+    if arguments.lock.dry_run {
+        let work = async { try_join_all(specs.iter().map(|spec| database.dry(spec))).await.map_err(Problem::new) };
+        let ended = match session.run(work).await? {
+            Ok(ended) => ended,
+            Err(exit) => return Ok(exit),
+        };
+        report.count(&ended.record);
+        return match ended.result {
+            Ok(dry) => {
+                let mut whole = ReportedDryRun { verdict: String::new(), would_run: Vec::new() };
+                for dry in &dry {
+                    let dry = ReportedDryRun::new(dry);
+                    whole.verdict = dry.verdict;
+                    for work in dry.would_run {
+                        if whole.would_run.iter().all(|known| known.spec != work.spec || known.kind != work.kind) {
+                            whole.would_run.push(work);
+                        }
+                    }
+                }
+                whole.say();
+                report.dry_run = Some(whole);
+                report.end(None, "nothing was changed", arguments.lock.json)
+            }
+            Err(problem) => report.end(Some(problem), "", arguments.lock.json),
+        };
+    }
+
+    let work = async {
+        let requests: Vec<_> = specs.iter().map(|spec| database.get(spec)).collect();
+        try_join_all(requests).await.map_err(Problem::new)
+    };
+    let ended = match session.run(work).await? {
+        Ok(ended) => ended,
+        Err(exit) => return Ok(exit),
+    };
+    report.count(&ended.record);
+    report.lock_file = Some(ReportedLockFile {
+        path: located.root.join(&lock.lock_file.path).display().to_string(),
+        changed: located.lock_text() != before,
+    });
+    match ended.result {
+        Ok(installed) => {
+            for (target, installed) in targets.iter().zip(&installed) {
+                report.environments.push(ReportedEnvironment {
+                    name: target.environment.clone(),
+                    platform: target.platform.name.clone(),
+                    prefix: Some(installed.path.clone()),
+                    packages: installed.packages,
+                });
+            }
+            let names = report.environments.iter();
+            let names = names.map(|environment| format!("{} ({} packages)", environment.name, environment.packages));
+            let state = if report.executed.is_empty() { "up to date" } else { "installed" };
+            let closing = format!(
+                "{} {state} in {}: {}",
+                names.collect::<Vec<_>>().join(", "),
+                seconds(ended.record.duration()),
+                report.done(ended.fetched)
+            );
+            report.end(None, &closing, arguments.lock.json)
+        }
+        Err(problem) => report.end(Some(problem), "", arguments.lock.json),
+    }
+}
+
+async fn targets(located: &Located, arguments: &InstallArguments, database: &Database) -> miette::Result<Vec<Target>> {
+    let machine = database.observe(&MachineSpec).await.map_err(Problem::new)?;
+    let workspace = &located.workspace;
+    let platform_of = |environment: &Environment| match &arguments.platform {
+        Some(name) => environment.platform(name).cloned(),
+        None => environment.platform_for(&machine).cloned(),
+    };
+    let mut names: Vec<String> = arguments.environment.clone();
+    if arguments.all {
+        names.extend(
+            workspace
+                .environments()
+                .filter(|environment| platform_of(environment).is_some())
+                .map(|environment| environment.name.clone()),
+        );
+    } else if names.is_empty() {
+        names.push(DEFAULT_ENVIRONMENT.to_owned());
+    }
+    let mut known = BTreeSet::new();
+    names.retain(|name| known.insert(name.clone()));
+    if arguments.prefix.is_some() && names.len() > 1 {
+        return Err(miette!(
+            help = "install them one after the other, each with its own `--prefix`",
+            "`--prefix` is one directory, and {} environments are to be installed",
+            names.len()
+        ));
+    }
+    let mut targets = Vec::new();
+    for name in names {
+        let environment = workspace.environment(&name).map_err(Problem::new)?;
+        let Some(platform) = platform_of(environment) else {
+            let known: Vec<&str> = environment.platforms.iter().map(|platform| platform.name.as_str()).collect();
+            let wanted = match (&arguments.platform, machine.subdir) {
+                (Some(platform), _) => format!("`{platform}`"),
+                (None, Some(subdir)) => format!("this machine, which is `{subdir}`"),
+                (None, None) => "this machine".to_owned(),
+            };
+            return Err(miette!(
+                help = "add the platform to `platforms` of the workspace, or name another with `--platform`",
+                "environment `{name}` is not for {wanted}; it is for {}",
+                known.join(", ")
+            ));
+        };
+        // What is wrong in the manifest for this environment is shown with its place before anything begins.
+        workspace.describe(&name, &platform.name).map_err(Problem::new)?;
+        let prefix = match &arguments.prefix {
+            Some(path) => {
+                let path = std::path::absolute(path).into_diagnostic()?;
+                let path = path.to_str().ok_or_else(|| miette!("`{}` is not UTF-8", path.display()))?.to_owned();
+                PrefixStateSpec { root: Root::Absolute, path }
+            }
+            None => PrefixStateSpec { root: Root::Workspace, path: format!(".pixi/envs/{name}") },
+        };
+        targets.push(Target { environment: name, platform, prefix });
+    }
+    Ok(targets)
+}
+
+/// Environments do not belong into version control; pixi says so in the same way.
+fn keep_out_of_git(located: &Located) {
+    let directory = located.root.join(".pixi");
+    let path = directory.join(".gitignore");
+    if !path.exists() && std::fs::create_dir_all(&directory).is_ok() {
+        // It is a courtesy; what hinders it hinders the installation, too, and is told there.
+        let _ = std::fs::write(path, "*\n!config.toml\n");
+    }
+}

@@ -1,0 +1,25 @@
+//! The commands.
+
+mod cache;
+mod graph;
+mod install;
+mod report;
+mod runs;
+mod solve;
+mod why;
+
+use crate::arguments::{Arguments, Command};
+use crate::outcome::Exit;
+
+/// Runs the command that was given.
+pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
+    let Arguments { common, command } = arguments;
+    match command {
+        Command::Install(arguments) => install::run(&common, arguments).await,
+        Command::Solve(arguments) => solve::run(&common, arguments).await,
+        Command::Graph(arguments) => graph::run(&common, &arguments),
+        Command::Why(arguments) => why::run(&common, &arguments),
+        Command::Runs(arguments) => runs::run(&common, &arguments),
+        Command::Cache(arguments) => cache::run(&common, arguments.command),
+    }
+}

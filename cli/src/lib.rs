@@ -1,1 +1,0 @@
-//! Empty for the moment the workspace is laid out.

@@ -1,0 +1,43 @@
+//! How a command ends.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// The exit codes of the program. Clap ends with 2 where the command line cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Everything is as wanted.
+    Done = 0,
+    /// It is not, and it was said why.
+    Failed = 1,
+    /// Ctrl-C or the terminal ended it.
+    Interrupted = 130,
+    /// It was told to end.
+    Terminated = 143,
+}
+
+/// Shows an error and ends.
+pub(crate) fn failed(report: miette::Report) -> ExitCode {
+    say(&format!("{report:?}"));
+    Exit::Failed.into()
+}
+
+/// Writes a line for people, to where results do not go.
+pub(crate) fn say(line: &str) {
+    // Nobody is there to be told that nobody is there.
+    let _ = writeln!(std::io::stderr().lock(), "{}", line.trim_end());
+}
+
+/// Writes a result. Whoever closed the pipe has read enough.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+}
+
+/// Writes a result as JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> miette::Result<()> {
+    let text = serde_json::to_string(value).map_err(|error| miette::miette!("the result has no JSON: {error}"))?;
+    print(&text);
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! One run of the engine: open it, ask, and end in good order however it ends.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doge_queries::doge::{Database, RunRecord};
+use doge_queries::{DatabaseOptions, Problem};
+use miette::{IntoDiagnostic as _, miette};
+
+use crate::arguments::LockArguments;
+use crate::outcome::{Exit, say};
+use crate::progress::Progress;
+use crate::workspace::Located;
+
+/// How long an interrupted run may take to write down what it found.
+const LAST_WORDS: Duration = Duration::from_millis(600);
+
+/// An open database with somebody who shows what it does.
+pub(crate) struct Session {
+    pub(crate) database: Database,
+    progress: Arc<Progress>,
+}
+
+/// What came of a session.
+pub(crate) struct Ended<T> {
+    /// The result.
+    pub(crate) result: Result<T, Problem>,
+    /// What was done.
+    pub(crate) record: RunRecord,
+    /// How many packages were fetched.
+    pub(crate) fetched: u64,
+}
+
+impl Session {
+    /// Opens the database of a workspace.
+    pub(crate) fn open(located: &Located, arguments: &LockArguments, title: &str) -> miette::Result<Self> {
+        let mut options = DatabaseOptions::new(&located.root, located.caches.clone());
+        options.network = located.config.network(arguments.offline);
+        options.refresh = arguments.refresh;
+        options.persist = !arguments.no_persist;
+        let progress = Arc::new(Progress::new());
+        let shown = progress.clone();
+        let database = options
+            .builder()?
+            .title(title)
+            .limits(located.config.limits())
+            .listener(move |event| shown.see(event))
+            .build()
+            .into_diagnostic()?;
+        Ok(Self { database, progress })
+    }
+
+    /// Does the work and closes the database. Ends early if somebody asks for that.
+    pub(crate) async fn run<T>(
+        self,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> miette::Result<Result<Ended<T>, Exit>> {
+        let outcome = tokio::select! {
+            result = work => Ok(result),
+            exit = interrupted() => Err(exit),
+        };
+        let closed = match outcome {
+            Ok(_) => self.database.close().await.ok(),
+            Err(_) => tokio::time::timeout(LAST_WORDS, self.database.close()).await.ok().and_then(Result::ok),
+        };
+        let fetched = self.progress.finish();
+        match outcome {
+            Ok(result) => {
+                let record = closed.ok_or_else(|| miette!("the engine ended before it was asked to"))?;
+                Ok(Ok(Ended { result, record, fetched }))
+            }
+            Err(exit) => {
+                say("interrupted; what was finished is kept, the rest is done by the next run");
+                Ok(Err(exit))
+            }
+        }
+    }
+}
+
+/// Waits for somebody to end the program.
+async fn interrupted() -> Exit {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => Exit::Interrupted,
+            _ = terminate.recv() => Exit::Terminated,
+            _ = hangup.recv() => Exit::Interrupted,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return std::future::pending().await;
+        }
+        Exit::Interrupted
+    }
+}

@@ -1,0 +1,118 @@
+//! The workspace that a command is about.
+
+use std::path::{Path, PathBuf};
+
+use doge_queries::config::Config;
+use doge_queries::environment::{LockFileSpec, ManifestText};
+use doge_queries::workspace::lock::LockedFile;
+use doge_queries::workspace::{LOCK_FILE, Workspace, WorkspaceRoot, discovery};
+use doge_queries::{CacheDirs, Problem};
+use miette::{IntoDiagnostic as _, WrapErr as _, miette};
+
+use crate::arguments::Common;
+use crate::outcome::say;
+
+/// A workspace, read.
+pub(crate) struct Located {
+    pub(crate) root: PathBuf,
+    pub(crate) manifest: ManifestText,
+    pub(crate) workspace: Workspace,
+    pub(crate) config: Config,
+    pub(crate) caches: CacheDirs,
+}
+
+impl Located {
+    /// Finds and reads the workspace.
+    pub(crate) fn find(common: &Common) -> miette::Result<Self> {
+        let path = manifest_path(common)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        // One workspace has one name, however one came to it.
+        let root = std::fs::canonicalize(directory)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("the directory `{}` of the manifest cannot be found", directory.display()))?;
+        let bytes = std::fs::read(&path)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("the manifest `{}` cannot be read", path.display()))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| miette!("the manifest `{}` is not UTF-8 text", path.display()))?;
+        let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let manifest = ManifestText { file_name, text, channel_alias: None };
+        let workspace_root = WorkspaceRoot::new(&root).into_diagnostic()?;
+        let workspace = manifest.parse(&workspace_root).map_err(|error| Problem::new(*error))?;
+        let config = Config::load(&root)?;
+        Ok(Self { root, manifest, workspace, config, caches: cache_dirs(common)? })
+    }
+
+    /// Says what the manifest asks for and does not get.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let file = &self.manifest.file_name;
+        self.workspace.warnings().iter().map(|warning| format!("{file}, {warning}")).collect()
+    }
+
+    /// The lock file beside the manifest.
+    pub(crate) fn lock_file(&self) -> LockFileSpec {
+        LockFileSpec { path: LOCK_FILE.to_owned() }
+    }
+
+    /// What the lock file says at this moment; nothing if it is not there or cannot be read.
+    pub(crate) fn lock_text(&self) -> Option<String> {
+        std::fs::read_to_string(self.root.join(LOCK_FILE)).ok()
+    }
+
+    /// Whether a name is locked anywhere, or asked for.
+    pub(crate) fn check_package_names(&self, names: &[String]) -> miette::Result<()> {
+        let path = self.root.join(LOCK_FILE);
+        let Some(locked) =
+            self.lock_text().and_then(|text| LockedFile::parse(&text, &path, self.workspace.root()).ok())
+        else {
+            return Ok(());
+        };
+        let mut known: Vec<String> = Vec::new();
+        for (environment, platform) in self.workspace.targets() {
+            for record in locked.records(&environment.name, platform).unwrap_or_default() {
+                known.push(record.package_record.name.as_normalized().to_owned());
+            }
+        }
+        for name in names.iter().filter(|name| !known.contains(name)) {
+            return Err(miette!(
+                help = "a name without version, as `doge solve --update=zlib`",
+                "no environment of the workspace has a package `{name}`"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Says each warning on a line of its own.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        say(&format!("warning: {warning}"));
+    }
+}
+
+fn manifest_path(common: &Common) -> miette::Result<PathBuf> {
+    let found = match &common.manifest_path {
+        Some(path) => {
+            let path = std::path::absolute(path).into_diagnostic()?;
+            discovery::manifest_at(&path)
+        }
+        None => {
+            let here = std::env::current_dir().into_diagnostic().wrap_err("there is no current directory")?;
+            discovery::find_manifest(&here)
+        }
+    };
+    Ok(found.map_err(Problem::new)?)
+}
+
+/// Where things are kept.
+pub(crate) fn cache_dirs(common: &Common) -> miette::Result<CacheDirs> {
+    match &common.cache_dir {
+        Some(path) => Ok(CacheDirs::below(&std::path::absolute(path).into_diagnostic()?)),
+        None => CacheDirs::from_environment().ok_or_else(|| {
+            miette!(
+                help = "name a directory with `--cache-dir DIR` or the variable `DOGE_CACHE_DIR`",
+                "this user has no cache directory"
+            )
+        }),
+    }
+}

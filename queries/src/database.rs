@@ -1,0 +1,160 @@
+//! The database with everything that is needed for conda work.
+
+use std::path::{Path, PathBuf};
+
+use doge::{Builder, Database, Root, Roots};
+use rattler_cache::package_cache::PackageCache;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use crate::conda::{
+    Access, CachedPackagesSpec, ChannelIndexSpec, ChannelStateSpec, Channels, CutoffRankSpec, MachineSpec,
+    MatchLockedRecordsSpec, NetworkError, NetworkOptions, ReadShardSpec, RecordClosureSpec, RecordTimesSpec,
+    SolveCondaEnvironmentSpec,
+};
+use crate::environment::{
+    CheckLockSpec, InstallWorkspaceEnvironmentSpec, LockFileSpec, LockWorkspaceSpec, ReadManifestSpec,
+    RememberedSolutionSpec, Solutions, SolveUnitSpec, TakeRecordsSpec, WriteLockFileSpec,
+};
+use crate::package::{FetchPackageSpec, Packages};
+use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
+
+/// The variable that names the cache directory.
+pub const CACHE_DIR: &str = "DOGE_CACHE_DIR";
+
+/// Where things are kept between runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDirs {
+    /// Extracted packages. May be shared with pixi and other tools of its family.
+    pub packages: PathBuf,
+    /// Repodata. May be shared likewise.
+    pub repodata: PathBuf,
+    /// Results and their traces, and locks between processes.
+    pub store: PathBuf,
+    /// Solutions, below which each workspace has a directory.
+    pub solutions: PathBuf,
+}
+
+impl CacheDirs {
+    /// All below one directory.
+    pub fn below(root: &Path) -> Self {
+        Self {
+            packages: root.join("pkgs"),
+            repodata: root.join("repodata"),
+            store: root.join("doge"),
+            solutions: root.join("doge").join("solutions"),
+        }
+    }
+
+    /// All below the directory that the environment asks for: `DOGE_CACHE_DIR`, else what pixi would take.
+    ///
+    /// That is `PIXI_CACHE_DIR`, `RATTLER_CACHE_DIR`, `pixi` in `XDG_CACHE_HOME` if that is there, or `rattler/cache`
+    /// in the user's cache directory. `None` if the system has no such directory.
+    pub fn from_environment() -> Option<Self> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let pixi_of_xdg = || variable("XDG_CACHE_HOME").map(|home| home.join("pixi")).filter(|path| path.is_dir());
+        let root = variable(CACHE_DIR)
+            .or_else(|| variable("PIXI_CACHE_DIR"))
+            .or_else(|| variable("RATTLER_CACHE_DIR"))
+            .or_else(pixi_of_xdg)
+            .or_else(|| rattler::default_cache_dir().ok())?;
+        Some(Self::below(&std::path::absolute(&root).unwrap_or(root)))
+    }
+
+    /// Every directory with what it is for.
+    pub fn all(&self) -> [(&'static str, &Path); 3] {
+        [("packages", &self.packages), ("repodata", &self.repodata), ("results", &self.store)]
+    }
+}
+
+/// What a database for conda work is made of.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// The root of the workspace. Its paths stand relative to it, so that a workspace can be moved.
+    pub workspace: PathBuf,
+    /// Where things are kept.
+    pub caches: CacheDirs,
+    /// How the network is used.
+    pub network: NetworkOptions,
+    /// Ask servers whatever they said before.
+    pub refresh: bool,
+    /// Keep results between runs, and use those of earlier ones.
+    pub persist: bool,
+}
+
+impl DatabaseOptions {
+    /// A database for a workspace, with these caches and otherwise as most people want it.
+    pub fn new(workspace: impl Into<PathBuf>, caches: CacheDirs) -> Self {
+        Self { workspace: workspace.into(), caches, network: NetworkOptions::default(), refresh: false, persist: true }
+    }
+
+    /// What tells the workspace from others in a store that they share.
+    pub fn scope(&self) -> String {
+        self.workspace.display().to_string()
+    }
+
+    /// A builder that knows all kinds of this crate and what they use.
+    ///
+    /// # Errors
+    ///
+    /// If a file with credentials was named and cannot be read.
+    pub fn builder(&self) -> Result<Builder, NetworkError> {
+        let client = self.network.client()?;
+        let access = match (self.network.offline, self.refresh) {
+            (true, _) => Access::Offline,
+            (false, true) => Access::Refresh,
+            (false, false) => Access::Online,
+        };
+        let channels = Arc::new(Channels::new(client.clone(), &self.caches.repodata, access));
+        let packages = Packages {
+            cache: PackageCache::new(&self.caches.packages),
+            directory: self.caches.packages.clone(),
+            client,
+            offline: self.network.offline,
+        };
+        let roots = Roots::default().with(Root::Workspace, &self.workspace).with(Root::Cache, &self.caches.packages);
+        let forget = Arc::clone(&channels);
+        let mut builder = kinds(Database::builder())
+            .roots(roots)
+            .scope(self.scope())
+            .resource(packages)
+            .resource_shared(channels)
+            .locks(self.caches.store.join("locks"))
+            .on_refresh(move || forget.forget());
+        if self.persist {
+            let workspace = blake3::hash(self.workspace.as_os_str().as_encoded_bytes()).to_hex();
+            builder = builder
+                .store(&self.caches.store)
+                .resource(Solutions { directory: self.caches.solutions.join(&workspace[..16]) });
+        }
+        Ok(builder)
+    }
+}
+
+/// Makes all kinds of this crate known.
+pub fn kinds(builder: Builder) -> Builder {
+    builder
+        .observation::<CachedPackagesSpec>()
+        .observation::<ChannelStateSpec>()
+        .observation::<CutoffRankSpec>()
+        .observation::<LockFileSpec>()
+        .observation::<MachineSpec>()
+        .observation::<PrefixStateSpec>()
+        .observation::<RememberedSolutionSpec>()
+        .action::<ChannelIndexSpec>()
+        .action::<CheckLockSpec>()
+        .action::<FetchPackageSpec>()
+        .action::<MatchLockedRecordsSpec>()
+        .action::<ReadManifestSpec>()
+        .action::<ReadShardSpec>()
+        .action::<RecordTimesSpec>()
+        .action::<SolveCondaEnvironmentSpec>()
+        .action::<TakeRecordsSpec>()
+        .query::<InstallPixiEnvironmentSpec>()
+        .query::<InstallWorkspaceEnvironmentSpec>()
+        .query::<LockWorkspaceSpec>()
+        .query::<RecordClosureSpec>()
+        .query::<SolveUnitSpec>()
+        .effect::<LinkPrefixSpec>()
+        .effect::<WriteLockFileSpec>()
+}

@@ -1,0 +1,121 @@
+//! Installing an environment of a workspace.
+
+use std::fmt;
+
+use doge::{AnyError, Db, Epoch, Failure, Halt, Query, Spec};
+use miette::Diagnostic;
+use rattler_conda_types::Subdir;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::conda::{MachineError, MachineSpec};
+use crate::environment::lock::{LockWorkspaceError, LockWorkspaceSpec};
+use crate::epoch::{CONDA_TYPES, OWN};
+use crate::prefix::{
+    Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment, LinkOptions, PrefixStateSpec,
+};
+
+/// An environment of a workspace, installed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstallWorkspaceEnvironmentSpec {
+    /// Where the records come from.
+    pub lock: LockWorkspaceSpec,
+    /// The environment.
+    pub environment: String,
+    /// The platform, as the lock file names it.
+    pub platform: String,
+    /// The subdir of the platform.
+    pub subdir: Subdir,
+    /// Where it is installed.
+    pub prefix: PrefixStateSpec,
+    /// How files come into the prefix.
+    pub options: LinkOptions,
+    /// Whether scripts of packages are run.
+    pub link_scripts: bool,
+    /// Link packages anew even if they are as wanted.
+    pub force: Option<Force>,
+}
+
+impl fmt::Display for InstallWorkspaceEnvironmentSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "environment {}@{}", self.environment, self.platform)
+    }
+}
+
+impl Spec for InstallWorkspaceEnvironmentSpec {
+    const KIND: &'static str = "install_workspace_environment";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+
+    fn label(&self) -> Option<String> {
+        Some(format!("{self} in {}", self.prefix.path))
+    }
+}
+
+/// Why an environment of a workspace could not be installed.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum InstallWorkspaceError {
+    /// The lock file has no records for it.
+    #[error("the lock file has nothing for environment `{environment}` on `{platform}`")]
+    #[diagnostic(help("run without `--frozen` to bring the lock file up to date with the manifest"))]
+    NotLocked {
+        /// The environment.
+        environment: String,
+        /// The platform.
+        platform: String,
+    },
+    /// Its packages need what this machine does not have.
+    #[error("environment `{environment}` cannot run on this machine: {}", lacking.join(", "))]
+    #[diagnostic(help(
+        "a variable such as `CONDA_OVERRIDE_CUDA=12.0` makes doge believe that the machine has what it does not detect"
+    ))]
+    CannotRun {
+        /// The environment.
+        environment: String,
+        /// What is needed by which package.
+        lacking: Vec<String>,
+    },
+    /// There are no records.
+    #[error(transparent)]
+    Lock(#[from] Failure<LockWorkspaceError>),
+    /// It is not known what this machine has.
+    #[error(transparent)]
+    Machine(#[from] Failure<MachineError>),
+    /// They could not be installed.
+    #[error(transparent)]
+    Install(#[from] Failure<InstallError>),
+    /// The records are not at hand.
+    #[error(transparent)]
+    Engine(#[from] Failure<AnyError>),
+}
+
+impl Query for InstallWorkspaceEnvironmentSpec {
+    type Output = InstalledEnvironment;
+    type Error = InstallWorkspaceError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<InstalledEnvironment, Halt<InstallWorkspaceError>> {
+        let (locked, machine) = db.join(|join| (join.get(&self.lock), join.observe(&MachineSpec)))?;
+        let Some(records) = locked.records(&self.environment, &self.platform) else {
+            let (environment, platform) = (self.environment.clone(), self.platform.clone());
+            return Err(Halt::fail(InstallWorkspaceError::NotLocked { environment, platform }));
+        };
+        // For another platform than the machine's, what the machine has says nothing.
+        if machine.subdir == Some(self.subdir) {
+            let lacking = machine.lacks(db.value(records)?.as_slice());
+            if !lacking.is_empty() {
+                let environment = self.environment.clone();
+                return Err(Halt::fail(InstallWorkspaceError::CannotRun { environment, lacking }));
+            }
+        }
+        let installed = db.get(&InstallPixiEnvironmentSpec {
+            name: self.environment.clone(),
+            prefix: self.prefix.clone(),
+            records: records.clone(),
+            platform: self.subdir,
+            options: self.options,
+            link_scripts: self.link_scripts,
+            force: self.force.clone(),
+        })?;
+        Ok(InstalledEnvironment::clone(&installed))
+    }
+}

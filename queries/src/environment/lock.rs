@@ -1,0 +1,411 @@
+//! The records of all environments of a workspace.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::conda::{ChannelError, CutoffRankSpec, is_same_record};
+use crate::environment::check::{CheckLockError, CheckLockSpec, CheckedLock};
+use crate::environment::lock_file::{
+    LockFileSpec, LockText, ReadLockFileError, SolvedTarget, WriteLockFileError, WriteLockFileSpec,
+};
+use crate::environment::manifest::{ManifestText, ReadManifestError, ReadManifestSpec, WorkspaceNeeds};
+use crate::environment::remembered::RememberedSolutionSpec;
+use crate::environment::solve::{SolveUnitError, SolveUnitSpec};
+use crate::environment::take::{TakeRecordsError, TakeRecordsSpec};
+use crate::epoch::{LOCK, OWN};
+use crate::records::Records;
+
+/// The records of the environments of a workspace, and a lock file that holds them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LockWorkspaceSpec {
+    /// The text of the manifest.
+    pub manifest: Interned<ManifestText>,
+    /// The lock file.
+    pub lock_file: LockFileSpec,
+    /// How far the lock file counts.
+    pub mode: LockMode,
+    /// Only these environments are looked at, on these platforms; all if none are named.
+    pub only: Only,
+    /// Only what is in the cache is looked at.
+    pub offline: bool,
+}
+
+/// Part of a workspace. An empty list means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Only {
+    /// The environments.
+    pub environments: BTreeSet<String>,
+    /// The platforms.
+    pub platforms: BTreeSet<String>,
+}
+
+impl Only {
+    fn is_everything(&self) -> bool {
+        self.environments.is_empty() && self.platforms.is_empty()
+    }
+
+    fn has(&self, environments: &[String], platform: &str) -> bool {
+        let of_these = |name: &String| self.environments.contains(name);
+        (self.environments.is_empty() || environments.iter().any(of_these))
+            && (self.platforms.is_empty() || self.platforms.contains(platform))
+    }
+}
+
+/// How far a lock file counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// It is taken as it is.
+    Frozen,
+    /// It is taken if it is what the manifest asks for, and never changed.
+    Locked,
+    /// It is taken as far as it is what the manifest asks for; the rest is solved and written into it.
+    Satisfy,
+    /// Everything is asked of the channels again.
+    Renew(Renewal),
+}
+
+/// What is chosen anew.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Renewal {
+    /// Nothing that is locked and still possible.
+    Nothing,
+    /// Everything.
+    Everything,
+    /// Packages of these names.
+    Packages {
+        /// The names, normalised.
+        names: BTreeSet<String>,
+        /// The lock file that the others are taken from: what it said when this was asked for, so that writing the
+        /// answer down does not change the question.
+        instead_of: Option<Interned<LockText>>,
+    },
+}
+
+impl fmt::Display for LockWorkspaceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.mode {
+            LockMode::Frozen => f.write_str("records as locked"),
+            LockMode::Locked | LockMode::Satisfy => f.write_str("records of the workspace"),
+            LockMode::Renew(_) => f.write_str("new records of the workspace"),
+        }
+    }
+}
+
+impl Spec for LockWorkspaceSpec {
+    const KIND: &'static str = "lock_workspace";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, LOCK]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// The records of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedWorkspace {
+    /// Those of each environment and platform that was looked at.
+    pub targets: Vec<LockedTarget>,
+}
+
+/// The records of an environment on a platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedTarget {
+    /// The environment.
+    pub environment: String,
+    /// The platform.
+    pub platform: String,
+    /// The records.
+    pub records: Interned<Records>,
+}
+
+impl LockedWorkspace {
+    /// The records of an environment on a platform.
+    pub fn records(&self, environment: &str, platform: &str) -> Option<&Interned<Records>> {
+        let is_meant = |target: &&LockedTarget| target.environment == environment && target.platform == platform;
+        self.targets.iter().find(is_meant).map(|target| &target.records)
+    }
+}
+
+/// Why there are no records for a workspace.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum LockWorkspaceError {
+    /// There is no lock file, and none may be made.
+    #[error("there is no lock file `{path}`")]
+    #[diagnostic(help(
+        "run once without `--locked` and `--frozen`, or take the lock file from where the manifest is from"
+    ))]
+    NoLockFile {
+        /// Where it should be.
+        path: String,
+    },
+    /// The lock file is not what the manifest asks for, and may not be changed.
+    #[error("the lock file `{path}` is not up to date with the manifest: {reason}")]
+    #[diagnostic(help("run without `--locked` to bring it up to date"))]
+    OutOfDate {
+        /// The lock file.
+        path: String,
+        /// What is not up to date.
+        reason: String,
+    },
+    /// The lock file was just written, and still is not what the manifest asks for.
+    #[error("what was solved is not taken for what the manifest asks for: {reason}")]
+    #[diagnostic(help("somebody else may be writing `{path}`; if not, this is a defect of doge"))]
+    NotSettled {
+        /// The lock file.
+        path: String,
+        /// What is not as it should be.
+        reason: String,
+    },
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] Failure<ReadManifestError>),
+    /// The lock file cannot be read.
+    #[error(transparent)]
+    Read(#[from] Failure<ReadLockFileError>),
+    /// The lock file cannot be understood.
+    #[error(transparent)]
+    Check(#[from] Failure<CheckLockError>),
+    /// Something cannot be solved.
+    #[error(transparent)]
+    Solve(#[from] Failure<SolveUnitError>),
+    /// A part of a solution could not be taken.
+    #[error(transparent)]
+    Take(#[from] Failure<TakeRecordsError>),
+    /// The lock file cannot be written.
+    #[error(transparent)]
+    Write(#[from] Failure<WriteLockFileError>),
+    /// The clock cannot be read.
+    #[error(transparent)]
+    Never(#[from] Failure<Infallible>),
+    /// Something is not at hand.
+    #[error(transparent)]
+    Engine(#[from] Failure<AnyError>),
+    /// Something is not at hand.
+    #[error(transparent)]
+    NotAtHand(#[from] ChannelError),
+}
+
+type Ended<T> = Result<T, Halt<LockWorkspaceError>>;
+
+/// A workspace beside its lock file.
+struct Compared {
+    needs: Arc<WorkspaceNeeds>,
+    interned_needs: Interned<WorkspaceNeeds>,
+    lock: Option<Interned<LockText>>,
+    checked: Option<Arc<CheckedLock>>,
+}
+
+impl Query for LockWorkspaceSpec {
+    type Output = LockedWorkspace;
+    type Error = LockWorkspaceError;
+
+    fn compute(&self, db: &Db<'_>) -> Ended<LockedWorkspace> {
+        let (interned_needs, lock) = db.join(|join| {
+            let manifest = ReadManifestSpec { manifest: self.manifest.clone() };
+            (join.act(&manifest), join.observe(&self.lock_file))
+        })?;
+        let interned_needs = Interned::clone(&interned_needs);
+        let needs = db.value(&interned_needs)?;
+        let lock = lock.as_ref().clone().map(|text| db.intern(text)).transpose()?;
+        let checked = lock.as_ref().map(|lock| db.act(&self.check(&interned_needs, lock))).transpose()?;
+        let compared = Compared { needs, interned_needs, lock, checked };
+        let path = || self.lock_file.path.clone();
+        match &self.mode {
+            LockMode::Frozen => {
+                if compared.lock.is_none() {
+                    return Err(Halt::fail(LockWorkspaceError::NoLockFile { path: path() }));
+                }
+                Ok(compared.locked(&self.only))
+            }
+            LockMode::Locked => {
+                if compared.lock.is_none() {
+                    return Err(Halt::fail(LockWorkspaceError::NoLockFile { path: path() }));
+                }
+                if let Some((_, reason)) = self.unsatisfied(db, &compared)?.into_iter().next() {
+                    return Err(Halt::fail(LockWorkspaceError::OutOfDate { path: path(), reason }));
+                }
+                Ok(compared.locked(&self.only))
+            }
+            LockMode::Satisfy => {
+                let unsatisfied = self.unsatisfied(db, &compared)?;
+                let Some((_, reason)) = unsatisfied.first().cloned() else { return Ok(compared.locked(&self.only)) };
+                let units = unsatisfied.into_iter().map(|(unit, _)| unit).collect();
+                let solved = self.solve(db, &compared, units)?;
+                self.write(db, &compared, solved, reason)
+            }
+            LockMode::Renew(_) => {
+                let units = compared.units(&self.only).collect();
+                let unsatisfied = self.unsatisfied(db, &compared)?;
+                let solved = self.solve(db, &compared, units)?;
+                let reason = match unsatisfied.into_iter().next() {
+                    Some((_, reason)) => Some(reason),
+                    None => self.news(db, &compared, &solved)?,
+                };
+                match reason {
+                    None => Ok(compared.locked(&self.only)),
+                    Some(reason) => self.write(db, &compared, solved, reason),
+                }
+            }
+        }
+    }
+}
+
+/// What was solved for a unit.
+struct SolvedPart {
+    question: RememberedSolutionSpec,
+    whole: Interned<Records>,
+    targets: Vec<(usize, Interned<Records>)>,
+}
+
+impl LockWorkspaceSpec {
+    fn check(&self, needs: &Interned<WorkspaceNeeds>, lock: &Interned<LockText>) -> CheckLockSpec {
+        CheckLockSpec { needs: needs.clone(), lock: lock.clone(), lock_file: self.lock_file.clone() }
+    }
+
+    /// The units whose part of the lock file is not what they need, with the reason.
+    fn unsatisfied(&self, db: &Db<'_>, compared: &Compared) -> Ended<Vec<(usize, String)>> {
+        let Some(checked) = &compared.checked else {
+            let all = compared.units(&self.only);
+            return Ok(all.map(|unit| (unit, format!("there is no `{}`", self.lock_file))).collect());
+        };
+        let mut unsatisfied = Vec::new();
+        for unit in compared.units(&self.only) {
+            if let Some(reason) = &checked.units[unit].unsatisfied {
+                unsatisfied.push((unit, reason.clone()));
+            } else if let Some(moment) = checked.units[unit].not_before {
+                let reached = db.observe(&CutoffRankSpec { times: vec![moment], before: 0 })?;
+                if reached.is_none() {
+                    unsatisfied.push((unit, "a locked package is too new (`exclude-newer`)".to_owned()));
+                }
+            }
+        }
+        Ok(unsatisfied)
+    }
+
+    fn solve(&self, db: &Db<'_>, compared: &Compared, units: Vec<usize>) -> Ended<Vec<SolvedPart>> {
+        let none = db.intern(Records::default())?;
+        let (hints_of, renewed) = match &self.mode {
+            LockMode::Renew(Renewal::Everything) => (None, BTreeSet::new()),
+            LockMode::Renew(Renewal::Packages { names, instead_of }) => {
+                let checked =
+                    instead_of.as_ref().map(|lock| db.act(&self.check(&compared.interned_needs, lock))).transpose()?;
+                (checked, names.clone())
+            }
+            _ => (compared.checked.clone(), BTreeSet::new()),
+        };
+        let specs: Vec<SolveUnitSpec> = units
+            .iter()
+            .map(|unit| {
+                let checked = hints_of.as_ref().map(|checked| &checked.units[*unit]);
+                SolveUnitSpec {
+                    name: compared.needs.units[*unit].to_string(),
+                    needs: compared.needs.units[*unit].needs.clone(),
+                    enough: checked.and_then(|checked| checked.enough.clone()),
+                    hints: checked.map_or_else(|| none.clone(), |checked| checked.hints.clone()),
+                    renewed: renewed.clone(),
+                    recall: self.mode == LockMode::Satisfy,
+                    offline: self.offline,
+                }
+            })
+            .collect();
+        let solved = db.join(|join| specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>())?;
+        let mut parts = Vec::new();
+        for (unit, solved) in units.into_iter().zip(solved) {
+            let members = compared.members(unit);
+            let targets = if compared.needs.units[unit].environments.len() == 1 {
+                members.iter().map(|target| (*target, solved.records.clone())).collect()
+            } else {
+                let take = |target: &usize| TakeRecordsSpec {
+                    records: solved.records.clone(),
+                    needs: compared.needs.targets[*target].needs.clone(),
+                };
+                let takes: Vec<TakeRecordsSpec> = members.iter().map(take).collect();
+                let taken = db.join(|join| takes.iter().map(|take| join.act(take)).collect::<Vec<_>>())?;
+                members.iter().copied().zip(taken.iter().map(|records| Interned::clone(records))).collect()
+            };
+            parts.push(SolvedPart { question: solved.question.clone(), whole: solved.records.clone(), targets });
+        }
+        Ok(parts)
+    }
+
+    /// What the lock file would say differently, though what it says is not wrong.
+    fn news(&self, db: &Db<'_>, compared: &Compared, solved: &[SolvedPart]) -> Ended<Option<String>> {
+        let Some(checked) = &compared.checked else { return Ok(Some("there is no lock file".to_owned())) };
+        for (target, records) in solved.iter().flat_map(|part| &part.targets) {
+            let Some(locked) = &checked.targets[*target].records else {
+                return Ok(Some(format!("{} is not locked", compared.needs.targets[*target])));
+            };
+            let (locked, now) = (db.value(locked)?, db.value(records)?);
+            let is_same = locked.as_slice().len() == now.as_slice().len()
+                && locked.as_slice().iter().zip(now.as_slice()).all(|(locked, now)| {
+                    locked.url == now.url && is_same_record(&locked.package_record, &now.package_record)
+                });
+            if !is_same {
+                return Ok(Some(format!("there are other packages for {}", compared.needs.targets[*target])));
+            }
+        }
+        if self.only.is_everything() && !checked.surplus.is_empty() {
+            return Ok(Some(format!("nothing asks for {}", checked.surplus.join(", "))));
+        }
+        Ok(None)
+    }
+
+    fn write(
+        &self,
+        db: &Db<'_>,
+        compared: &Compared,
+        solved: Vec<SolvedPart>,
+        reason: String,
+    ) -> Ended<LockedWorkspace> {
+        let solved_target = |(target, records): &(usize, Interned<Records>)| SolvedTarget {
+            description: compared.needs.targets[*target].clone(),
+            records: records.clone(),
+        };
+        db.effect(&WriteLockFileSpec {
+            lock_file: self.lock_file.clone(),
+            manifest: self.manifest.clone(),
+            seen: compared.lock.clone(),
+            solved: solved.iter().flat_map(|part| part.targets.iter().map(solved_target)).collect(),
+            remember: solved.into_iter().map(|part| (part.question, part.whole)).collect(),
+        })?;
+        // The file was written and observed again, and that was not enough.
+        Err(Halt::fail(LockWorkspaceError::NotSettled { path: self.lock_file.path.clone(), reason }))
+    }
+}
+
+impl Compared {
+    /// What the lock file says.
+    fn locked(&self, only: &Only) -> LockedWorkspace {
+        let Some(checked) = &self.checked else { return LockedWorkspace { targets: Vec::new() } };
+        let targets = self.needs.targets.iter().zip(&checked.targets);
+        let targets = targets.filter_map(|(target, checked)| {
+            let is_meant = only.has(std::slice::from_ref(&target.environment), &target.platform);
+            let records = checked.records.clone().filter(|_| is_meant)?;
+            Some(LockedTarget { environment: target.environment.clone(), platform: target.platform.clone(), records })
+        });
+        LockedWorkspace { targets: targets.collect() }
+    }
+
+    /// The places of the units that are looked at.
+    fn units(&self, only: &Only) -> impl Iterator<Item = usize> {
+        let units = self.needs.units.iter().enumerate();
+        units.filter(|(_, unit)| only.has(&unit.environments, &unit.platform)).map(|(place, _)| place)
+    }
+
+    /// The places of the targets of a unit.
+    fn members(&self, unit: usize) -> Vec<usize> {
+        let unit = &self.needs.units[unit];
+        let member = |environment: &String| self.needs.target(environment, &unit.platform);
+        unit.environments.iter().filter_map(member).collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading a manifest.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use doge::{Action, ActionContext, Epoch, Intern, Interned, Resource, Spec};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::Url;
+
+use crate::conda::{ChannelError, workspace_root};
+use crate::epoch::{CONDA_TYPES, OWN, TOML};
+use crate::workspace::{EnvironmentDescription, ManifestError, ManifestOptions, SolveUnit, Workspace, WorkspaceRoot};
+
+/// The text of a manifest, and what else decides how it is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestText {
+    /// The name of the file, which lies in the root of the workspace.
+    pub file_name: String,
+    /// What it says.
+    pub text: String,
+    /// What stands before the name of a channel, if not what conda uses.
+    pub channel_alias: Option<Url>,
+}
+
+impl Intern for ManifestText {
+    const NAME: &'static str = "manifest";
+}
+
+impl ManifestText {
+    /// Reads the text as the manifest of a workspace.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be used.
+    pub fn parse(&self, root: &WorkspaceRoot) -> Result<Workspace, Box<ManifestError>> {
+        let mut options = ManifestOptions::default();
+        options.channel_alias = self.channel_alias.clone();
+        Workspace::parse(&self.text, &root.path().join(&self.file_name), &options).map_err(Box::new)
+    }
+}
+
+/// Reading from a manifest what has to be solved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadManifestSpec {
+    /// The text.
+    pub manifest: Interned<ManifestText>,
+}
+
+impl fmt::Display for ReadManifestSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("manifest")
+    }
+}
+
+impl Spec for ReadManifestSpec {
+    const KIND: &'static str = "read_manifest";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES, TOML]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// What the environments of a workspace need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceNeeds {
+    /// Every environment on every platform it has, in the order of the manifest.
+    pub targets: Vec<EnvironmentDescription>,
+    /// What is solved at once. Each target is part of one of them.
+    pub units: Vec<SolveUnit>,
+    /// Those that cannot be solved, whatever channels and lock file say.
+    pub broken: Vec<BrokenTarget>,
+}
+
+/// An environment that cannot be solved on a platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenTarget {
+    /// The environment.
+    pub environment: String,
+    /// The platform.
+    pub platform: String,
+    /// Why not.
+    pub message: String,
+}
+
+impl Intern for WorkspaceNeeds {
+    const NAME: &'static str = "what a workspace needs";
+}
+
+impl WorkspaceNeeds {
+    /// What the environments of a workspace need.
+    pub fn of(workspace: &Workspace) -> Self {
+        let mut needs = Self { targets: Vec::new(), units: Vec::new(), broken: Vec::new() };
+        let mut known = HashSet::new();
+        for (environment, platform) in workspace.targets() {
+            let (environment, platform) = (environment.name.as_str(), platform.name.as_str());
+            let described = workspace
+                .describe(environment, platform)
+                .and_then(|target| Ok((target, workspace.solve_unit(environment, platform)?)));
+            match described {
+                Ok((target, unit)) => {
+                    needs.targets.push(target);
+                    if known.insert((unit.environments.clone(), unit.platform.clone())) {
+                        needs.units.push(unit);
+                    }
+                }
+                Err(error) => needs.broken.push(BrokenTarget {
+                    environment: environment.to_owned(),
+                    platform: platform.to_owned(),
+                    message: error.to_string(),
+                }),
+            }
+        }
+        needs
+    }
+
+    /// The place of a target.
+    pub(crate) fn target(&self, environment: &str, platform: &str) -> Option<usize> {
+        self.targets.iter().position(|target| target.environment == environment && target.platform == platform)
+    }
+}
+
+/// Why a manifest cannot be used.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum ReadManifestError {
+    /// What it says cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Manifest(Box<ManifestError>),
+    /// A value or a resource is not at hand.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NotAtHand(#[from] ChannelError),
+}
+
+impl Action for ReadManifestSpec {
+    type Output = Interned<WorkspaceNeeds>;
+    type Error = ReadManifestError;
+    const RESOURCE: Resource = Resource::Cpu;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<Interned<WorkspaceNeeds>, ReadManifestError> {
+        let gone = ChannelError::NotAtHand { what: "the text of the manifest" };
+        let manifest = ctx.value(&self.manifest).await.ok_or_else(|| gone.clone())?;
+        let workspace = manifest.parse(&workspace_root(ctx)?).map_err(ReadManifestError::Manifest)?;
+        ctx.intern(WorkspaceNeeds::of(&workspace)).map_err(|_| gone.into())
+    }
+}

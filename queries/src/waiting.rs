@@ -1,0 +1,35 @@
+//! Locks that lie beside what they protect, so that everybody meets there whatever cache they use.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use doge::ActionContext;
+use doge::storage::{Acquired, LockGuard, try_acquire};
+
+/// How often it is looked whether a lock is free.
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes a lock, waiting for as long as it takes and saying for whom; nothing where locks do not work.
+pub(crate) async fn acquire(ctx: &ActionContext, path: &Path, purpose: &str) -> io::Result<Option<LockGuard>> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut told = None;
+    loop {
+        let (path, purpose) = (path.to_owned(), purpose.to_owned());
+        match ctx.blocking(move || try_acquire(&path, &purpose)).await {
+            Ok(Acquired::Guard(guard)) => return Ok(Some(guard)),
+            Ok(Acquired::Held(holder)) => {
+                let who = holder.to_string();
+                if told.as_ref() != Some(&who) {
+                    ctx.reporter().waiting_for(&who);
+                    told = Some(who);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
