@@ -1106,6 +1106,7 @@ impl Planner {
         for node in self.table().indices() {
             self.table().change(node, |node| {
                 node.status = Status::None;
+                node.earlier.clear();
                 node.stale = None;
             });
         }

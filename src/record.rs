@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doge_storage::RunId;
+use rustc_hash::FxHashSet;
 
 use crate::failure::chain;
 use crate::graph::Graph;
@@ -25,7 +26,7 @@ pub(crate) struct Session<'a> {
 
 /// The record of the session that the table is at the end of.
 pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
-    let reachable = table.reachable(session.requests.iter().copied());
+    let reachable = table.reached_in_session(session.requests.iter().copied());
     let listed: Vec<NodeIndex> =
         if session.whole { table.indices().filter(|node| reachable[node.as_usize()]).collect() } else { Vec::new() };
     let id = table.persist.borrow().as_ref().map_or_else(RunId::new, |persist| persist.run);
@@ -59,8 +60,9 @@ pub(crate) fn graph(table: &Table) -> Graph {
 fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<u32>) -> RecordedSpec {
     let spec = table.spec(node);
     let mut asked = Vec::new();
-    table.below(node, |below| asked.extend(place(below)));
-    asked.dedup();
+    table.asked(node, |below| asked.extend(place(below)));
+    let mut seen = FxHashSet::default();
+    asked.retain(|place| seen.insert(*place));
     let (status, role) = table.with(node, |node| (node.status, node.role));
     table.with(node, |data| RecordedSpec {
         key: data.key,

@@ -150,6 +150,9 @@ pub(crate) struct NodeData {
     pub(crate) demands: Vec<Demand>,
     /// What it asked in its last evaluation, when no world tells.
     pub(crate) reached: Vec<NodeIndex>,
+    /// What it asked in this session before an effect of its own changed what it stands on: part of the story, not of
+    /// the answer.
+    pub(crate) earlier: Vec<NodeIndex>,
     pub(crate) stale: Option<Box<Stale>>,
     /// The fingerprint of its present value, and how it failed if it did.
     pub(crate) value: Option<Fingerprint>,
@@ -336,6 +339,7 @@ impl Table {
             current: false,
             demands: Vec::new(),
             reached: Vec::new(),
+            earlier: Vec::new(),
             stale: None,
             value: None,
             failure: None,
@@ -489,6 +493,29 @@ impl Table {
 
     /// The nodes reachable from `roots` by what was asked last.
     pub(crate) fn reachable(&self, roots: impl IntoIterator<Item = NodeIndex>) -> Vec<bool> {
+        self.reached(roots, |node, see| self.below(node, see))
+    }
+
+    /// The nodes that a node has asked in this session.
+    pub(crate) fn asked(&self, node: NodeIndex, mut see: impl FnMut(NodeIndex)) {
+        self.below(node, |below| {
+            if below != node {
+                see(below);
+            }
+        });
+        self.with(node, |node| node.earlier.iter().for_each(|index| see(*index)));
+    }
+
+    /// The nodes reachable from `roots` by what was asked in this session.
+    pub(crate) fn reached_in_session(&self, roots: impl IntoIterator<Item = NodeIndex>) -> Vec<bool> {
+        self.reached(roots, |node, see| self.asked(node, see))
+    }
+
+    fn reached(
+        &self,
+        roots: impl IntoIterator<Item = NodeIndex>,
+        below: impl Fn(NodeIndex, &mut dyn FnMut(NodeIndex)),
+    ) -> Vec<bool> {
         let mut seen = vec![false; self.len()];
         let mut todo: Vec<NodeIndex> = Vec::new();
         for root in roots {
@@ -497,7 +524,7 @@ impl Table {
             }
         }
         while let Some(node) = todo.pop() {
-            self.below(node, |below| {
+            below(node, &mut |below| {
                 if !std::mem::replace(&mut seen[below.as_usize()], true) {
                     todo.push(below);
                 }

@@ -8,13 +8,18 @@ use crate::answer::{Answer, StopInner};
 use crate::db::{Db, Frame};
 use crate::evaluate::{heed, heed_attempts, record};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
-use crate::kind::Ops;
+use crate::kind::{Ops, Role};
 use crate::memo::Engine;
-use crate::table::{NodeIndex, Stale};
+use crate::table::{Demand, NodeIndex, Stale};
 
 pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
     let table = db.table();
-    table.change(node, |node| node.stale = Some(Box::new(stale)));
+    table.change(node, |node| {
+        // After an effect of its own, what it did itself is not why it ran.
+        if node.earlier.is_empty() {
+            node.stale = Some(Box::new(stale));
+        }
+    });
     let Some(spec) = table.spec(node) else { return lost(db, node) };
     let Ops::Query(ops) = spec.kind().ops() else { return lost(db, node) };
 
@@ -27,6 +32,15 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
 
     // Nothing that a body makes of an answer which is not there counts, not even that it gave up.
     if !asked.demands.is_empty() {
+        let asks_for_effect = |demand: &Demand| table.with(demand.node(), |node| node.role == Role::Effect);
+        if asked.demands.iter().any(asks_for_effect) {
+            let mut earlier = asked.nodes();
+            earlier.extend(asked.demands.iter().map(|demand| demand.node()));
+            table.change(node, |node| {
+                earlier.retain(|asked| !node.earlier.contains(asked));
+                node.earlier.extend(earlier);
+            });
+        }
         table.stand_on(node, asked.nodes());
         return table.pend(node, asked.demands);
     }

@@ -7,6 +7,9 @@ use doge_storage::Fingerprint;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
+/// What stands between the parts of a path. Names in it may have dots.
+const SEPARATOR: &str = "/";
+
 /// How many levels of values that name values are looked through.
 const NESTING: usize = 4;
 
@@ -21,6 +24,14 @@ pub struct Change {
     /// What is there; `None` if nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
+}
+
+impl Change {
+    /// Whether it is about the thing at the end of another one's path.
+    pub(super) fn is_about(&self, other: &Change) -> bool {
+        let thing = other.path.rsplit(SEPARATOR).next().unwrap_or_default();
+        !thing.is_empty() && self.path.split(SEPARATOR).any(|part| part == thing)
+    }
 }
 
 impl fmt::Display for Change {
@@ -228,7 +239,7 @@ fn compare(
             }
         }
     }
-    changes.push(Change { path: path.join("."), was: was.map(Tree::to_string), now: now.map(Tree::to_string) });
+    changes.push(Change { path: path.join(SEPARATOR), was: was.map(Tree::to_string), now: now.map(Tree::to_string) });
 }
 
 /// The members by what identifies them, if each has something that does and no two have the same.

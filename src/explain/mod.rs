@@ -123,6 +123,7 @@ impl History {
                     steps.push(self.step(spec, format!("{what} is not what it was"), self.value_changes(*was, *now)));
                     next = below;
                     if let Some(below) = below.filter(|below| run.specs[*below].role == Role::Observation) {
+                        steps.extend(self.made_anew(spec, run, &steps));
                         steps.push(self.step(
                             &run.specs[below],
                             "seen to have changed".to_owned(),
@@ -175,6 +176,34 @@ impl History {
         steps
     }
 
+    /// What an observation that changed was made into: the specs that were asked for anew, each beside the last one of
+    /// its label. An observation tells that something changed; what was read because of it tells what.
+    fn made_anew(&self, above: &RecordedSpec, run: &RunRecord, steps: &[Step]) -> Vec<Step> {
+        let asked = above.asked.iter().filter_map(|place| run.specs.get(*place as usize));
+        let new = asked.filter(|spec| spec.role == Role::Action && spec.reason == Some(Reason::Missing));
+        let told: Vec<&Change> = steps.iter().flat_map(|step| &step.changes).collect();
+        let mut made = Vec::new();
+        for spec in new {
+            let (Some(now), Some(before)) = (spec.value, self.before(spec, run)) else { continue };
+            let Some(was) = self.snapshot.traces(before).into_iter().max_by_key(|trace| trace.recorded) else {
+                continue;
+            };
+            let mut changes = self.value_changes(was.value, now);
+            // What the steps above speak of goes first.
+            changes.sort_by_key(|change| !told.iter().any(|told| change.is_about(told)));
+            if !changes.is_empty() {
+                made.push(self.step(spec, "it was made anew".to_owned(), changes));
+            }
+        }
+        made
+    }
+
+    /// The last spec of the same label in this or an earlier run.
+    fn before(&self, spec: &RecordedSpec, run: &RunRecord) -> Option<Key> {
+        let entries = self.snapshot.label(&scoped(spec.label.as_ref()?, run.scope.as_deref()));
+        entries.iter().find(|entry| entry.key != spec.key && entry.run <= run.id).map(|entry| entry.key)
+    }
+
     fn step(&self, spec: &RecordedSpec, because: String, mut changes: Vec<Change>) -> Step {
         let more_changes = changes.len().saturating_sub(TOLD);
         changes.truncate(TOLD);
@@ -192,13 +221,9 @@ impl History {
     /// Compares a spec with the last one of the same label in an earlier run.
     fn previous(&self, spec: &RecordedSpec, run: &RunRecord) -> (String, Vec<Change>) {
         let first = || ("nothing was recorded for it".to_owned(), Vec::new());
-        let Some(label) = &spec.label else { return first() };
-        let entries = self.snapshot.label(&scoped(label, run.scope.as_deref()));
-        let Some(before) = entries.iter().find(|entry| entry.key != spec.key && entry.run <= run.id) else {
-            return first();
-        };
+        let Some(before) = self.before(spec, run) else { return first() };
         let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
-        match (tree(before.key), tree(spec.key)) {
+        match (tree(before), tree(spec.key)) {
             (Some(was), Some(now)) => {
                 let changes = differences(&was, &now, &mut |print| self.value(print));
                 ("it was asked for in another way than the last time".to_owned(), changes)

@@ -64,10 +64,10 @@ pub struct IndexedName {
     pub depends: Option<Vec<String>>,
 }
 
-/// The digest of each record, by file name.
+/// The digest of each record, by name and file name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ChannelDetails(BTreeMap<String, Fingerprint>);
+pub struct ChannelDetails(BTreeMap<String, BTreeMap<String, Fingerprint>>);
 
 impl Intern for ChannelDetails {
     const NAME: &'static str = "records of a channel";

@@ -3,6 +3,7 @@
 //! Most records of a channel are never looked at. So they stay text until they are; of each only the name and the
 //! names that it depends on are read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,8 @@ use doge::Fingerprint;
 use rattler_conda_types::package::DistArchiveIdentifier;
 use rattler_conda_types::{PackageRecord, ParseMatchSpecOptions, RepoDataRecord};
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -66,14 +68,70 @@ struct V3<'a> {
     conda: BTreeMap<String, &'a RawValue>,
 }
 
+/// A record as its fields, unread.
+type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
 /// What is read of every record.
-#[derive(Deserialize)]
 struct Glance {
     name: String,
-    #[serde(default)]
     depends: Vec<String>,
-    #[serde(default)]
     extra_depends: BTreeMap<String, Vec<String>>,
+}
+
+impl Glance {
+    fn at(fields: &Fields<'_>) -> Result<Self, serde_json::Error> {
+        fn read<T: DeserializeOwned + Default>(fields: &Fields<'_>, name: &str) -> Result<T, serde_json::Error> {
+            fields.get(name).map_or_else(|| Ok(T::default()), |text| serde_json::from_str(text.get()))
+        }
+        let name: String = read(fields, "name")?;
+        if name.is_empty() {
+            return Err(serde::de::Error::missing_field("name"));
+        }
+        Ok(Self { name, depends: read(fields, "depends")?, extra_depends: read(fields, "extra_depends")? })
+    }
+}
+
+/// What tells a record from others, however it is written: order of fields, blanks and escapes do not count.
+///
+/// Whoever indexes a channel anew with another program changes none of its records.
+fn digest_of(fields: &Fields<'_>) -> Result<Fingerprint, serde_json::Error> {
+    let mut canonical = Vec::with_capacity(1024);
+    for (name, value) in fields {
+        canonical.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        canonical.extend_from_slice(name.as_bytes());
+        let start = canonical.len();
+        canonical.extend_from_slice(&[0; 8]);
+        write_canonical(value.get(), &mut canonical)?;
+        let length = (canonical.len() - start - 8) as u64;
+        canonical[start..start + 8].copy_from_slice(&length.to_le_bytes());
+    }
+    Ok(Fingerprint::of(&canonical))
+}
+
+fn write_canonical(text: &str, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    if text.contains(['\\', '{']) {
+        // A map sorts what it holds, however deep; a string loses its escapes.
+        let tree: Tree = serde_json::from_str(text)?;
+        return serde_json::to_writer(into, &tree);
+    }
+    // Without escapes each quotation mark begins or ends a string.
+    let mut in_string = false;
+    for byte in text.bytes() {
+        in_string ^= byte == b'"';
+        if in_string || !byte.is_ascii_whitespace() {
+            into.push(byte);
+        }
+    }
+    Ok(())
+}
+
+/// Any JSON, with the fields of objects sorted.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Tree {
+    Object(BTreeMap<String, Tree>),
+    List(Vec<Tree>),
+    Leaf(serde_json::Value),
 }
 
 impl Repodata {
@@ -108,8 +166,9 @@ impl Repodata {
         let entries: Vec<(String, Entry)> = texts
             .into_par_iter()
             .map(|(file_name, text)| {
-                let glance: Glance =
-                    serde_json::from_str(text).map_err(|error| malformed(format!("`{file_name}`: {error}")))?;
+                let unusable = |error: serde_json::Error| malformed(format!("`{file_name}`: {error}"));
+                let fields: Fields<'_> = serde_json::from_str(text).map_err(unusable)?;
+                let glance = Glance::at(&fields).map_err(unusable)?;
                 let depends: BTreeSet<String> = glance
                     .depends
                     .iter()
@@ -117,7 +176,7 @@ impl Repodata {
                     .filter_map(|spec| name_of(spec))
                     .collect();
                 let at = text.as_ptr() as usize - start;
-                let digest = Fingerprint::of(text.as_bytes());
+                let digest = digest_of(&fields).map_err(unusable)?;
                 let text = at..at + text.len();
                 let entry = Entry { file_name, text, digest, depends: depends.into_iter().collect() };
                 Ok((glance.name.to_lowercase(), entry))
@@ -157,9 +216,10 @@ impl Repodata {
         names.into_iter().cloned().collect()
     }
 
-    /// The digest of each record, by file name.
-    pub(crate) fn details(&self) -> BTreeMap<String, Fingerprint> {
-        self.names.values().flatten().map(|entry| (entry.file_name.clone(), entry.digest)).collect()
+    /// The digest of each record, by name and file name.
+    pub(crate) fn details(&self) -> BTreeMap<String, BTreeMap<String, Fingerprint>> {
+        let files = |entries: &[Entry]| entries.iter().map(|entry| (entry.file_name.clone(), entry.digest)).collect();
+        self.names.iter().map(|(name, entries)| (name.clone(), files(entries))).collect()
     }
 
     /// The records of a name, read now if nobody did before.
@@ -296,6 +356,27 @@ mod tests {
         assert_eq!(there.records("a").expect("records")[0].url.as_str(), "https://files.example/x/a-1-0.tar.bz2");
         assert_ne!(here.digest("a"), there.digest("a"));
         assert!(with(r#"{"base_url":"mailto:x"}"#).is_err());
+    }
+
+    #[test]
+    fn how_a_record_is_written_does_not_count_and_what_it_says_does() {
+        let with = |record: &str| parse(&format!(r#"{{"packages":{{"a-1-0.tar.bz2":{record}}}}}"#)).expect("JSON");
+        let digest = |record: &str| with(record).digest("a").expect("it is there");
+        let one = digest(
+            r#"{"name":"a","version":"1","build":"0","depends":["b >=1, <2"],"extra_depends":{"x":["y"],"z":[]}}"#,
+        );
+        let same = r#" { "version" : "1", "name": "\u0061", "build": "0",
+            "extra_depends": {"z": [ ], "x": ["y"]},  "depends": [ "b >=1, <2" ] } "#;
+        assert_eq!(one, digest(same));
+        for other in [
+            r#"{"name":"a","version":"1","build":"0","depends":["b >=1,<2"],"extra_depends":{"x":["y"],"z":[]}}"#,
+            r#"{"name":"a","version":"1","build":"0","depends":["b >=1, <2"],"extra_depends":{"x":["z"],"y":[]}}"#,
+            r#"{"name":"a","version":"1","build":"0","depends":["b >=1", "<2"],"extra_depends":{"x":["y"],"z":[]}}"#,
+            r#"{"name":"a","version":1,"build":"0","depends":["b >=1, <2"],"extra_depends":{"x":["y"],"z":[]}}"#,
+            r#"{"name":"a","version":"1","build":"0","depends":["b >=1, <2"],"extra_depends":{"x":["y"],"z":[]},"q":1}"#,
+        ] {
+            assert_ne!(one, digest(other), "{other}");
+        }
     }
 
     #[test]
