@@ -7,5 +7,5 @@
 pub mod channel;
 pub mod server;
 
-pub use channel::{ArchiveKind, ChannelBuilder, PackageBuilder};
+pub use channel::{ArchiveKind, ChannelBuilder, PLACEHOLDER, PackageBuilder};
 pub use server::TestServer;
