@@ -60,6 +60,6 @@ pub trait Action: Spec {
     /// # Cancel safety
     ///
     /// The future is dropped when no request needs it any more. Files must be written aside and renamed; child
-    /// processes must die with the future; blocking work must look at [`ActionContext::cancelled`].
+    /// processes must die with the future; blocking work must look at the token of `ObserveContext::cancelled`.
     fn run(&self, ctx: &ActionContext) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
 }

@@ -181,12 +181,12 @@ impl Pass<'_> {
         }
         self.known.borrow_mut().insert(node, Known::Active);
         self.depth.set(self.depth.get() + 1);
-        let known = match self.from_this_session(node, role) {
+        let known = match self.known_this_session(node, role) {
             Some(known) => known,
-            None => self.from_traces(node),
+            None => self.known_by_traces(node),
         };
         let known = match (known, role) {
-            (Known::MustRun(stale), Role::Query) => self.from_body(node, stale),
+            (Known::MustRun(stale), Role::Query) => self.known_by_body(node, stale),
             (Known::MustRun(stale), _) => {
                 self.would_run(node);
                 Known::MustRun(stale)
@@ -211,7 +211,7 @@ impl Pass<'_> {
     }
 
     /// The result that an action has had in this session, recorded or not, if what it read is still so.
-    fn from_this_session(&self, node: NodeIndex, role: Role) -> Option<Known> {
+    fn known_this_session(&self, node: NodeIndex, role: Role) -> Option<Known> {
         let slot = self.db.table().with(node, |node| node.slot).filter(|_| role == Role::Action)?;
         let outcome = slot.outcome(self.db).clone()?;
         // A failure is none: a request would try again.
@@ -227,7 +227,7 @@ impl Pass<'_> {
         Some(if open { Known::Open } else { Known::Value(found.clone(), None) })
     }
 
-    fn from_traces(&self, node: NodeIndex) -> Known {
+    fn known_by_traces(&self, node: NodeIndex) -> Known {
         let table = self.db.table();
         table.load_worlds(node);
         let mut first = None;
@@ -270,7 +270,7 @@ impl Pass<'_> {
     }
 
     /// Runs a body, which is pure, as far as it comes.
-    fn from_body(&self, node: NodeIndex, stale: Stale) -> Known {
+    fn known_by_body(&self, node: NodeIndex, stale: Stale) -> Known {
         let table = self.db.table();
         let Some(spec) = table.spec(node) else { return Known::Open };
         let Ops::Query(ops) = spec.kind().ops() else { return Known::MustRun(stale) };

@@ -78,7 +78,7 @@ impl<O: Observation> Last<O> {
 }
 
 /// What a look found.
-pub enum Seen<O: Observation + ?Sized> {
+pub enum Seen<O: Observation> {
     /// The stamp of the last look is still right, so its value is.
     Same,
     /// Everything that was seen.

@@ -506,10 +506,10 @@ impl Planner {
 
     fn empty_slot(&mut self, node: NodeIndex) {
         self.failed.remove(&node);
-        if let Some(slot) = self.table().with(node, |node| node.slot) {
-            if slot.outcome(self.db()).is_some() {
-                slot.set_outcome(self.db_mut()).with_durability(Durability::LOW).to(None);
-            }
+        if let Some(slot) = self.table().with(node, |node| node.slot)
+            && slot.outcome(self.db()).is_some()
+        {
+            slot.set_outcome(self.db_mut()).with_durability(Durability::LOW).to(None);
         }
     }
 
@@ -630,10 +630,10 @@ impl Planner {
                 self.spawn_work(node, false, |shared, cancel| observing(shared, spec, cancel, last));
             }
             Ops::Effect(ops) => {
-                if let Some(target) = ops.target(&spec) {
-                    if self.refuse_conflict(node, target) {
-                        return;
-                    }
+                if let Some(target) = ops.target(&spec)
+                    && self.refuse_conflict(node, target)
+                {
+                    return;
                 }
                 self.effects.insert(node);
                 self.spawn_action(node, spec);
@@ -975,11 +975,11 @@ impl Planner {
                 self.shared.note_sighting(key, &sighting);
             } else {
                 // A look that began earlier could only see less.
-                if self.abort(node) {
-                    if let Some(refreshing) = &mut self.refreshing {
-                        refreshing.seen.push((node, sighting.clone()));
-                        refreshed += 1;
-                    }
+                if self.abort(node)
+                    && let Some(refreshing) = &mut self.refreshing
+                {
+                    refreshing.seen.push((node, sighting.clone()));
+                    refreshed += 1;
                 }
                 self.see(node, sighting);
                 changed.insert(node);

@@ -183,6 +183,9 @@ pub(crate) struct Table {
     scratch: RefCell<Vec<u8>>,
 }
 
+/// The fingerprint of an encoded value, and its bytes if they are to be kept.
+pub(crate) type Encoded = (Fingerprint, Option<Arc<[u8]>>);
+
 fn hash_spec<K: KindOf>(spec: &K::Spec) -> u64 {
     let mut hasher = FxHasher::default();
     std::any::TypeId::of::<Typed<K>>().hash(&mut hasher);
@@ -391,12 +394,8 @@ impl Table {
         Some(cell.fill(value).clone())
     }
 
-    /// Encodes a value; its fingerprint, and its bytes if they are to be kept.
-    pub(crate) fn encode(
-        &self,
-        kind: KindIndex,
-        value: &AnyValue,
-    ) -> Result<(Fingerprint, Option<Arc<[u8]>>), rmp_serde::encode::Error> {
+    /// Encodes a value.
+    pub(crate) fn encode(&self, kind: KindIndex, value: &AnyValue) -> Result<Encoded, rmp_serde::encode::Error> {
         let mut scratch = self.scratch.take();
         scratch.clear();
         self.registered(kind).kind.encode_value(value, &mut scratch)?;

@@ -59,7 +59,7 @@ impl Located {
         std::fs::read_to_string(self.root.join(LOCK_FILE)).ok()
     }
 
-    /// Whether a name is locked anywhere, or asked for.
+    /// Refuses names that are locked nowhere. Without a lock file that can be read, nothing is refused.
     pub(crate) fn check_package_names(&self, names: &[String]) -> miette::Result<()> {
         let path = self.root.join(LOCK_FILE);
         let Some(locked) =
@@ -73,13 +73,13 @@ impl Located {
                 known.push(record.package_record.name.as_normalized().to_owned());
             }
         }
-        for name in names.iter().filter(|name| !known.contains(name)) {
-            return Err(miette!(
+        match names.iter().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(miette!(
                 help = "a name without version, as `doge solve --update=zlib`",
                 "no environment of the workspace has a package `{name}`"
-            ));
+            )),
         }
-        Ok(())
     }
 }
 

@@ -64,16 +64,14 @@ pub enum ConfigError {
         source: Arc<std::io::Error>,
     },
     /// It says something unusable.
-    #[error("the configuration `{}` cannot be used: {message}", path.display())]
+    #[error("the configuration `{}` cannot be used: {message}", text.name())]
     #[diagnostic(help("the keys and their values are those of pixi's `config.toml`"))]
     Malformed {
-        /// The file.
-        path: PathBuf,
         /// What is wrong.
         message: String,
         /// What it says.
         #[source_code]
-        text: NamedSource<String>,
+        text: NamedSource<Arc<str>>,
         /// Where it is wrong.
         #[label("here")]
         place: Option<SourceSpan>,
@@ -116,9 +114,8 @@ impl Config {
     /// If it cannot be understood.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| ConfigError::Malformed {
-            path: path.to_owned(),
             message: error.message().trim().to_owned(),
-            text: NamedSource::new(path.display().to_string(), text.to_owned()),
+            text: NamedSource::new(path.display().to_string(), text.into()),
             place: error.span().map(SourceSpan::from),
         })
     }

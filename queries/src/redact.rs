@@ -9,11 +9,11 @@ pub(crate) fn without_credentials(url: &Url) -> Url {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     // A path of a file may well begin like that.
-    if let Some(rest) = url.path().strip_prefix("/t/").filter(|_| url.scheme() != "file") {
-        if let Some((_, path)) = rest.split_once('/') {
-            let path = format!("/{path}");
-            url.set_path(&path);
-        }
+    if let Some(rest) = url.path().strip_prefix("/t/").filter(|_| url.scheme() != "file")
+        && let Some((_, path)) = rest.split_once('/')
+    {
+        let path = format!("/{path}");
+        url.set_path(&path);
     }
     url
 }

@@ -232,11 +232,11 @@ fn compare(
             }
             return;
         }
-        if let (true, Some(was), Some(now)) = (nesting > 0, was.fingerprint(), now.fingerprint()) {
-            if let (Some(was), Some(now)) = (value(was), value(now)) {
-                compare(path, Some(&was), Some(&now), value, nesting - 1, changes);
-                return;
-            }
+        if let (true, Some(was), Some(now)) = (nesting > 0, was.fingerprint(), now.fingerprint())
+            && let (Some(was), Some(now)) = (value(was), value(now))
+        {
+            compare(path, Some(&was), Some(&now), value, nesting - 1, changes);
+            return;
         }
     }
     changes.push(Change { path: path.join(SEPARATOR), was: was.map(Tree::to_string), now: now.map(Tree::to_string) });

@@ -92,8 +92,7 @@ impl History {
         is_of_interest: impl Fn(&RunRecord) -> bool,
         is_meant: impl Fn(&RecordedSpec) -> bool,
     ) -> Option<Explanation> {
-        let mut held_since = 0;
-        for run in self.runs(RUNS).into_iter().filter(is_of_interest) {
+        for (held_since, run) in self.runs(RUNS).into_iter().filter(is_of_interest).enumerate() {
             let newest = run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec) && did_work(spec)).max_by_key(
                 // Work is what people mean; a query of the same name is only its caller.
                 |(_, spec)| (matches!(spec.role, Role::Action | Role::Effect), spec.cost_us),
@@ -101,7 +100,6 @@ impl History {
             if let Some((place, _)) = newest {
                 return Some(Explanation { run: run.id, held_since, steps: self.chain(&run, place) });
             }
-            held_since += 1;
         }
         None
     }

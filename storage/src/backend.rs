@@ -178,14 +178,16 @@ pub(crate) struct Reader {
 }
 
 /// The tables that were read so far; `None` for one to which nothing was ever written.
-type OpenTables = [OnceLock<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>>; In::ALL.len()];
+type OpenTables = [OnceLock<Option<OpenTable>>; In::ALL.len()];
+
+type OpenTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// Entries with their keys.
 pub(crate) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Reader {
     /// The table; `None` if nothing was ever written to it.
-    fn table(&self, table: In) -> Result<Option<&ReadOnlyTable<&'static [u8], &'static [u8]>>, redb::Error> {
+    fn table(&self, table: In) -> Result<Option<&OpenTable>, redb::Error> {
         let known = &self.tables.get()?[table as usize];
         if let Some(open) = known.get() {
             return Ok(open.as_ref());

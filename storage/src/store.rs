@@ -515,10 +515,11 @@ impl Store {
         // There is no lease on a file that cannot be opened; a lock beside it keeps others from doing the same.
         let guard =
             crate::locks::try_acquire(&self.shared.files.log("quarantine.lock"), "putting a damaged store aside");
-        if let Ok(crate::locks::Acquired::Guard(_guard)) = guard {
-            if damaged.is_some() && file_id(&self.shared.files.database()) == damaged {
-                self.put_file_aside();
-            }
+        if let Ok(crate::locks::Acquired::Guard(_guard)) = guard
+            && damaged.is_some()
+            && file_id(&self.shared.files.database()) == damaged
+        {
+            self.put_file_aside();
         }
         self.trust_again();
     }

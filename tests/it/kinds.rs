@@ -14,7 +14,7 @@ macro_rules! spec {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let $this = self;
-                f.write_str(&$display)
+                f.write_str(&*$display)
             }
         }
 

@@ -172,7 +172,7 @@ impl Program {
             }
             match step {
                 Step::SkipIf { modulus, steps } => {
-                    if sum % modulus == 0 {
+                    if sum.is_multiple_of(*modulus) {
                         skip = *steps;
                     }
                 }

@@ -288,10 +288,10 @@ impl<'a> Bench<'a> {
                 let query: usize = spec.to_string()[1..].parse().expect("queries are called q and a number");
                 self.queries.remove(&query);
             }
-            if let Event::DidRun { spec, .. } = &event {
-                if let (Some(ask), _) = self.parse_work(&spec.to_string()) {
-                    self.works.remove(&ask);
-                }
+            if let Event::DidRun { spec, .. } = &event
+                && let (Some(ask), _) = self.parse_work(&spec.to_string())
+            {
+                self.works.remove(&ask);
             }
         }
         for (_, still, _) in &mut self.asked {
@@ -444,6 +444,7 @@ fn try_case(case: &Case) -> Result<(), TestCaseError> {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a panic hook has nobody else to tell")]
 fn any_program_in_any_world_is_as_from_scratch_and_runs_nothing_twice() {
     // Bodies that are told to panic do so; their messages are of no interest.
     std::panic::set_hook(Box::new(|info| {

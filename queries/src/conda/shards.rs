@@ -59,10 +59,10 @@ pub(crate) async fn index(channels: &Channels, subdir: &Url) -> Result<Option<Ar
     let mut headers = http::HeaderMap::new();
     match (&kept, channels.access) {
         (Some((Kept { policy: None, .. }, _)), Access::Offline) => return Ok(None),
-        (Some((Kept { asked, policy: None }, _)), Access::Online) => {
-            if seconds(now).checked_sub(*asked).is_some_and(|age| age < NO_SHARDS_FOR.as_secs()) {
-                return Ok(None);
-            }
+        (Some((Kept { asked, policy: None }, _)), Access::Online)
+            if seconds(now).checked_sub(*asked).is_some_and(|age| age < NO_SHARDS_FOR.as_secs()) =>
+        {
+            return Ok(None);
         }
         (Some((_, bytes)), Access::Offline) => return Ok(Some(bytes.clone())),
         // Without an index there may still be a file that holds all records.

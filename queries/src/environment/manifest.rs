@@ -35,8 +35,7 @@ impl ManifestText {
     ///
     /// If it cannot be used.
     pub fn parse(&self, root: &WorkspaceRoot) -> Result<Workspace, Box<ManifestError>> {
-        let mut options = ManifestOptions::default();
-        options.channel_alias = self.channel_alias.clone();
+        let options = ManifestOptions { channel_alias: self.channel_alias.clone() };
         Workspace::parse(&self.text, &root.path().join(&self.file_name), &options).map_err(Box::new)
     }
 }

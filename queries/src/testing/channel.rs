@@ -33,6 +33,9 @@ pub enum ArchiveKind {
     TarBz2,
 }
 
+/// The records of a name, in the old format and in the new one.
+type OfName = (Map<String, Value>, Map<String, Value>);
+
 #[derive(Debug, Clone)]
 enum Content {
     File { bytes: Vec<u8>, executable: bool, prefix: Option<&'static str> },
@@ -430,7 +433,7 @@ impl ChannelBuilder {
         if !self.shards {
             return write_or_remove(&index_path, None);
         }
-        let mut shards: BTreeMap<String, (Map<String, Value>, Map<String, Value>)> = BTreeMap::new();
+        let mut shards: BTreeMap<String, OfName> = BTreeMap::new();
         for (file, record) in &subdir.records {
             let package = record.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             let (tars, condas) = shards.entry(package).or_default();
