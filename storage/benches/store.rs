@@ -55,12 +55,12 @@ fn filled(size: u64) -> TempDir {
 
 #[divan::bench(args = SIZES)]
 fn commit_into_an_empty_store(bencher: Bencher<'_, '_>, size: u64) {
-    bencher
-        .with_inputs(|| (tempfile::tempdir().expect("a temporary directory"), batch(0..size)))
-        .bench_values(|(directory, batch)| {
+    bencher.with_inputs(|| (tempfile::tempdir().expect("a temporary directory"), batch(0..size))).bench_values(
+        |(directory, batch)| {
             assert_eq!(open(&directory).commit(batch), Committed::Stored);
             directory
-        });
+        },
+    );
 }
 
 #[divan::bench(args = SIZES)]

@@ -17,6 +17,9 @@ pub(crate) const PIXI_ENVIRONMENT: &str = "pixi";
 /// The path that the prefix was installed at, as plain text.
 pub(crate) const PIXI_PREFIX: &str = "pixi_env_prefix";
 
+/// What we lock while we change the prefix.
+pub(crate) const OWN_LOCK: &str = ".doge-lock";
+
 pub(crate) fn meta(prefix: &Path, name: &str) -> PathBuf {
     prefix.join(CONDA_META).join(name)
 }

@@ -6,22 +6,23 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use doge::storage::{Acquired, try_acquire};
 use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
 use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
 use rattler::package_cache::PackageCache;
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::difference::{Difference, differences};
-use crate::prefix::files::{CONDA_META, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, replace};
+use crate::prefix::files::{
+    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, replace,
+};
 use crate::prefix::journal::{Journal, Planned};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
-use crate::prefix::state::{PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, look_now};
+use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
 use crate::records::Records;
 
 /// How files come from the package cache into a prefix. `None` lets the installer find out what works.
@@ -217,32 +218,26 @@ struct EnvironmentLock {
 async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkError> {
     let io = |source| LinkError::Io { path: path.to_owned(), source };
     let folder = path.join(CONDA_META);
-    std::fs::create_dir_all(&folder).map_err(io)?;
-    let reporter = ctx.reporter();
-    let mut told = None;
-    let mut wait = async |who: String| {
-        if told.as_ref() != Some(&who) {
-            reporter.waiting_for(&who);
-            told = Some(who);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    let own = loop {
-        match try_acquire(&folder.join(".doge-lock"), "changing the environment") {
-            Ok(Acquired::Guard(guard)) => break Some(guard),
-            Ok(Acquired::Held(holder)) => wait(holder.to_string()).await,
-            // Where locks do not work there is nothing to wait for.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => break None,
-            Err(error) => return Err(io(error)),
-        }
-    };
+    let own = crate::waiting::acquire(ctx, &folder.join(OWN_LOCK), "changing the environment").await.map_err(io)?;
+    let mut told = false;
     let pixi = loop {
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).open(folder.join(PIXI_FINGERPRINT));
-        let file = file.map_err(io)?;
-        match file.try_lock() {
+        let path = folder.join(PIXI_FINGERPRINT);
+        let locked = ctx
+            .blocking(move || -> io::Result<_> {
+                let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+                let locked = file.try_lock();
+                Ok((file, locked))
+            })
+            .await;
+        let (file, locked) = locked.map_err(io)?;
+        match locked {
             Ok(()) => break Some(file),
-            Err(std::fs::TryLockError::WouldBlock) => wait("pixi, which is changing the environment".to_owned()).await,
+            Err(std::fs::TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    ctx.reporter().waiting_for("pixi, which is changing the environment");
+                }
+                tokio::time::sleep(crate::waiting::PAUSE).await;
+            }
             Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break None,
             Err(std::fs::TryLockError::Error(error)) => return Err(io(error)),
         }
@@ -335,6 +330,7 @@ impl Plan {
         let mut summary = LinkSummary { cleaned_up, unchanged: transaction.unchanged.len(), ..LinkSummary::default() };
         let (mut removes, mut links, mut gone) = (BTreeSet::new(), Vec::new(), Vec::new());
         let python: Option<PythonInfo> = transaction.python_info.clone();
+        let mut new_records: Vec<&RepoDataRecord> = Vec::new();
         for operation in &transaction.operations {
             let (old, new) = (operation.record_to_remove(), operation.record_to_install());
             removes.extend(old.map(|record| name_of(record)));
@@ -347,11 +343,17 @@ impl Plan {
                 (Some(old), None) => summary.unlinked.push(name_of(old)),
                 (None, None) => {}
             }
-            let Some(new) = new else { continue };
-            let package = packages.directory.join(cached(new, packages));
-            match Planned::new(new, &package, python.as_ref()) {
+            new_records.extend(new);
+        }
+        // A package may list thousands of files.
+        let planned: Vec<_> = new_records
+            .into_par_iter()
+            .map(|new| (new, Planned::new(new, &packages.directory.join(cached(new)), python.as_ref())))
+            .collect();
+        for (new, planned) in planned {
+            match planned {
                 Ok(planned) => links.push(planned),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push((*new).clone()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(new.clone()),
                 Err(error) => return Err(io(error)),
             }
         }
@@ -426,7 +428,7 @@ fn name_of(record: &RepoDataRecord) -> String {
 }
 
 /// What the cache calls the package of a record.
-fn cached(record: &RepoDataRecord, _packages: &Packages) -> String {
+fn cached(record: &RepoDataRecord) -> String {
     let package = &record.package_record;
     format!("{}-{}-{}", package.name.as_normalized(), package.version, package.build)
 }
@@ -444,7 +446,7 @@ fn clean_up_broken(
         // The file is named as the cache names the package.
         let stem = file_name.trim_end_matches(".json");
         let package = packages.directory.join(stem);
-        let record = wanted.as_slice().iter().find(|record| cached(record, packages) == stem);
+        let record = wanted.as_slice().iter().find(|record| cached(record) == stem);
         if let Some(record) = record {
             let python = installed
                 .iter()
@@ -481,20 +483,18 @@ fn forget_pixi(prefix: &Path) -> io::Result<()> {
 fn settle(prefix: &Path) -> io::Result<()> {
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
-    let mut records = BTreeMap::new();
-    for entry in std::fs::read_dir(prefix.join(CONDA_META))? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if !name.ends_with(".json") {
-            continue;
+    let entries: Vec<_> = std::fs::read_dir(prefix.join(CONDA_META))?.collect::<io::Result<_>>()?;
+    let read = |entry: &std::fs::DirEntry| -> io::Result<Option<(String, LedgerEntry)>> {
+        let Ok(name) = entry.file_name().into_string() else { return Ok(None) };
+        if !is_record(&name) {
+            return Ok(None);
         }
         let bytes = std::fs::read(entry.path())?;
-        if let Ok(record) = PrefixRecord::from_reader(bytes.as_slice()) {
-            let package = PackageIdentity::new(&record.repodata_record.package_record);
-            records.insert(name, LedgerEntry { content: Fingerprint::of(&bytes), package });
-        }
-    }
-    Ledger::new(canonical.to_owned(), records).write(prefix)?;
+        let package = identity(&bytes, &name);
+        Ok(package.map(|package| (name, LedgerEntry { content: Fingerprint::of(&bytes), package })))
+    };
+    let records: Vec<Option<(String, LedgerEntry)>> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
+    Ledger::new(canonical.to_owned(), records.into_iter().flatten().collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
     Journal::remove(prefix)
 }

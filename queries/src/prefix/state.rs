@@ -191,7 +191,7 @@ pub(crate) fn look_now(path: &Path) -> Result<PrefixState, PrefixError> {
     }
 }
 
-fn is_record(name: &str) -> bool {
+pub(crate) fn is_record(name: &str) -> bool {
     name.ends_with(".json")
 }
 
@@ -247,7 +247,8 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
     };
     let mut pixi = Vec::new();
     for name in [PIXI_ENVIRONMENT, PIXI_FINGERPRINT] {
-        if let Some(bytes) = content(name)? {
+        // An empty file says nothing: taking pixi's lock makes one.
+        if let Some(bytes) = content(name)?.filter(|bytes| !bytes.is_empty()) {
             pixi.extend_from_slice(name.as_bytes());
             pixi.extend_from_slice(&bytes);
         }
@@ -292,7 +293,7 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
 }
 
 /// What a record says, if it is one and stands in the file that it should.
-fn identity(bytes: &[u8], file_name: &str) -> Option<PackageIdentity> {
+pub(crate) fn identity(bytes: &[u8], file_name: &str) -> Option<PackageIdentity> {
     let record = PrefixRecord::from_reader(bytes).ok()?;
     (record.file_name() == file_name).then(|| PackageIdentity::new(&record.repodata_record.package_record))
 }
