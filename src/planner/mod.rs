@@ -1,0 +1,288 @@
+//! The planner: the one owner of the graph.
+//!
+//! Everything that can happen to it is a [`Message`]. It is a synchronous state machine: [`Planner::handle`] takes
+//! a message in, [`Planner::advance`] evaluates what became ready, starts what is demanded and delivers what is
+//! answered. A thread of its own drives it in production ([`crate::database`]); tests drive it step by step.
+//!
+//! **Invariant:** requests see one state of the world. What was observed stays as it was observed until
+//! [`Message::Refresh`] or an effect of the engine's own changes it.
+
+mod evaluation;
+mod requests;
+mod session;
+mod work;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use doge_storage::Fingerprint;
+use futures::channel::oneshot;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::dry::{DryReport, DryRun};
+use crate::failure::FailureInner;
+use crate::graph::Graph;
+use crate::look::Sighting;
+use crate::memo::{Engine, EngineDb};
+use crate::persist::Write;
+use crate::run::{Counts, RunRecord};
+use crate::runtime::{Ended, Shared, Spawn};
+use crate::schedule::Schedule;
+use crate::spec::SharedSpec;
+use crate::table::{NodeIndex, Table};
+use crate::value::AnyValue;
+
+/// How often in a row the world may move under a piece of work before its failure counts.
+const MOVES: u32 = 3;
+
+/// Identifies a request of a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// Everything that can happen to the planner.
+pub(crate) enum Message {
+    /// Somebody wants the answer of a spec.
+    Ask { id: RequestId, spec: SharedSpec, want: Want, reply: oneshot::Sender<Delivered> },
+    /// They do not want it any more.
+    Cancel(RequestId),
+    /// A piece of work ended.
+    Finished { node: NodeIndex, attempt: u64, ended: Ended },
+    /// Observe everything again and begin a new session.
+    Refresh(oneshot::Sender<Refreshed>),
+    /// Keep a value that was interned outside of any body.
+    Keep { fingerprint: Fingerprint, bytes: Vec<u8> },
+    /// What would happen if this were asked?
+    Dry { spec: SharedSpec, reply: oneshot::Sender<DryReport> },
+    /// What is known of the graph?
+    Snapshot(oneshot::Sender<Graph>),
+    /// What was done in this session?
+    Report(oneshot::Sender<Counts>),
+    /// Write everything down and end.
+    Close(oneshot::Sender<RunRecord>),
+    /// The last handle is gone: as `Close`, with nobody to tell.
+    Abandoned,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// The value.
+    Value,
+    /// Only that there is one.
+    Fingerprint,
+}
+
+/// What a request gets.
+pub(crate) enum Delivered {
+    Value { fingerprint: Fingerprint, value: Option<AnyValue> },
+    Failed(Arc<FailureInner>),
+}
+
+/// What a refresh found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    /// Observations that were made again.
+    pub observed: usize,
+    /// Those that see something else now.
+    pub changed: usize,
+}
+
+struct Live {
+    node: NodeIndex,
+    want: Want,
+    reply: oneshot::Sender<Delivered>,
+}
+
+struct Running {
+    attempt: u64,
+    cancel: CancellationToken,
+    /// Started by a refresh: nobody waits for it by demand, and it must not be aborted for that.
+    refresh: bool,
+}
+
+struct Refreshing {
+    /// What is still to be looked at; in serial mode one after the other.
+    next: VecDeque<(NodeIndex, SharedSpec)>,
+    /// The looks that have not ended, started or not.
+    left: usize,
+    observed: usize,
+    seen: Vec<(NodeIndex, Sighting)>,
+    reply: Vec<oneshot::Sender<Refreshed>>,
+}
+
+/// An effect that a live request had done to a target.
+struct Owner {
+    query: NodeIndex,
+    effect: NodeIndex,
+}
+
+/// What the planner is told when it is made.
+pub(crate) struct Config {
+    pub(crate) table: Table,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spawn: Box<dyn Spawn>,
+    pub(crate) serial: bool,
+    pub(crate) title: String,
+    pub(crate) scope: Option<String>,
+    pub(crate) on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+pub(crate) struct Planner {
+    /// Taken only while the database is replaced by a smaller one.
+    db: Option<EngineDb>,
+    schedule: Schedule,
+    shared: Arc<Shared>,
+    spawn: Box<dyn Spawn>,
+    serial: bool,
+    requests: FxHashMap<RequestId, Live>,
+    roots: FxHashMap<NodeIndex, Vec<RequestId>>,
+    /// The order in which requests arrived, so that walking from them is deterministic.
+    order: VecDeque<RequestId>,
+    running: FxHashMap<NodeIndex, Running>,
+    attempts: u64,
+    /// Slots that hold a failure.
+    failed: FxHashSet<NodeIndex>,
+    /// Slots whose result is right for this session only, and actions whose order is to run.
+    session_only: FxHashSet<NodeIndex>,
+    verdicts: Vec<NodeIndex>,
+    effects: FxHashSet<NodeIndex>,
+    owners: FxHashMap<NodeIndex, Owner>,
+    /// How often in a row work for a node was undone by a moving world.
+    moves: FxHashMap<NodeIndex, u32>,
+    refreshing: Option<Refreshing>,
+    /// What arrived while a refresh was under way.
+    held_back: Vec<Message>,
+    dry: Vec<DryRun>,
+    /// What was asked since the last refresh.
+    recent: Vec<NodeIndex>,
+    title: String,
+    scope: Option<String>,
+    began: std::time::SystemTime,
+    clock: Instant,
+    on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+    closed: bool,
+}
+
+impl Planner {
+    pub(crate) fn new(config: Config) -> Self {
+        let began = config.shared.now();
+        Self {
+            db: Some(EngineDb::new(config.table)),
+            schedule: Schedule::default(),
+            shared: config.shared,
+            spawn: config.spawn,
+            serial: config.serial,
+            requests: FxHashMap::default(),
+            roots: FxHashMap::default(),
+            order: VecDeque::new(),
+            running: FxHashMap::default(),
+            attempts: 0,
+            failed: FxHashSet::default(),
+            session_only: FxHashSet::default(),
+            verdicts: Vec::new(),
+            effects: FxHashSet::default(),
+            owners: FxHashMap::default(),
+            moves: FxHashMap::default(),
+            refreshing: None,
+            held_back: Vec::new(),
+            dry: Vec::new(),
+            recent: Vec::new(),
+            title: config.title,
+            scope: config.scope,
+            began,
+            clock: Instant::now(),
+            on_refresh: config.on_refresh,
+            closed: false,
+        }
+    }
+
+    pub(crate) fn db(&self) -> &EngineDb {
+        self.db.as_ref().expect("invariant: the database is taken only while it is replaced")
+    }
+
+    fn db_mut(&mut self) -> &mut EngineDb {
+        self.db.as_mut().expect("invariant: the database is taken only while it is replaced")
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        self.db().table()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes a message in. What follows from it happens in [`Planner::advance`].
+    pub(crate) fn handle(&mut self, message: Message) {
+        if self.refreshing.is_some() && matches!(message, Message::Ask { .. } | Message::Dry { .. }) {
+            self.held_back.push(message);
+            return;
+        }
+        match message {
+            Message::Ask { id, spec, want, reply } => self.ask(id, spec, want, reply),
+            Message::Cancel(id) => self.cancel(id),
+            Message::Finished { node, attempt, ended } => self.finished(node, attempt, ended),
+            Message::Refresh(reply) => self.refresh(reply),
+            Message::Keep { fingerprint, bytes } => self.table().keep_value(fingerprint, bytes),
+            Message::Dry { spec, reply } => {
+                // What failed is tried again, as it would be by a request.
+                self.take_back_failures();
+                let node = self.table().intern_shared(spec);
+                self.dry.push(DryRun::new(node, reply));
+            }
+            Message::Snapshot(reply) => {
+                let graph = crate::record::graph(self.table());
+                // Whoever asked may have gone.
+                let _ = reply.send(graph);
+            }
+            Message::Report(reply) => {
+                let _ = reply.send(self.counts());
+            }
+            Message::Close(reply) => {
+                let record = self.close();
+                let _ = reply.send(record);
+            }
+            Message::Abandoned => {
+                self.close();
+            }
+        }
+        self.look_again();
+    }
+
+    /// Evaluates what is ready, starts what is demanded, settles cycles, until only running work can go on.
+    pub(crate) fn advance(&mut self) {
+        if self.closed || self.refreshing.is_some() {
+            return;
+        }
+        loop {
+            self.drain();
+            self.start();
+            self.advance_dry();
+            if !self.schedule.has_waiting() {
+                break;
+            }
+            let suspect = self.table().suspect.replace(false);
+            if !(suspect || self.running.is_empty()) || !self.settle_cycles() {
+                break;
+            }
+        }
+        if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {
+            drop(self.flush(Write::Commit));
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.table().tally.borrow().counts(&self.table().registry())
+    }
+
+    fn flush(&self, write: Write) -> Option<oneshot::Receiver<()>> {
+        self.table().persist.borrow_mut().as_mut()?.flush(write)
+    }
+
+    /// Whether anything was asked in this session. What was only looked at, for a dry evaluation, is not written.
+    fn has_requests(&self) -> bool {
+        !self.recent.is_empty()
+    }
+}

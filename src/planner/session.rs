@@ -1,0 +1,309 @@
+//! Sessions: what was seen in them, how the next one begins, and the record at the end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use doge_storage::Key;
+use futures::channel::oneshot;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Planner, Refreshed, Refreshing};
+use crate::answer::Answer;
+use crate::event::Event;
+use crate::kind::Role;
+use crate::look::{Sighting, stamp_key};
+use crate::memo::{Engine, EngineDb, Order, Outcome};
+use crate::persist::{Persist, Write};
+use crate::run::RunRecord;
+use crate::runtime::observing;
+use crate::table::{NodeIndex, Status};
+
+impl Planner {
+    /// Counts an observation and keeps what it saw for later runs.
+    pub(super) fn observed(&self, node: NodeIndex, sighting: &Sighting) {
+        let table = self.table();
+        let before = self.shared.sighting(table.with(node, |node| node.key));
+        let changed = before.as_ref().is_some_and(|before| before.fingerprint() != sighting.fingerprint());
+        table.change(node, |node| {
+            node.status = Status::Observed;
+            node.value = sighting.fingerprint();
+        });
+        table.tally.borrow_mut().observed += 1;
+        table.emit(|| Event::DidObserve { spec: table.name(node), by_stamp: sighting.by_stamp, changed });
+        if let Answer::Failed(failure) = &sighting.answer {
+            table.fail(node, failure);
+        }
+    }
+
+    /// What this session sees from now on; for an observation that nobody has an answer of yet.
+    pub(super) fn see(&mut self, node: NodeIndex, sighting: Sighting) {
+        self.keep_sighting(node, &sighting);
+        let answer = sighting.answer.clone();
+        let key = self.table().with(node, |node| node.key);
+        self.shared.note_sighting(key, &sighting);
+        self.fill_slot(node, Outcome { answer, reads: Vec::new() });
+    }
+
+    pub(super) fn keep_sighting(&self, node: NodeIndex, sighting: &Sighting) {
+        let table = self.table();
+        let Some(spec) = table.with(node, |node| node.spec.clone()) else { return };
+        let key = table.with(node, |node| node.key);
+        if let Some(persist) = table.persist.borrow_mut().as_mut() {
+            persist.keep_sighting(stamp_key(&self.shared, &spec, key), sighting);
+        }
+    }
+
+    /// Replaces what this session saw where it differs now, in one batch; how much did.
+    pub(super) fn see_again(&mut self, seen: Vec<(NodeIndex, Sighting)>) -> usize {
+        let mut changed = FxHashSet::default();
+        let mut refreshed = 0;
+        for (node, sighting) in seen {
+            let key = self.table().with(node, |node| node.key);
+            let before = self.shared.sighting(key);
+            let same = before
+                .as_ref()
+                .is_some_and(|before| before.fingerprint().is_some() && before.fingerprint() == sighting.fingerprint());
+            if same && self.slot_is_full(node) {
+                // The value stands; its stamp may be newer, or settled only now.
+                self.keep_sighting(node, &sighting);
+                self.shared.note_sighting(key, &sighting);
+            } else {
+                // A look that began earlier could only see less.
+                if self.abort(node)
+                    && let Some(refreshing) = &mut self.refreshing
+                {
+                    refreshing.seen.push((node, sighting.clone()));
+                    refreshed += 1;
+                }
+                self.see(node, sighting);
+                changed.insert(node);
+            }
+        }
+        if changed.is_empty() {
+            return 0;
+        }
+        let outdated: Vec<NodeIndex> = self
+            .table()
+            .indices()
+            .filter(|node| self.table().with(*node, |node| node.role) == Role::Action)
+            .filter(|node| {
+                let slot = self.table().with(*node, |node| node.slot);
+                slot.and_then(|slot| slot.outcome(self.db()).clone())
+                    .is_some_and(|outcome| outcome.reads.iter().any(|(read, _)| changed.contains(read)))
+            })
+            .collect();
+        for node in outdated {
+            self.empty_slot(node);
+        }
+        self.invalidated();
+        for _ in 0..refreshed {
+            self.refresh_lost_one();
+        }
+        changed.len()
+    }
+
+    pub(super) fn refresh(&mut self, reply: oneshot::Sender<Refreshed>) {
+        if let Some(refreshing) = &mut self.refreshing {
+            refreshing.reply.push(reply);
+            return;
+        }
+        if let Some(hook) = &self.on_refresh {
+            hook();
+        }
+        let known: Vec<NodeIndex> = self
+            .table()
+            .indices()
+            .filter(|node| self.table().with(*node, |node| node.role) == Role::Observation)
+            .filter(|node| self.slot_is_full(*node))
+            .collect();
+        let observed = known.len();
+        let next: VecDeque<_> = known.into_iter().filter_map(|node| Some((node, self.table().spec(node)?))).collect();
+        self.refreshing = Some(Refreshing { left: next.len(), next, observed, seen: Vec::new(), reply: vec![reply] });
+        self.look_again();
+        self.end_refresh();
+    }
+
+    /// Starts the looks of a refresh.
+    pub(super) fn look_again(&mut self) {
+        while !self.serial || self.running.is_empty() {
+            let next = self.refreshing.as_mut().and_then(|refreshing| refreshing.next.pop_front());
+            let Some((node, spec)) = next else { return };
+            let last = self.last_look(node, &spec);
+            self.spawn_work(node, true, |shared, cancel| observing(shared, spec, cancel, last));
+        }
+    }
+
+    pub(super) fn refreshed_one(&mut self, node: NodeIndex, sighting: Sighting) {
+        if let Some(refreshing) = &mut self.refreshing {
+            refreshing.seen.push((node, sighting));
+        }
+        self.refresh_lost_one();
+    }
+
+    pub(super) fn refresh_lost_one(&mut self) {
+        if let Some(refreshing) = &mut self.refreshing {
+            refreshing.left -= 1;
+        }
+        self.end_refresh();
+    }
+
+    /// Begins the new session once everything was observed again.
+    pub(super) fn end_refresh(&mut self) {
+        if self.refreshing.as_ref().is_none_or(|refreshing| refreshing.left > 0) {
+            return;
+        }
+        let Some(Refreshing { observed, mut seen, reply, .. }) = self.refreshing.take() else { return };
+        self.log_run();
+        if self.has_requests() {
+            drop(self.flush(Write::Commit));
+        }
+        seen.sort_by_key(|(node, _)| *node);
+
+        // Nothing of the old session stays that was right for it only.
+        for node in self.failed.iter().copied().collect::<Vec<_>>() {
+            if self.table().with(node, |node| node.role) != Role::Observation {
+                self.empty_slot(node);
+            }
+        }
+        for node in std::mem::take(&mut self.session_only) {
+            self.empty_slot(node);
+            if self.table().with(node, |node| node.directive).is_some() {
+                self.set_order(node, Order::Free);
+            }
+        }
+        self.end_effects();
+        if self.table().loose.take() {
+            self.next_attempt();
+        }
+        self.begin_session();
+        for (node, sighting) in &seen {
+            self.observed(*node, sighting);
+        }
+        let changed = self.see_again(seen);
+        self.invalidated();
+        self.shrink();
+        // Whoever still waits is answered in the new session.
+        self.recent = self.order.iter().filter_map(|id| self.requests.get(id)).map(|live| live.node).collect();
+        self.table().emit(|| Event::DidRefresh { changed });
+        for reply in reply {
+            // Whoever asked may have gone.
+            let _ = reply.send(Refreshed { observed, changed });
+        }
+        for message in std::mem::take(&mut self.held_back) {
+            self.handle(message);
+        }
+    }
+
+    pub(super) fn begin_session(&mut self) {
+        for node in self.table().indices() {
+            self.table().change(node, |node| {
+                node.status = Status::None;
+                node.earlier.clear();
+                node.stale = None;
+            });
+        }
+        self.began = self.shared.now();
+        self.clock = Instant::now();
+        self.table().tally.take();
+        if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
+            persist.begin_run();
+        }
+    }
+
+    /// Starts anew with a smaller graph when more than half of this one is out of reach.
+    ///
+    /// What is in reach keeps its worlds and what was observed; the memos of salsa are found again by checking
+    /// them. Nothing else is lost, for everything that matters is in the store.
+    pub(super) fn shrink(&mut self) {
+        if !self.running.is_empty() || !self.dry.is_empty() {
+            return;
+        }
+        let roots: Vec<NodeIndex> =
+            self.recent.iter().copied().chain(self.requests.values().map(|live| live.node)).collect();
+        let keep = self.table().reachable(roots);
+        let kept = keep.iter().filter(|keep| **keep).count();
+        if keep.len() < 64 || kept * 2 >= keep.len() {
+            return;
+        }
+        let Some(db) = self.db.take() else { return };
+        let observed: FxHashMap<NodeIndex, Arc<Outcome>> = db
+            .table()
+            .indices()
+            .filter(|node| keep[node.as_usize()])
+            .filter(|node| db.table().with(*node, |node| node.role) == Role::Observation)
+            .filter_map(|node| Some((node, db.table().with(node, |node| node.slot)?.outcome(&db).clone()?)))
+            .collect();
+        let (table, moved) = db.into_table().shrunk(&keep);
+        self.db = Some(EngineDb::new(table));
+        self.failed.clear();
+        let mut observed: Vec<_> = observed.into_iter().collect();
+        observed.sort_by_key(|(node, _)| *node);
+        for (node, outcome) in observed {
+            let node = moved[&node];
+            self.fill_slot(node, Outcome { answer: outcome.answer.clone(), reads: Vec::new() });
+        }
+        let known: FxHashSet<Key> =
+            self.table().indices().map(|node| self.table().with(node, |node| node.key)).collect();
+        self.shared
+            .sightings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|key, _| known.contains(key));
+        for live in self.requests.values_mut() {
+            live.node = moved[&live.node];
+        }
+        self.roots = std::mem::take(&mut self.roots).into_iter().map(|(node, ids)| (moved[&node], ids)).collect();
+        self.rebuild();
+    }
+
+    /// Puts the record of the session where the next run finds it, if anything was asked in it.
+    pub(super) fn log_run(&self) -> RunRecord {
+        let executed = self.table().tally.borrow().anything_executed();
+        let record = crate::record::of_session(
+            self.table(),
+            crate::record::Session {
+                title: &self.title,
+                scope: self.scope.as_deref(),
+                began: self.began,
+                duration: self.clock.elapsed(),
+                requests: &self.recent,
+                counts: self.counts(),
+                whole: executed || self.table().tally.borrow().failed > 0,
+            },
+        );
+        let mut persist = self.table().persist.borrow_mut();
+        if let Some(persist) = persist.as_mut().filter(|_| self.has_requests()) {
+            crate::record::keep(&record, persist, executed);
+            let verified: Vec<Key> = self
+                .table()
+                .indices()
+                .filter_map(|node| {
+                    self.table().with(node, |node| (node.status == Status::Verified).then_some(node.key))
+                })
+                .collect();
+            persist.touch(&verified, executed);
+        }
+        record
+    }
+
+    pub(super) fn close(&mut self) -> RunRecord {
+        let nodes: Vec<NodeIndex> = self.running.keys().copied().collect();
+        for node in nodes {
+            self.abort(node);
+        }
+        let record = self.log_run();
+        if self.has_requests() {
+            // A run that executed nothing has at most stamps to keep, and does not wait for the lease to do so.
+            let write = if self.table().tally.borrow().anything_executed() { Write::Commit } else { Write::Spill };
+            drop(self.flush(write));
+        }
+        if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
+            // The writer thread answers or dies; both end the wait.
+            let _ = futures::executor::block_on(written);
+        }
+        self.requests.clear();
+        self.closed = true;
+        record
+    }
+}

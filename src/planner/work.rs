@@ -1,0 +1,355 @@
+//! Work: starting what is demanded, taking in how it ended.
+
+use std::sync::Arc;
+
+use salsa::{Durability, Setter};
+use tokio_util::sync::CancellationToken;
+
+use super::{MOVES, Owner, Planner, Running};
+use crate::answer::Answer;
+use crate::evaluate::{record_action, slot_of};
+use crate::event::Event;
+use crate::failure::{EngineFailure, FailureInner, engine_failure};
+use crate::kind::{Ops, Role};
+use crate::look::{KnownLast, Sighting, stamp_key};
+use crate::memo::{Order, Outcome};
+use crate::runtime::{Answered, Ended, Known, Shared, Task, observing, working};
+use crate::spec::SharedSpec;
+use crate::table::{Demand, NodeIndex, Status, World};
+use crate::value::Cell;
+
+impl Planner {
+    pub(super) fn start(&mut self) {
+        while !self.serial || self.running.is_empty() {
+            let Some(node) = self.schedule.next_start() else { return };
+            if self.running.contains_key(&node) || !self.schedule.is_waited_for(Demand::Run(node)) {
+                continue;
+            }
+            if self.slot_is_full(node) {
+                self.schedule.wake(Demand::Run(node));
+                self.drain();
+                continue;
+            }
+            self.start_node(node);
+        }
+    }
+
+    pub(super) fn start_node(&mut self, node: NodeIndex) {
+        let Some(spec) = self.table().spec(node) else {
+            self.lost(node);
+            return;
+        };
+        match spec.kind().ops() {
+            Ops::Observation(_) => {
+                let last = self.last_look(node, &spec);
+                self.spawn_work(node, false, |shared, cancel| observing(shared, spec, cancel, last));
+            }
+            Ops::Effect(ops) => {
+                if let Some(target) = ops.target(&spec)
+                    && self.refuse_conflict(node, target)
+                {
+                    return;
+                }
+                self.effects.insert(node);
+                self.spawn_action(node, spec);
+            }
+            Ops::Action(_) => self.spawn_action(node, spec),
+            // A query is never demanded to run; it is evaluated.
+            Ops::Query(_) => self.lost(node),
+        }
+    }
+
+    pub(super) fn spawn_action(&mut self, node: NodeIndex, spec: SharedSpec) {
+        self.table().emit(|| Event::WillRun { spec: self.table().name(node) });
+        let key = self.table().with(node, |node| node.key);
+        let expensive = matches!(spec.kind().ops(), Ops::Action(ops) if ops.expensive());
+        let ordered = self
+            .table()
+            .with(node, |node| node.directive)
+            .is_some_and(|directive| matches!(directive.order(self.db()), Order::Run));
+        let known = if ordered {
+            Known::Forced
+        } else if expensive {
+            let mut persist = self.table().persist.borrow_mut();
+            Known::Traces(
+                persist
+                    .as_mut()
+                    .map(|persist| persist.traces(key))
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|trace| trace.fingerprint())
+                    .collect(),
+            )
+        } else {
+            Known::Traces(Vec::new())
+        };
+        self.spawn_work(node, false, |shared, cancel| working(shared, spec, key, known, cancel));
+    }
+
+    pub(super) fn spawn_work(
+        &mut self,
+        node: NodeIndex,
+        refresh: bool,
+        work: impl FnOnce(Arc<Shared>, CancellationToken) -> futures::future::BoxFuture<'static, Ended>,
+    ) {
+        self.attempts += 1;
+        let attempt = self.attempts;
+        let cancel = CancellationToken::new();
+        self.running.insert(node, Running { attempt, cancel: cancel.clone(), refresh });
+        let work = work(self.shared.clone(), cancel.clone());
+        self.spawn.spawn(Task { node, attempt, cancel, work });
+    }
+
+    /// What a look may go by: what this session saw, else what the store remembers.
+    pub(super) fn last_look(&self, node: NodeIndex, spec: &SharedSpec) -> Option<KnownLast> {
+        let key = self.table().with(node, |node| node.key);
+        if let Some(sighting) = self.shared.sighting(key) {
+            return sighting.as_last();
+        }
+        let mut persist = self.table().persist.borrow_mut();
+        let persist = persist.as_mut()?;
+        let stamp = persist.stamp(stamp_key(&self.shared, spec, key))?;
+        Some(KnownLast { stamp: stamp.detail.into(), cell: Cell::stored(stamp.value), bytes: None })
+    }
+
+    pub(super) fn start_observation(&mut self, node: NodeIndex) {
+        match self.table().spec(node) {
+            Some(spec) => {
+                let last = self.last_look(node, &spec);
+                self.spawn_work(node, false, |shared, cancel| observing(shared, spec, cancel, last));
+            }
+            None => self.lost(node),
+        }
+    }
+
+    /// Somebody needs this node to run, and its spec is nowhere to be found.
+    pub(super) fn lost(&mut self, node: NodeIndex) {
+        self.table().change(node, |node| node.lost = true);
+        let name = self.table().name(node);
+        let failure = engine_failure(name.clone(), EngineFailure::Lost { spec: name });
+        self.fill_slot(node, Outcome { answer: Answer::Failed(failure), reads: Vec::new() });
+        self.schedule.wake(Demand::Run(node));
+        self.drain();
+    }
+
+    /// Fails an effect on a target that a live request of another query is changing in another way.
+    pub(super) fn refuse_conflict(&mut self, effect: NodeIndex, target: SharedSpec) -> bool {
+        let target = self.table().intern_shared(target);
+        let Some(query) = self.schedule.waiters_of_run(effect).first().copied() else { return false };
+        let other = self.owners.get(&target).filter(|owner| owner.query != query && owner.effect != effect);
+        if let Some(owner) = other {
+            let live = self.table().reachable(self.requests.values().map(|live| live.node));
+            if live.get(owner.query.as_usize()).is_some_and(|live| *live) {
+                let table = self.table();
+                let failure = EngineFailure::Conflict {
+                    target: table.name(target),
+                    first: table.name(owner.effect),
+                    second: table.name(effect),
+                };
+                let failure = engine_failure(table.name(effect), failure);
+                self.fill_slot(effect, Outcome { answer: Answer::Failed(failure), reads: Vec::new() });
+                self.effects.insert(effect);
+                self.schedule.wake(Demand::Run(effect));
+                self.drain();
+                return true;
+            }
+        }
+        self.owners.insert(target, Owner { query, effect });
+        false
+    }
+
+    /// Ends work that nobody waits for any more.
+    pub(super) fn abort_unwanted(&mut self) {
+        let unwanted: Vec<NodeIndex> = self
+            .running
+            .iter()
+            .filter(|(node, running)| !running.refresh && !self.schedule.is_waited_for(Demand::Run(**node)))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in unwanted {
+            self.abort(node);
+        }
+    }
+
+    /// Ends the work for a node, if there is any; whether it was a look of a refresh.
+    pub(super) fn abort(&mut self, node: NodeIndex) -> bool {
+        let Some(running) = self.running.remove(&node) else { return false };
+        running.cancel.cancel();
+        self.spawn.abort(node, running.attempt);
+        self.table().emit(|| Event::DidCancel { spec: self.table().name(node) });
+        running.refresh
+    }
+
+    pub(super) fn finished(&mut self, node: NodeIndex, attempt: u64, ended: Ended) {
+        if self.running.get(&node).is_none_or(|running| running.attempt != attempt) {
+            return;
+        }
+        let refresh = self.running.remove(&node).is_some_and(|running| running.refresh);
+        match ended {
+            Ended::Observed(sighting) if refresh => self.refreshed_one(node, sighting),
+            Ended::Observed(sighting) => {
+                self.observed(node, &sighting);
+                self.see(node, sighting);
+                self.schedule.wake(Demand::Run(node));
+            }
+            Ended::Answered(answered) => self.answered(node, *answered),
+            Ended::FoundInStore => {
+                if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
+                    persist.renew();
+                }
+                self.table().forget_loaded(node);
+                self.poke(node);
+                self.schedule.wake(Demand::Run(node));
+            }
+            Ended::ObserveAgain { seen, otherwise } => self.observe_again(node, seen, otherwise),
+            Ended::Remake { actions, otherwise } => self.remake(node, actions, otherwise),
+            Ended::Cancelled if refresh => self.refresh_lost_one(),
+            Ended::Cancelled => self.rebuild(),
+        }
+    }
+
+    /// Makes a pending action be evaluated again although its slot is still empty.
+    pub(super) fn poke(&mut self, node: NodeIndex) {
+        let slot = slot_of(self.db(), node);
+        slot.set_outcome(self.db_mut()).with_durability(Durability::LOW).to(None);
+    }
+
+    pub(super) fn answered(&mut self, node: NodeIndex, answered: Answered) {
+        let Answered { answer, reads, mut certain, cost, bytes, interned, committed, target } = answered;
+        self.moves.remove(&node);
+        let mut world = Vec::with_capacity(reads.len());
+        for read in reads {
+            let index = self.table().intern_shared(read.spec);
+            let saw = read.sighting.fingerprint();
+            // What the action saw first is what this session saw, unless somebody is looking right now.
+            if !self.slot_is_full(index) && !self.running.contains_key(&index) {
+                self.observed(index, &read.sighting);
+                self.see(index, read.sighting);
+                self.schedule.wake(Demand::Run(index));
+            }
+            // If this session saw something else, the result serves it all the same, and only it.
+            let stands = self.seen(index).unwrap_or(saw);
+            certain &= stands == saw;
+            world.extend(stands.map(|fingerprint| (index, fingerprint)));
+        }
+        if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
+            for (fingerprint, bytes) in interned {
+                persist.keep_value(fingerprint, bytes.into());
+            }
+        }
+        let role = self.table().with(node, |node| node.role);
+        match &answer {
+            Answer::Value(found) => {
+                let kind = self.table().with(node, |node| node.kind);
+                let cut_off = role == Role::Action
+                    && self.table().with(node, |node| {
+                        node.worlds.first().is_some_and(|world| world.cell.fingerprint() == found.fingerprint())
+                    });
+                let height = self.table().height_above(world.iter().map(|(index, _)| *index));
+                self.table().change(node, |node| {
+                    node.status = if cut_off { Status::CutOff } else { Status::Executed };
+                    node.cost = cost;
+                    node.height = height;
+                    node.value = Some(found.fingerprint());
+                });
+                self.table().tally.borrow_mut().executed(kind, cut_off);
+                self.table().emit(|| Event::DidRun { spec: self.table().name(node), cut_off, certain, cost });
+                let ends = if world.is_empty() { Vec::new() } else { vec![world.len() as u32] };
+                let recorded = World { deps: world.clone().into(), ends: ends.into(), cell: found.cell.clone(), cost };
+                if role == Role::Action && certain {
+                    if committed {
+                        self.note_committed(node, &recorded);
+                        self.table().remember(node, recorded);
+                    } else {
+                        record_action(self.table(), node, recorded, bytes);
+                    }
+                } else {
+                    self.table().stand_on(node, world.iter().map(|(index, _)| *index).collect());
+                    self.session_only.insert(node);
+                }
+            }
+            Answer::Failed(failure) => {
+                self.table().stand_on(node, world.iter().map(|(index, _)| *index).collect());
+                self.table().fail(node, failure);
+            }
+            Answer::Pending => {}
+        }
+        let done = matches!(answer, Answer::Value(_));
+        self.fill_slot(node, Outcome { answer, reads: world });
+        match target {
+            Some((target, sighting)) => {
+                let target = self.table().intern_shared(target);
+                if done {
+                    for query in self.schedule.waiters_of_run(node).to_vec() {
+                        self.table().effects_done.borrow_mut().entry(query).or_default().push(target);
+                    }
+                }
+                self.observed(target, &sighting);
+                if self.see_again(vec![(target, sighting)]) == 0 {
+                    self.schedule.wake(Demand::Run(node));
+                }
+            }
+            None => self.schedule.wake(Demand::Run(node)),
+        }
+    }
+
+    pub(super) fn note_committed(&self, node: NodeIndex, world: &World) {
+        let table = self.table();
+        table.change(node, |node| node.kept = true);
+        for (index, _) in world.deps.iter() {
+            table.change(*index, |node| node.kept = true);
+        }
+        if let Some(persist) = table.persist.borrow_mut().as_mut() {
+            persist.note_committed([world.cell.fingerprint()]);
+        }
+    }
+
+    /// The world moved under a piece of work: what it saw now is what this session sees.
+    pub(super) fn observe_again(
+        &mut self,
+        node: NodeIndex,
+        seen: Vec<(SharedSpec, Sighting)>,
+        otherwise: Arc<FailureInner>,
+    ) {
+        let seen: Vec<(NodeIndex, Sighting)> =
+            seen.into_iter().map(|(spec, sighting)| (self.table().intern_shared(spec), sighting)).collect();
+        // The work is usually asked for under another spec the next time, so what counts is what moved.
+        let mut worn_out = false;
+        for counted in seen.iter().map(|(node, _)| *node).chain([node]).collect::<Vec<_>>() {
+            let moves = self.moves.entry(counted).or_default();
+            *moves += 1;
+            worn_out |= *moves >= MOVES;
+        }
+        if worn_out {
+            self.fail_work(node, otherwise);
+            return;
+        }
+        for (node, sighting) in &seen {
+            self.observed(*node, sighting);
+        }
+        if self.see_again(seen) == 0 {
+            self.rebuild();
+        }
+    }
+
+    pub(super) fn remake(&mut self, node: NodeIndex, actions: Vec<SharedSpec>, otherwise: Arc<FailureInner>) {
+        let moves = self.moves.entry(node).or_default();
+        *moves += 1;
+        if *moves >= MOVES {
+            self.fail_work(node, otherwise);
+            return;
+        }
+        for spec in actions {
+            let action = self.table().intern_shared(spec);
+            self.order_to_run(action, crate::table::Stale::Lost);
+        }
+        self.invalidated();
+    }
+
+    pub(super) fn fail_work(&mut self, node: NodeIndex, failure: Arc<FailureInner>) {
+        self.moves.remove(&node);
+        self.table().fail(node, &failure);
+        self.fill_slot(node, Outcome { answer: Answer::Failed(failure), reads: Vec::new() });
+        self.schedule.wake(Demand::Run(node));
+    }
+}
