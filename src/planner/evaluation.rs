@@ -13,7 +13,7 @@ use crate::answer::Answer;
 use crate::evaluate::{evaluate, panic_message, slot_of};
 use crate::failure::{EngineFailure, engine_failure};
 use crate::kind::Role;
-use crate::memo::{Directive, Engine, Order, Outcome, memo_of};
+use crate::memo::{Directive, Order, Outcome, memo_of};
 use crate::spec::SpecName;
 use crate::table::{Amend, Demand, NodeIndex};
 
