@@ -29,6 +29,11 @@ pub trait Effect: Spec {
     /// What is observed again afterwards. Two live requests must not want different effects on one target.
     fn target(&self) -> Self::Target;
 
+    /// What was found not as wanted, in words: for those who ask later why it was done.
+    fn found(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Makes the change.
     ///
     /// It takes whatever lock protects the target, looks at the target under it, and if that is not what the spec

@@ -114,6 +114,7 @@ pub(crate) trait ActionOps: Send + Sync {
 pub(crate) trait EffectOps: Send + Sync {
     fn resource(&self) -> Resource;
     fn target(&self, spec: &SharedSpec) -> Option<SharedSpec>;
+    fn found(&self, spec: &SharedSpec) -> Vec<String>;
     fn run<'a>(&self, spec: &'a SharedSpec, ctx: &'a ActionContext) -> Worked<'a>;
 }
 
@@ -299,6 +300,10 @@ impl<E: Effect> EffectOps for EffectKind<E> {
 
     fn target(&self, spec: &SharedSpec) -> Option<SharedSpec> {
         typed::<Self>(spec).map(|effect| Typed::<ObservationKind<E::Target>>::share(&effect.target()))
+    }
+
+    fn found(&self, spec: &SharedSpec) -> Vec<String> {
+        typed::<Self>(spec).map(Effect::found).unwrap_or_default()
     }
 
     fn run<'a>(&self, spec: &'a SharedSpec, ctx: &'a ActionContext) -> Worked<'a> {

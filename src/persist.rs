@@ -90,12 +90,16 @@ impl Persist {
 
     fn keep_spec(&mut self, key: Key, spec: &SharedSpec) {
         let Some(stored) = stored_spec(spec) else { return };
-        if let Some(label) = &stored.label {
-            let label = scoped(label, self.scope.as_deref());
-            self.batch.labels.push((label, LabelEntry { key, run: self.run }));
-        }
         self.batch_bytes += stored.encoded.len();
         self.batch.specs.insert(key, stored);
+    }
+
+    /// Notes that this is now the newest spec of its label.
+    pub(crate) fn keep_label(&mut self, key: Key, spec: &SharedSpec) {
+        if let Some(label) = spec.label() {
+            let label = scoped(&label, self.scope.as_deref());
+            self.batch.labels.push((label, LabelEntry { key, run: self.run }));
+        }
     }
 
     /// Takes in what a task has already committed, so that it is not written twice.
@@ -199,7 +203,10 @@ impl Table {
         if let Some(bytes) = bytes {
             persist.keep_value(value, bytes);
         }
-        let key = self.with(node, |node| node.key);
+        let (key, spec) = self.with(node, |node| (node.key, node.spec.clone()));
+        if let Some(spec) = spec {
+            persist.keep_label(key, &spec);
+        }
         persist.batch.traces.push((key, trace(groups, value, world.cost)));
     }
 

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 
 use crate::failure::chain;
 use crate::graph::Graph;
-use crate::kind::Role;
+use crate::kind::{Ops, Role};
 use crate::persist::Persist;
 use crate::run::{Counts, Outcome, Reason, RecordedSpec, RunRecord};
 use crate::spec::{decode, encode};
@@ -81,6 +81,10 @@ fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<
         reason: match (status, data.stale.as_deref()) {
             (Status::Verified | Status::Observed, _) | (_, None) => None,
             (_, Some(stale)) => Some(reason(table, stale)),
+        },
+        found: match (spec.as_ref(), spec.as_ref().map(|spec| spec.kind().ops())) {
+            (Some(spec), Some(Ops::Effect(ops))) => ops.found(spec),
+            _ => Vec::new(),
         },
         error: data.failure.as_ref().filter(|_| status == Status::Failed).map(|failure| chain(failure)),
         value: data.value.filter(|_| status != Status::Failed),

@@ -27,6 +27,12 @@ pub struct Change {
 }
 
 impl Change {
+    /// The place that it is in, and whether something came, went or changed there.
+    pub(super) fn sort(&self) -> (String, bool, bool) {
+        let place = self.path.rsplit_once(SEPARATOR).map_or("", |(place, _)| place);
+        (place.to_owned(), self.was.is_some(), self.now.is_some())
+    }
+
     /// Whether it is about the thing at the end of another one's path.
     pub(super) fn is_about(&self, other: &Change) -> bool {
         let thing = other.path.rsplit(SEPARATOR).next().unwrap_or_default();
@@ -198,7 +204,9 @@ impl<'de> Deserialize<'de> for Tree {
 pub(super) fn differences(was: &Tree, now: &Tree, value: &mut dyn FnMut(Fingerprint) -> Option<Tree>) -> Vec<Change> {
     let mut changes = Vec::new();
     compare(&mut Vec::new(), Some(was), Some(now), value, NESTING, &mut changes);
-    changes
+    // What stands in the value itself goes before what stands in values that it names.
+    changes.sort_by_key(|(nesting, _)| std::cmp::Reverse(*nesting));
+    changes.into_iter().map(|(_, change)| change).collect()
 }
 
 fn compare(
@@ -207,7 +215,7 @@ fn compare(
     now: Option<&Tree>,
     value: &mut dyn FnMut(Fingerprint) -> Option<Tree>,
     nesting: usize,
-    changes: &mut Vec<Change>,
+    changes: &mut Vec<(usize, Change)>,
 ) {
     if was == now {
         return;
@@ -239,7 +247,40 @@ fn compare(
             return;
         }
     }
-    changes.push(Change { path: path.join(SEPARATOR), was: was.map(Tree::to_string), now: now.map(Tree::to_string) });
+    let mut push = |was: Option<String>, now: Option<String>| {
+        changes.push((nesting, Change { path: path.join(SEPARATOR), was, now }));
+    };
+    match (was, now) {
+        (Some(Tree::Text(was)), Some(Tree::Text(now))) if was.contains('\n') || now.contains('\n') => {
+            let (gone, new) = lines(was, now);
+            gone.into_iter().for_each(|line| push(Some(line), None));
+            new.into_iter().for_each(|line| push(None, Some(line)));
+        }
+        _ => push(was.map(Tree::to_string), now.map(Tree::to_string)),
+    }
+}
+
+/// The lines that only one of two texts has, without those that are blank.
+fn lines(was: &str, now: &str) -> (Vec<String>, Vec<String>) {
+    let mut left: BTreeMap<&str, isize> = BTreeMap::new();
+    for line in now.lines() {
+        *left.entry(line.trim()).or_default() += 1;
+    }
+    for line in was.lines() {
+        *left.entry(line.trim()).or_default() -= 1;
+    }
+    let only = |text: &str, sign: isize| -> Vec<String> {
+        let mut left = left.clone();
+        let mut only = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if let Some(count) = left.get_mut(line).filter(|count| **count * sign > 0) {
+                *count -= sign;
+                only.push(line.to_owned());
+            }
+        }
+        only
+    };
+    (only(was, -1), only(now, 1))
 }
 
 /// The members by what identifies them, if each has something that does and no two have the same.

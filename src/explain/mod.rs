@@ -9,6 +9,7 @@ mod difference;
 use std::path::Path;
 
 use doge_storage::{Fingerprint, Key, RunId, Snapshot, Store, StoreOptions};
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use difference::Change;
@@ -21,6 +22,9 @@ use crate::run::{Reason, RecordedSpec, RunRecord};
 
 /// How many changes of one value are told. The rest is counted.
 const TOLD: usize = 20;
+
+/// How many of those that came, or went, in one place are told.
+const ALIKE: usize = 5;
 
 /// How many runs back are searched.
 const RUNS: usize = 200;
@@ -61,6 +65,14 @@ pub struct Step {
     pub more_changes: usize,
 }
 
+/// The place of an effect that was done because a spec asked for it.
+fn effect_of(run: &RunRecord, spec: &RecordedSpec) -> Option<usize> {
+    spec.asked
+        .iter()
+        .map(|place| *place as usize)
+        .find(|place| run.specs.get(*place).is_some_and(|asked| asked.role == Role::Effect && did_work(asked)))
+}
+
 impl History {
     /// What the store in this directory remembers. Nothing is written.
     pub fn open(directory: impl AsRef<Path>) -> Self {
@@ -93,7 +105,8 @@ impl History {
         is_meant: impl Fn(&RecordedSpec) -> bool,
     ) -> Option<Explanation> {
         for (held_since, run) in self.runs(RUNS).into_iter().filter(is_of_interest).enumerate() {
-            let newest = run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec) && did_work(spec)).max_by_key(
+            let worked = |spec: &RecordedSpec| did_work(spec) || effect_of(&run, spec).is_some();
+            let newest = run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec) && worked(spec)).max_by_key(
                 // Work is what people mean; a query of the same name is only its caller.
                 |(_, spec)| (matches!(spec.role, Role::Action | Role::Effect), spec.cost_us),
             );
@@ -157,18 +170,27 @@ impl History {
                     steps.push(self.step(spec, because, Vec::new()));
                     next = None;
                 }
-                None => {
-                    let because = if spec.role == Role::Effect {
-                        "whoever asked for it found its target not as wanted".to_owned()
-                    } else {
-                        format!("it was {:?}", spec.outcome).to_lowercase()
+                None if spec.role == Role::Effect => {
+                    let because = match spec.found.as_slice() {
+                        [] => "its target was found not as wanted".to_owned(),
+                        found => found.join("; "),
                     };
                     steps.push(self.step(spec, because, Vec::new()));
-                    next = match spec.role {
-                        Role::Effect => run.specs.iter().position(|above| above.asked.contains(&(place as u32))),
-                        _ => None,
-                    };
+                    next = run.specs.iter().position(|above| above.asked.contains(&(place as u32)));
                 }
+                None => match effect_of(run, spec).filter(|effect| !seen[*effect]) {
+                    Some(effect) => {
+                        let because = format!("it needed {}", run.specs[effect].name);
+                        steps.push(self.step(spec, because, Vec::new()));
+                        next = Some(effect);
+                    }
+                    None if steps.is_empty() => {
+                        steps.push(self.step(spec, format!("it was {:?}", spec.outcome).to_lowercase(), Vec::new()));
+                        next = None;
+                    }
+                    // Who asked for an effect is told; what else it stands on held.
+                    None => next = None,
+                },
             }
         }
         steps
@@ -203,8 +225,16 @@ impl History {
     }
 
     fn step(&self, spec: &RecordedSpec, because: String, mut changes: Vec<Change>) -> Step {
-        let more_changes = changes.len().saturating_sub(TOLD);
+        let all = changes.len();
+        let mut alike: FxHashMap<(String, bool, bool), usize> = FxHashMap::default();
+        changes.retain(|change| {
+            let count = alike.entry(change.sort()).or_default();
+            *count += 1;
+            // Of many things that came or went in one place, a few stand for the others.
+            *count <= ALIKE || (change.was.is_some() && change.now.is_some())
+        });
         changes.truncate(TOLD);
+        let more_changes = all - changes.len();
         Step {
             kind: spec.kind.clone(),
             role: spec.role,

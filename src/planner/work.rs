@@ -299,8 +299,12 @@ impl Planner {
         for (index, _) in world.deps.iter() {
             table.change(*index, |node| node.kept = true);
         }
+        let (key, spec) = table.with(node, |node| (node.key, node.spec.clone()));
         if let Some(persist) = table.persist.borrow_mut().as_mut() {
             persist.note_committed([world.cell.fingerprint()]);
+            if let Some(spec) = spec {
+                persist.keep_label(key, &spec);
+            }
         }
     }
 

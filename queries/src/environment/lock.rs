@@ -375,6 +375,7 @@ impl LockWorkspaceSpec {
             lock_file: self.lock_file.clone(),
             manifest: self.manifest.clone(),
             seen: compared.lock.clone(),
+            reason: reason.clone(),
             solved: solved.iter().flat_map(|part| part.targets.iter().map(solved_target)).collect(),
             remember: solved.into_iter().map(|part| (part.question, part.whole)).collect(),
         })?;

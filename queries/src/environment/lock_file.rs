@@ -123,6 +123,8 @@ pub struct WriteLockFileSpec {
     pub seen: Option<Interned<LockText>>,
     /// What was solved.
     pub solved: Vec<SolvedTarget>,
+    /// Why it is written, for people.
+    pub reason: String,
     /// What each solve was asked, so that its answer can be found again when it is asked the same.
     pub remember: Vec<(RememberedSolutionSpec, Interned<Records>)>,
 }
@@ -204,6 +206,10 @@ impl Effect for WriteLockFileSpec {
 
     fn target(&self) -> LockFileSpec {
         self.lock_file.clone()
+    }
+
+    fn found(&self) -> Vec<String> {
+        vec![self.reason.clone()]
     }
 
     async fn run(&self, ctx: &ActionContext) -> Result<WrittenLockFile, WriteLockFileError> {

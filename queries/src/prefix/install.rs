@@ -15,6 +15,9 @@ use crate::prefix::link::{LinkError, LinkOptions, LinkPrefixSpec, Relink};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec};
 use crate::records::Records;
 
+/// How many differences are told one by one.
+const TOLD: usize = 10;
+
 /// An environment that holds exactly these packages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstallPixiEnvironmentSpec {
@@ -127,6 +130,7 @@ impl Query for InstallPixiEnvironmentSpec {
                 relink: self.relink(),
                 options: self.options,
                 link_scripts: self.link_scripts,
+                found: self.found(&differences),
             })?;
             // The effect has happened, and the prefix was observed again.
             if !differences.is_empty() {
@@ -149,6 +153,20 @@ impl InstallPixiEnvironmentSpec {
             Some(force) if force.packages.is_empty() => Relink::Everything,
             Some(force) => Relink::Packages(force.packages.clone()),
         }
+    }
+
+    /// What is not as wanted, in words.
+    fn found(&self, differences: &[Difference]) -> Vec<String> {
+        let mut found: Vec<String> = differences.iter().take(TOLD).map(ToString::to_string).collect();
+        if differences.len() > TOLD {
+            found.push(format!("and {} more", differences.len() - TOLD));
+        }
+        if let Some(force) = &self.force {
+            let names: Vec<&str> = force.packages.iter().map(String::as_str).collect();
+            let what = if names.is_empty() { "everything".to_owned() } else { names.join(", ") };
+            found.push(format!("linking {what} anew was asked for by force"));
+        }
+        found
     }
 
     /// The packages that will be linked, so that they are in the cache by then.

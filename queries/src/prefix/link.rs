@@ -53,6 +53,8 @@ pub struct LinkPrefixSpec {
     pub options: LinkOptions,
     /// Whether scripts of packages are run.
     pub link_scripts: bool,
+    /// What is not as wanted, for people.
+    pub found: Vec<String>,
 }
 
 /// Which packages are linked anew even if they are as wanted.
@@ -157,6 +159,10 @@ impl Effect for LinkPrefixSpec {
 
     fn target(&self) -> PrefixStateSpec {
         self.prefix.clone()
+    }
+
+    fn found(&self) -> Vec<String> {
+        self.found.clone()
     }
 
     async fn run(&self, ctx: &ActionContext) -> Result<LinkSummary, LinkError> {
