@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use doge_queries::config::Config;
 use doge_queries::environment::{LockFileSpec, ManifestText};
 use doge_queries::workspace::lock::LockedFile;
-use doge_queries::workspace::{LOCK_FILE, Workspace, WorkspaceRoot, discovery};
+use doge_queries::workspace::{LOCK_FILE, ManifestOptions, Workspace, discovery};
 use doge_queries::{CacheDirs, Problem};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
@@ -15,6 +15,7 @@ use crate::outcome::say;
 /// A workspace, read.
 pub(crate) struct Located {
     pub(crate) root: PathBuf,
+    file_name: String,
     pub(crate) manifest: ManifestText,
     pub(crate) workspace: Workspace,
     pub(crate) config: Config,
@@ -36,16 +37,17 @@ impl Located {
         let text =
             String::from_utf8(bytes).map_err(|_| miette!("the manifest `{}` is not UTF-8 text", path.display()))?;
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let manifest = ManifestText { file_name, text, channel_alias: None };
-        let workspace_root = WorkspaceRoot::new(&root).into_diagnostic()?;
-        let workspace = manifest.parse(&workspace_root).map_err(|error| Problem::new(*error))?;
+        let options = ManifestOptions::default();
+        // What is shown is the text as it stands there; what is kept is without credentials.
+        let workspace = Workspace::parse(&text, &root.join(&file_name), &options).map_err(Problem::new)?;
+        let manifest = ManifestText::new(&file_name, &text, &options);
         let config = Config::load(&root)?;
-        Ok(Self { root, manifest, workspace, config, caches: cache_dirs(common)? })
+        Ok(Self { root, file_name, manifest, workspace, config, caches: cache_dirs(common)? })
     }
 
     /// Says what the manifest asks for and does not get.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let file = &self.manifest.file_name;
+        let file = &self.file_name;
         self.workspace.warnings().iter().map(|warning| format!("{file}, {warning}")).collect()
     }
 

@@ -1,5 +1,7 @@
 //! Credentials have no place in specs, labels and records: whoever needs them gets them from the credential store.
 
+use std::borrow::Cow;
+
 use url::Url;
 
 /// The URL without user name and password, and without the token that conda puts into paths (`/t/TOKEN/`).
@@ -18,6 +20,33 @@ pub(crate) fn without_credentials(url: &Url) -> Url {
     url
 }
 
+/// A text with the credentials of all URLs in it taken out, as [`without_credentials`] does for one.
+pub(crate) fn text_without_credentials(text: &str) -> Cow<'_, str> {
+    const SCHEME_END: &str = "://";
+    let mut clean = String::new();
+    let mut rest = text;
+    let mut is_same = true;
+    while let Some(at) = rest.find(SCHEME_END) {
+        let is_file = rest[..at].ends_with("file");
+        let (before, url) = rest.split_at(at + SCHEME_END.len());
+        clean.push_str(before);
+        let ends =
+            |c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ',' | ']' | '}' | '?' | '#' | '<' | '>');
+        let (authority, path) = url.split_at(url.find(ends).unwrap_or(url.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        clean.push_str(host);
+        let token = path.strip_prefix("/t/").filter(|_| !is_file && !host.is_empty());
+        let after = token.and_then(|token| token.split_at_checked(token.find(ends)?)).map(|(_, after)| after);
+        is_same &= host.len() == authority.len() && after.is_none();
+        rest = after.unwrap_or(path);
+    }
+    if is_same {
+        return Cow::Borrowed(text);
+    }
+    clean.push_str(rest);
+    Cow::Owned(clean)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +57,23 @@ mod tests {
         assert_eq!(clean("https://me:secret@conda.example/a/b.conda"), "https://conda.example/a/b.conda");
         assert_eq!(clean("https://conda.example/t/tk-123/a/b.conda"), "https://conda.example/a/b.conda");
         assert_eq!(clean("file:///t/x/b.conda"), "file:///t/x/b.conda");
+    }
+
+    #[test]
+    fn nothing_secret_stays_in_a_text() {
+        for (text, clean) in [
+            (
+                "channels = ['https://me:se@cret@conda.example/a', \"x\"]",
+                "channels = ['https://conda.example/a', \"x\"]",
+            ),
+            ("a: https://me@h\nb: http://h/t/tk-1/c/d", "a: https://h\nb: http://h/c/d"),
+            ("https://h/t/tk-1", "https://h/t/tk-1"),
+            ("'https://h/t/tk-1'", "'https://h'"),
+            ("file:///t/x/y and https://h/a@b", "file:///t/x/y and https://h/a@b"),
+            ("mail me@example.com", "mail me@example.com"),
+            ("://", "://"),
+        ] {
+            assert_eq!(text_without_credentials(text), clean, "{text}");
+        }
     }
 }

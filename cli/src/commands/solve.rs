@@ -145,6 +145,7 @@ pub(crate) fn renewal(
     if names.is_empty() {
         return Ok(Some(Renewal::Everything));
     }
-    let instead_of = located.lock_text().map(|text| database.intern(LockText(text))).transpose().into_diagnostic()?;
+    let instead_of =
+        located.lock_text().map(|text| database.intern(LockText::new(&text))).transpose().into_diagnostic()?;
     Ok(Some(Renewal::Packages { names, instead_of }))
 }

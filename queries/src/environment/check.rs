@@ -122,7 +122,7 @@ impl Action for CheckLockSpec {
         let lock = ctx.value(&self.lock).await.ok_or_else(|| gone("the text of the lock file"))?;
         let path = ctx.roots().resolve(&Root::Workspace, &self.lock_file.path).unwrap_or_default();
         let found = ctx
-            .cpu(move || LockedFile::parse(&lock.0, &path, &root).map(|locked| compare(&needs, &locked, &root)))
+            .cpu(move || LockedFile::parse(lock.as_str(), &path, &root).map(|locked| compare(&needs, &locked, &root)))
             .await
             .map_err(|error| CheckLockError::LockFile(Arc::new(error)))?;
         let intern = |records| ctx.intern(Records::new(records)).map_err(|_| gone("the list of locked records"));

@@ -18,15 +18,28 @@ use crate::environment::remembered::{RememberedSolutionSpec, Solutions};
 use crate::epoch::{LOCK, OWN};
 use crate::file_stamp::FileStamp;
 use crate::records::Records;
+use crate::redact::text_without_credentials;
 use crate::workspace::EnvironmentDescription;
 use crate::workspace::lock::{
     LockFileError, LockedFile, NEWEST_VERSION, RenderError, Solved, WriteError, Written, render, write_if_changed,
 };
 
-/// The text of a lock file.
+/// The text of a lock file, without credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct LockText(pub String);
+pub struct LockText(String);
+
+impl LockText {
+    /// What a lock file says. User names, passwords and tokens in URLs are left out.
+    pub fn new(text: &str) -> Self {
+        Self(text_without_credentials(text).into_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Intern for LockText {
     const NAME: &'static str = "lock file";
@@ -106,7 +119,7 @@ fn read(path: &std::path::Path) -> Result<Option<LockText>, LockFileError> {
         Err(source) => return Err(LockFileError::Read { path: path.to_owned(), source: Arc::new(source) }),
     };
     let text = String::from_utf8(bytes).map_err(|_| LockFileError::NotText { path: path.to_owned() })?;
-    Ok(Some(LockText(text)))
+    Ok(Some(LockText::new(&text)))
 }
 
 /// What is locked while a lock file is read and written, in the workspace.
@@ -242,7 +255,7 @@ impl Effect for WriteLockFileSpec {
                 if content.as_deref().map(Fingerprint::of) != seen {
                     return Ok(None);
                 }
-                let before = before.map(|text| LockedFile::parse(&text.0, &path, &root)).transpose()?;
+                let before = before.map(|text| LockedFile::parse(text.as_str(), &path, &root)).transpose()?;
                 let solved: Vec<Solved<'_>> = solved
                     .iter()
                     .map(|(description, records)| Solved { description, records: records.as_slice() })

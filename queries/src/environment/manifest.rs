@@ -11,17 +11,15 @@ use url::Url;
 
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, TOML};
+use crate::redact::text_without_credentials;
 use crate::workspace::{EnvironmentDescription, ManifestError, ManifestOptions, SolveUnit, Workspace, WorkspaceRoot};
 
-/// The text of a manifest, and what else decides how it is read.
+/// The text of a manifest without credentials, and what else decides how it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestText {
-    /// The name of the file, which lies in the root of the workspace.
-    pub file_name: String,
-    /// What it says.
-    pub text: String,
-    /// What stands before the name of a channel, if not what conda uses.
-    pub channel_alias: Option<Url>,
+    file_name: String,
+    text: String,
+    channel_alias: Option<Url>,
 }
 
 impl Intern for ManifestText {
@@ -29,6 +27,17 @@ impl Intern for ManifestText {
 }
 
 impl ManifestText {
+    /// The text of the file of this name, which lies in the root of the workspace.
+    ///
+    /// User names, passwords and tokens in URLs are left out: the text is kept between runs, and they have no effect.
+    pub fn new(file_name: impl Into<String>, text: &str, options: &ManifestOptions) -> Self {
+        Self {
+            file_name: file_name.into(),
+            text: text_without_credentials(text).into_owned(),
+            channel_alias: options.channel_alias.clone(),
+        }
+    }
+
     /// Reads the text as the manifest of a workspace.
     ///
     /// # Errors

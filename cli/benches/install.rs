@@ -1,0 +1,73 @@
+//! The whole process: `doge install` when everything is up to date, from start to exit.
+//!
+//! The channel and its packages are made here, so nothing but Rust is needed. `version` is the floor: the same process
+//! that does nothing.
+
+use std::path::Path;
+use std::process::Command;
+
+use divan::Bencher;
+use doge_queries::testing::{ChannelBuilder, PackageBuilder};
+use tempfile::TempDir;
+
+fn main() {
+    divan::main();
+}
+
+/// A workspace whose environment has so many packages, installed.
+fn installed(packages: usize) -> TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut channel = ChannelBuilder::new(directory.path().join("channel"));
+    for number in 0..packages {
+        let name = format!("package-{number}");
+        let package = PackageBuilder::new(&name, "1.0").file(format!("share/{name}"), "content\n");
+        // Each needs the next, so that the first brings all.
+        let package = match number + 1 {
+            next if next < packages => package.depends([format!("package-{next} >=1")]),
+            _ => package,
+        };
+        channel.add(package).expect("it can be written");
+    }
+    channel.subdir("linux-64");
+    channel.index().expect("it can be written");
+    let manifest = "[workspace]\nname = 'bench'\nchannels = ['./channel']\n\
+                    platforms = ['linux-64', 'linux-aarch64', 'osx-arm64']\n[dependencies]\npackage-0 = '*'\n";
+    std::fs::write(directory.path().join("pixi.toml"), manifest).expect("it can be written");
+    run(directory.path());
+    directory
+}
+
+fn doge() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doge"));
+    command.env_remove("DOGE_CACHE_DIR").env("CI", "1");
+    command
+}
+
+fn run(directory: &Path) -> String {
+    let output = doge()
+        .args(["install", "--json", "--cache-dir"])
+        .arg(directory.join("cache"))
+        .arg("--manifest-path")
+        .arg(directory.join("pixi.toml"))
+        .output()
+        .expect("it can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("JSON is text")
+}
+
+#[divan::bench]
+fn version(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| assert!(doge().arg("--version").output().expect("it can be started").status.success()));
+}
+
+#[divan::bench(args = [5, 30, 300])]
+fn second_run(bencher: Bencher<'_, '_>, packages: usize) {
+    let directory = installed(packages);
+    // Until the files of the prefix are two seconds old, their content is compared.
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    run(directory.path());
+    bencher.bench(|| {
+        let report = run(directory.path());
+        assert!(report.contains(r#""executed":{}"#), "{report}");
+    });
+}

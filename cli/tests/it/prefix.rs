@@ -1,0 +1,97 @@
+//! What others do to an environment is noticed and put right.
+
+use std::fs;
+
+use crate::site::{Ran, Site, tick};
+
+fn time(site: &Site, inside: &str) -> std::time::SystemTime {
+    site.prefix(inside).metadata().expect("it is there").modified().expect("a time")
+}
+
+#[test]
+fn a_record_that_was_deleted_is_linked_anew_and_nothing_else_is() {
+    let site = Site::new();
+    site.install();
+    fs::remove_file(site.prefix("conda-meta/lib-1.1-0.json")).expect("it is there");
+    let app = time(&site, "conda-meta/app-2.0-0.json");
+    tick();
+    assert_eq!(site.install().ran(), ["link_prefix"]);
+    assert_eq!(time(&site, "conda-meta/app-2.0-0.json"), app);
+    assert!(site.prefix("conda-meta/lib-1.1-0.json").is_file());
+    let why = site.run(&["why", "install_pixi_environment"]);
+    assert!(why.stdout.contains("lib is missing"), "{}", why.stdout);
+    site.install().assert_nothing_ran();
+}
+
+#[test]
+fn a_record_that_was_edited_is_linked_anew() {
+    let site = Site::new();
+    site.install();
+    let path = site.prefix("conda-meta/lib-1.1-0.json");
+    let text = fs::read_to_string(&path).expect("it is there");
+    fs::write(&path, text.replace("\"lib\"", "\"lib\" ")).expect("it can be written");
+    let ran = site.install();
+    assert_eq!(ran.executed()["link_prefix"], 1);
+    site.install().assert_nothing_ran();
+    fs::write(&path, "{").expect("it can be written");
+    assert_eq!(site.install().executed()["link_prefix"], 1);
+    site.install().assert_nothing_ran();
+}
+
+#[test]
+fn a_prefix_that_was_deleted_or_emptied_is_made_again() {
+    let site = Site::new();
+    site.install();
+    fs::remove_dir_all(site.prefix("")).expect("it is there");
+    site.install();
+    assert!(site.prefix("bin/app").is_file());
+    fs::remove_dir_all(site.prefix("conda-meta")).expect("it is there");
+    site.install();
+    assert!(site.prefix("conda-meta/app-2.0-0.json").is_file());
+    site.install().assert_nothing_ran();
+}
+
+#[test]
+fn a_package_that_somebody_else_installed_is_removed() {
+    let site = Site::new();
+    site.needs("app = '*'\ntool = '*'");
+    site.install();
+    let tool = fs::read(site.prefix("conda-meta/tool-1.0-0.json")).expect("it is there");
+    site.needs("app = '*'");
+    site.install();
+    fs::write(site.prefix("share/tool"), "1.0\n").expect("it can be written");
+    fs::write(site.prefix("conda-meta/tool-1.0-0.json"), tool).expect("it can be written");
+    site.install();
+    assert!(!site.prefix("share/tool").exists());
+    assert!(!site.prefix("conda-meta/tool-1.0-0.json").exists());
+}
+
+#[test]
+fn a_package_that_left_the_cache_is_fetched_again() {
+    let site = Site::new();
+    site.install();
+    fs::remove_dir_all(site.cache().join("pkgs")).expect("it is there");
+    site.install().assert_nothing_ran();
+    fs::remove_dir_all(site.prefix("")).expect("it is there");
+    let ran = site.install();
+    assert_eq!(ran.executed()["link_prefix"], 1);
+    assert_eq!(ran.executed()["fetch_package"], 2);
+    assert!(site.prefix("bin/app").is_file());
+}
+
+#[test]
+fn scripts_of_packages_run_only_if_that_is_asked_for() {
+    let mut site = Site::new();
+    let script = doge_queries::testing::PackageBuilder::new("scripted", "1.0")
+        .file("share/scripted", "x")
+        .post_link("#!/bin/sh\ntouch \"$PREFIX/was-here\"\n");
+    site.channel.add(script).expect("it can be written");
+    site.index();
+    site.needs("scripted = '*'");
+    site.install();
+    assert!(!site.prefix("was-here").exists());
+    fs::remove_dir_all(site.prefix("")).expect("it is there");
+    let ran: Ran = site.json(&["install", "--link-scripts"]);
+    assert_eq!(ran.executed()["link_prefix"], 1);
+    assert!(site.prefix("was-here").exists());
+}
