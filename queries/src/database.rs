@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::conda::{
     Access, CachedPackagesSpec, ChannelIndexSpec, ChannelStateSpec, Channels, CutoffRankSpec, MachineSpec,
     MatchLockedRecordsSpec, NetworkError, NetworkOptions, ReadShardSpec, RecordClosureSpec, RecordTimesSpec,
-    SolveCondaEnvironmentSpec,
+    SolveCondaEnvironmentSpec, WorkspacePlaceSpec,
 };
 use crate::environment::{
     CheckLockSpec, InstallWorkspaceEnvironmentSpec, LockFileSpec, LockWorkspaceSpec, ReadManifestSpec,
@@ -141,6 +141,7 @@ pub fn kinds(builder: Builder) -> Builder {
         .observation::<MachineSpec>()
         .observation::<PrefixStateSpec>()
         .observation::<RememberedSolutionSpec>()
+        .observation::<WorkspacePlaceSpec>()
         .action::<ChannelIndexSpec>()
         .action::<CheckLockSpec>()
         .action::<FetchPackageSpec>()

@@ -31,7 +31,7 @@ fn the_first_run_does_everything_once_and_the_second_does_nothing() {
     let before = site.files();
     let second = site.install();
     second.assert_nothing_ran();
-    assert_eq!(second.value()["observed"], 3);
+    assert_eq!(second.value()["observed"], 4);
     assert!(site.files() == before, "nothing is written");
 }
 
@@ -208,7 +208,7 @@ fn a_machine_that_lacks_what_a_package_needs_is_told_so_unless_told_otherwise() 
 }
 
 #[test]
-fn results_move_with_the_workspace() {
+fn a_workspace_can_be_moved() {
     let site = Site::new();
     site.needs("lib = '*'\ntool = '*'");
     site.install();
@@ -218,8 +218,25 @@ fn results_move_with_the_workspace() {
         let output = site.command(arguments).current_dir(&there).output().expect("it can be started");
         crate::site::Ran::of(output)
     };
-    // What is linked names the place, so it is linked anew; what was solved and read is not done again.
+    // The channel moved along, and what it has is not looked for where it was.
+    std::fs::remove_dir_all(site.cache().join("pkgs")).expect("it is there");
     let moved = ran(&["install", "--json"]);
-    assert_eq!(moved.ran(), ["install_pixi_environment", "install_workspace_environment", "link_prefix"]);
+    assert_eq!(moved.code, 0, "{}", moved.stderr);
+    assert_eq!(
+        moved.ran(),
+        [
+            "check_lock",
+            "fetch_package*2",
+            "install_pixi_environment",
+            "install_workspace_environment",
+            "link_prefix",
+            "lock_workspace",
+        ]
+    );
     ran(&["install", "--json"]).assert_nothing_ran();
+    // What is solved there has the new place in it, too.
+    std::fs::remove_file(there.join("pixi.lock")).expect("it is there");
+    std::fs::remove_dir_all(site.cache().join("pkgs")).expect("it is there");
+    assert_eq!(ran(&["install", "--json"]).code, 0);
+    assert!(!std::fs::read_to_string(there.join("pixi.lock")).expect("it is there").contains("workspace/channel"));
 }

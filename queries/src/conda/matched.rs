@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conda::closure::Closure;
 use crate::conda::error::ChannelError;
+use crate::conda::place::Placed;
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::records::Records;
 
@@ -19,6 +20,8 @@ pub struct MatchLockedRecordsSpec {
     pub closure: Interned<Closure>,
     /// What is locked.
     pub locked: Interned<Records>,
+    /// Where the workspace is, if a channel is inside of it.
+    pub place: Placed,
     /// The names of those that are passed over.
     pub except: BTreeSet<String>,
 }

@@ -15,6 +15,7 @@ mod error;
 mod index;
 mod matched;
 mod network;
+mod place;
 mod repodata;
 mod shards;
 mod solve;
@@ -30,6 +31,7 @@ pub use index::{ChannelDetails, ChannelIndex, ChannelIndexSpec, IndexedName, Rea
 pub(crate) use matched::is_same_record;
 pub use matched::{MatchLockedRecordsSpec, MatchedRecords};
 pub use network::{NetworkError, NetworkOptions};
+pub use place::{Placed, WorkspacePlaceSpec};
 pub use solve::{Solution, SolveCondaEnvironmentSpec, SolveError};
 pub(crate) use source::workspace_root;
 pub use source::{Access, Channels};

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::conda::cached::CachedPackages;
 use crate::conda::closure::Closure;
 use crate::conda::error::ChannelError;
+use crate::conda::place::Placed;
 use crate::conda::source::workspace_root;
 use crate::epoch::{CONDA_TYPES, CONDA_VERSION, OWN, RESOLVO, SOLVE};
 use crate::records::Records;
@@ -36,6 +37,8 @@ pub struct SolveCondaEnvironmentSpec {
     pub preferred: Interned<Records>,
     /// Only what was in the cache was looked at. Such a result is not taken for one that was found online.
     pub offline: bool,
+    /// Where the workspace is, if a channel is inside of it.
+    pub place: Placed,
     /// If nothing may be downloaded: the packages that need not be.
     pub cached: Option<Interned<CachedPackages>>,
 }
@@ -187,6 +190,11 @@ impl Drop for Stop {
 }
 
 impl SolveDescription {
+    /// Whether records of its channels depend on where the workspace is.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.channels.iter().any(|channel| channel.inside().is_some())
+    }
+
     /// The names that a solve begins with, sorted.
     pub(crate) fn roots(&self) -> Vec<String> {
         let mut roots: Vec<String> = self.requirements.iter().map(|requirement| requirement.name.clone()).collect();

@@ -11,7 +11,7 @@ use rattler_conda_types::RepoDataRecord;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::conda::{ChannelError, workspace_root};
+use crate::conda::{ChannelError, Placed, workspace_root};
 use crate::environment::lock_file::{LockFileSpec, LockText};
 use crate::environment::manifest::WorkspaceNeeds;
 use crate::epoch::{CONDA_TYPES, LOCK, OWN};
@@ -28,6 +28,8 @@ pub struct CheckLockSpec {
     pub lock: Interned<LockText>,
     /// Where that stands, for people.
     pub lock_file: LockFileSpec,
+    /// Where the workspace is, if a channel or a locked package is inside of it.
+    pub place: Placed,
 }
 
 impl fmt::Display for CheckLockSpec {

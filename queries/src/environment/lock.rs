@@ -10,7 +10,7 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::conda::{ChannelError, CutoffRankSpec, is_same_record};
+use crate::conda::{ChannelError, CutoffRankSpec, WorkspacePlaceSpec, is_same_record};
 use crate::environment::check::{CheckLockError, CheckLockSpec, CheckedLock};
 use crate::environment::lock_file::{
     LockFileSpec, LockText, ReadLockFileError, SolvedTarget, WriteLockFileError, WriteLockFileSpec,
@@ -217,7 +217,7 @@ impl Query for LockWorkspaceSpec {
         let interned_needs = Interned::clone(&interned_needs);
         let needs = db.value(&interned_needs)?;
         let lock = lock.as_ref().clone().map(|text| db.intern(text)).transpose()?;
-        let checked = lock.as_ref().map(|lock| db.act(&self.check(&interned_needs, lock))).transpose()?;
+        let checked = lock.as_ref().map(|lock| self.check(db, &needs, &interned_needs, lock)).transpose()?;
         let compared = Compared { needs, interned_needs, lock, checked };
         let path = || self.lock_file.path.clone();
         match &self.mode {
@@ -268,8 +268,17 @@ struct SolvedPart {
 }
 
 impl LockWorkspaceSpec {
-    fn check(&self, needs: &Interned<WorkspaceNeeds>, lock: &Interned<LockText>) -> CheckLockSpec {
-        CheckLockSpec { needs: needs.clone(), lock: lock.clone(), lock_file: self.lock_file.clone() }
+    fn check(
+        &self,
+        db: &Db<'_>,
+        needs: &WorkspaceNeeds,
+        interned_needs: &Interned<WorkspaceNeeds>,
+        lock: &Interned<LockText>,
+    ) -> Ended<Arc<CheckedLock>> {
+        let is_placed = needs.units.iter().any(|unit| unit.needs.is_placed()) || db.value(lock)?.is_placed();
+        let place = if is_placed { Some(db.observe(&WorkspacePlaceSpec)?.as_ref().clone()) } else { None };
+        let (needs, lock, lock_file) = (interned_needs.clone(), lock.clone(), self.lock_file.clone());
+        Ok(db.act(&CheckLockSpec { needs, lock, lock_file, place })?)
     }
 
     /// The units whose part of the lock file is not what they need, with the reason.
@@ -297,8 +306,8 @@ impl LockWorkspaceSpec {
         let (hints_of, renewed) = match &self.mode {
             LockMode::Renew(Renewal::Everything) => (None, BTreeSet::new()),
             LockMode::Renew(Renewal::Packages { names, instead_of }) => {
-                let checked =
-                    instead_of.as_ref().map(|lock| db.act(&self.check(&compared.interned_needs, lock))).transpose()?;
+                let check = |lock| self.check(db, &compared.needs, &compared.interned_needs, lock);
+                let checked = instead_of.as_ref().map(check).transpose()?;
                 (checked, names.clone())
             }
             _ => (compared.checked.clone(), BTreeSet::new()),
@@ -377,7 +386,7 @@ impl LockWorkspaceSpec {
             seen: compared.lock.clone(),
             reason: reason.clone(),
             solved: solved.iter().flat_map(|part| part.targets.iter().map(solved_target)).collect(),
-            remember: solved.into_iter().map(|part| (part.question, part.whole)).collect(),
+            remember: solved.into_iter().map(|part| (part.question, part.whole)).filter(|_| !self.offline).collect(),
         })?;
         // The file was written and observed again, and that was not enough.
         Err(Halt::fail(LockWorkspaceError::NotSettled { path: self.lock_file.path.clone(), reason }))

@@ -35,6 +35,12 @@ impl LockText {
         Self(text_without_credentials(text).into_owned())
     }
 
+    /// Whether it names packages relative to the workspace.
+    pub(crate) fn is_placed(&self) -> bool {
+        let locations = self.0.lines().filter_map(|line| line.trim().strip_prefix("- conda: "));
+        locations.into_iter().any(|location| !location.contains("://") && !location.starts_with('/'))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::conda::{
     CachedPackagesError, CachedPackagesSpec, ChannelError, Closure, ClosureError, CutoffRankSpec,
     MatchLockedRecordsSpec, RecordClosureSpec, RecordTimesSpec, SolveCondaEnvironmentSpec, SolveError,
+    WorkspacePlaceSpec,
 };
 use crate::environment::remembered::RememberedSolutionSpec;
 use crate::epoch::OWN;
@@ -104,11 +105,16 @@ impl Query for SolveUnitSpec {
             }
             _ => self.needs.clone(),
         };
+        let place = match self.needs.is_placed() {
+            true => Some(db.observe(&WorkspacePlaceSpec)?.as_ref().clone()),
+            false => None,
+        };
         let question = RememberedSolutionSpec { needs, closure, offline: self.offline };
         let found = |records: &Interned<Records>| SolvedUnit { records: records.clone(), question: question.clone() };
         let matching = |locked: &Interned<Records>, except: &BTreeSet<String>| MatchLockedRecordsSpec {
             closure: question.closure.clone(),
             locked: locked.clone(),
+            place: place.clone(),
             except: except.clone(),
         };
         if let Some(enough) = self.enough.as_ref().filter(|_| self.renewed.is_empty()) {
@@ -117,7 +123,8 @@ impl Query for SolveUnitSpec {
                 return Ok(found(&matched.found));
             }
         }
-        if self.recall {
+        // What could be had without a network depends on more than the question.
+        if self.recall && !self.offline {
             let remembered = db.observe(&question)?;
             if let Some(records) = &*remembered {
                 return Ok(found(&db.intern(records.clone())?));
@@ -134,6 +141,7 @@ impl Query for SolveUnitSpec {
             closure: question.closure.clone(),
             preferred,
             offline: self.offline,
+            place: place.clone(),
             cached,
         })?;
         Ok(found(&solution.records))
