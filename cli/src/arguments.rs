@@ -45,6 +45,22 @@ pub(crate) enum Command {
     Cache(CacheArguments),
 }
 
+impl Command {
+    /// Whether JSON is asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Command::Install(arguments) => arguments.lock.json,
+            Command::Solve(arguments) => arguments.lock.json,
+            Command::Graph(arguments) => arguments.json || arguments.format == GraphFormat::Json,
+            Command::Why(arguments) => arguments.json,
+            Command::Runs(arguments) => arguments.json,
+            Command::Cache(arguments) => match arguments.command {
+                CacheCommand::Dir { json } | CacheCommand::Info { json } | CacheCommand::Clear { json, .. } => json,
+            },
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InstallArguments {
     #[command(flatten)]

@@ -19,12 +19,15 @@ use crate::outcome::Exit;
 fn main() -> ExitCode {
     quiet_panics();
     let arguments = Arguments::parse();
+    let json = arguments.command.is_json();
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("DOGE_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return outcome::failed(miette::miette!("the program cannot start its threads: {error}")),
+        Err(error) => {
+            return outcome::failed(&miette::miette!("the program cannot start its threads: {error}"), json);
+        }
     };
     let exit = runtime.block_on(async {
         ignore_file_size_limit();
@@ -33,8 +36,8 @@ fn main() -> ExitCode {
     // Work that was stopped may still be inside of a system call; nobody waits for it.
     runtime.shutdown_background();
     match exit {
-        Ok(exit) => exit.into(),
-        Err(report) => outcome::failed(report),
+        Ok(exit) => outcome::ended(exit, json),
+        Err(report) => outcome::failed(&report, json),
     }
 }
 

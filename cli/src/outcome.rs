@@ -2,6 +2,10 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the object that was asked for with `--json` has been printed.
+static PRINTED: AtomicBool = AtomicBool::new(false);
 
 /// The exit codes of the program. Clap ends with 2 where the command line cannot be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +21,24 @@ pub(crate) enum Exit {
     Terminated = 143,
 }
 
-/// Shows an error and ends.
-pub(crate) fn failed(report: miette::Report) -> ExitCode {
+/// Shows an error and ends. Whoever waits for JSON gets an object, even if it could not be made as usual.
+pub(crate) fn failed(report: &miette::Report, json: bool) -> ExitCode {
+    if json && !PRINTED.load(Ordering::Relaxed) {
+        let help = report.help().map(|help| help.to_string());
+        let causes: Vec<String> = report.chain().skip(1).map(ToString::to_string).collect();
+        let error = serde_json::json!({ "message": report.to_string(), "causes": causes, "help": help });
+        print(&serde_json::json!({ "ok": false, "error": error }).to_string());
+    }
     say(&format!("{report:?}"));
     Exit::Failed.into()
+}
+
+/// Ends as it was asked to.
+pub(crate) fn ended(exit: Exit, json: bool) -> ExitCode {
+    if json && !PRINTED.load(Ordering::Relaxed) && exit != Exit::Done {
+        print(r#"{"ok":false,"error":{"message":"interrupted","causes":[]}}"#);
+    }
+    exit.into()
 }
 
 /// Writes a line for people, to where results do not go.
@@ -39,5 +57,6 @@ pub(crate) fn print(text: &str) {
 pub(crate) fn print_json(value: &impl serde::Serialize) -> miette::Result<()> {
     let text = serde_json::to_string(value).map_err(|error| miette::miette!("the result has no JSON: {error}"))?;
     print(&text);
+    PRINTED.store(true, Ordering::Relaxed);
     Ok(())
 }

@@ -42,6 +42,9 @@ fn a_manifest_is_shown_with_the_place_that_is_wrong() {
     site.needs("app = 7");
     site.run(&["install"]).assert_fails_with(&["pixi.toml", "app = 7"]);
     site.write("pixi.toml", "[workspace\n");
+    let value = site.run(&["install", "--json"]).value();
+    assert_eq!(value["ok"], false);
+    assert!(value["error"]["message"].as_str().expect("a message").contains("not valid TOML"), "{value}");
     site.run(&["solve"]).assert_fails_with(&["not valid TOML", "pixi.toml"]);
 }
 

@@ -93,5 +93,6 @@ fn an_interrupted_run_ends_at_once_and_says_so() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(ran.code, 130, "{}", ran.stderr);
     assert!(ran.stderr.contains("interrupted"), "{}", ran.stderr);
+    assert_eq!(ran.value()["error"]["message"], "interrupted");
     assert!(!site.path("pixi.lock").exists());
 }
