@@ -189,3 +189,30 @@ impl fmt::Debug for SpecName {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    /// Who changes this loses every result that was recorded.
+    #[test]
+    fn the_key_of_a_spec_is_what_it_always_was() {
+        #[derive(Serialize)]
+        struct Fields {
+            name: &'static str,
+            number: Option<u64>,
+        }
+        const LIBRARY: Library = Library { name: "library", version: "1.2.3" };
+        let mut encoded = Vec::new();
+        encode(&Fields { name: "a", number: Some(300) }, &mut encoded).expect("plain data");
+        let key = |role, epoch| key_of(&kind_seed("kind", role, epoch), &encoded).to_hex();
+        expect!["82a46e616d65a161a66e756d626572cd012c"]
+            .assert_eq(&encoded.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        expect!["676ad22735a0e96a9eb1bcf2f60fe3412f5b139b3f70dd913991924a0e019713"]
+            .assert_eq(&key(Role::Query, Epoch::new(1, &[])));
+        expect!["c8bdba59d50efaf32d116d8406294c0793e1dd6270e798820b0087abb5cbc800"]
+            .assert_eq(&key(Role::Action, Epoch::new(1, &[LIBRARY])));
+    }
+}

@@ -225,3 +225,168 @@ pub(crate) fn decode_batch(bytes: &[u8]) -> Option<Batch> {
     }
     whole(&cursor, batch)
 }
+
+/// The bytes of each record, written down: who changes them makes another version.
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::codec::{seal, unseal};
+
+    fn print(number: u8) -> Fingerprint {
+        Fingerprint::from_bytes([number; 32])
+    }
+
+    fn named(number: u8) -> Key {
+        Key::from_bytes([number; 32])
+    }
+
+    fn run(number: u8) -> RunId {
+        RunId::from_bytes([number; 16])
+    }
+
+    fn sample_trace() -> Trace {
+        let dependency = |role, number| Dependency { key: named(number), role, fingerprint: print(number + 1) };
+        Trace {
+            groups: vec![vec![dependency(3, 1)], vec![], vec![dependency(0, 3), dependency(1, 5)]],
+            value: print(9),
+            cost: Duration::from_micros(300),
+            recorded: 1_700_000_000_000_000,
+        }
+    }
+
+    fn sample_spec(label: Option<&str>) -> StoredSpec {
+        StoredSpec { kind: "kind".into(), encoded: vec![0x81, 0xa1, b'a', 1], label: label.map(Into::into) }
+    }
+
+    /// Thirty-two bytes a line.
+    fn check(encode: impl FnOnce(&mut Vec<u8>), golden: Expect) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes);
+        let mut text = String::new();
+        for line in bytes.chunks(32) {
+            line.iter().for_each(|byte| write!(text, "{byte:02x}").expect("a string takes all"));
+            text.push('\n');
+        }
+        golden.assert_eq(&text);
+        bytes
+    }
+
+    #[test]
+    fn a_trace() {
+        let bytes = check(
+            |into| encode_trace(&sample_trace(), into),
+            expect![[r#"
+            0909090909090909090909090909090909090909090909090909090909090909
+            8080f9c0c1c48203ac0203010301010101010101010101010101010101010101
+            0101010101010101010101010102020202020202020202020202020202020202
+            0202020202020202020202020200020003030303030303030303030303030303
+            0303030303030303030303030303030304040404040404040404040404040404
+            0404040404040404040404040404040401050505050505050505050505050505
+            0505050505050505050505050505050505060606060606060606060606060606
+            0606060606060606060606060606060606
+        "#]],
+        );
+        assert_eq!(decode_trace(&bytes), Some(sample_trace()));
+    }
+
+    #[test]
+    fn a_spec_with_a_label_and_one_without() {
+        let bytes = check(
+            |into| encode_spec(&sample_spec(Some("label")), into),
+            expect![[r#"
+            046b696e6401056c6162656c0481a16101
+        "#]],
+        );
+        assert_eq!(decode_spec(&bytes), Some(sample_spec(Some("label"))));
+        let bytes = check(
+            |into| encode_spec(&sample_spec(None), into),
+            expect![[r#"
+            046b696e64000481a16101
+        "#]],
+        );
+        assert_eq!(decode_spec(&bytes), Some(sample_spec(None)));
+    }
+
+    #[test]
+    fn a_stamp() {
+        let stamp = Stamp { digest: print(1), value: print(2), detail: vec![7; 3] };
+        let bytes = check(
+            |into| encode_stamp(&stamp, into),
+            expect![[r#"
+            0101010101010101010101010101010101010101010101010101010101010101
+            0202020202020202020202020202020202020202020202020202020202020202
+            03070707
+        "#]],
+        );
+        assert_eq!(decode_stamp(&bytes), Some(stamp));
+    }
+
+    #[test]
+    fn labels_and_access() {
+        let entries = vec![LabelEntry { key: named(1), run: run(2) }, LabelEntry { key: named(3), run: run(4) }];
+        let bytes = check(
+            |into| encode_labels(&entries, into),
+            expect![[r#"
+            0201010101010101010101010101010101010101010101010101010101010101
+            0102020202020202020202020202020202030303030303030303030303030303
+            0303030303030303030303030303030303040404040404040404040404040404
+            04
+        "#]],
+        );
+        assert_eq!(decode_labels(&bytes), Some(entries));
+        let bytes = check(
+            |into| encode_access(20_000, 300, into),
+            expect![[r#"
+            a09c01ac02
+        "#]],
+        );
+        assert_eq!(decode_access(&bytes), Some((20_000, 300)));
+    }
+
+    #[test]
+    fn a_batch_and_its_seal() {
+        let mut batch = Batch::default();
+        batch.specs.insert(named(1), sample_spec(Some("label")));
+        batch.traces.push((named(1), sample_trace()));
+        batch.values.insert(print(9), Arc::from(b"value".as_slice()));
+        batch.stamps.insert(named(3), Stamp { digest: print(1), value: print(2), detail: vec![7; 3] });
+        batch.labels.push(("label".into(), LabelEntry { key: named(1), run: run(2) }));
+        batch.runs.push(RunEntry { id: run(2), record: b"record".to_vec() });
+        batch.touches.push(named(5));
+        let bytes = check(
+            |into| encode_batch(&batch, into),
+            expect![[r#"
+            0101010101010101010101010101010101010101010101010101010101010101
+            01046b696e6401056c6162656c0481a161010101010101010101010101010101
+            0101010101010101010101010101010101010109090909090909090909090909
+            090909090909090909090909090909090909098080f9c0c1c48203ac02030103
+            0101010101010101010101010101010101010101010101010101010101010101
+            0202020202020202020202020202020202020202020202020202020202020202
+            0002000303030303030303030303030303030303030303030303030303030303
+            0303030404040404040404040404040404040404040404040404040404040404
+            0404040105050505050505050505050505050505050505050505050505050505
+            0505050506060606060606060606060606060606060606060606060606060606
+            0606060601090909090909090909090909090909090909090909090909090909
+            09090909090576616c7565010303030303030303030303030303030303030303
+            0303030303030303030303030101010101010101010101010101010101010101
+            0101010101010101010101010202020202020202020202020202020202020202
+            0202020202020202020202020307070701056c6162656c010101010101010101
+            0101010101010101010101010101010101010101010101020202020202020202
+            020202020202020102020202020202020202020202020202067265636f726401
+            0505050505050505050505050505050505050505050505050505050505050505
+        "#]],
+        );
+        assert_eq!(decode_batch(&bytes), Some(batch));
+        let sealed = check(
+            |into| into.extend(seal("pending", b"name", b"payload")),
+            expect![[r#"
+            010001000000022b29f8287804cc9af52a21ab976e967061796c6f6164
+        "#]],
+        );
+        assert_eq!(unseal("pending", b"name", &sealed).as_deref(), Ok(b"payload".as_slice()));
+    }
+}
