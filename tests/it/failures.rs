@@ -3,7 +3,7 @@
 use doge::testing::{EventLog, Script, Work};
 use doge::{DryVerdict, EngineFailure};
 
-use crate::kinds::{All, Chain, Panics, Tolerant, builder, stepper, total};
+use crate::kinds::{All, Chain, Panics, Tolerant, TolerantThen, builder, stepper, total};
 
 /// [F1]
 #[test]
@@ -63,18 +63,24 @@ fn a_failure_stays_for_a_request_that_is_still_alive() {
     let log = EventLog::new();
     let mut engine = stepper(&script, &log);
     let broken = Work::new("broken", 1).reading("v");
-    // The first request tolerates the failure and goes on with something else.
-    let mut first = engine.ask(&crate::kinds::InTurn(vec!["slow".into()]));
-    let mut second = engine.ask(&Tolerant(broken.clone()));
-    engine.finish(1);
+    // The first request tolerates the failure and waits for something else.
+    let mut first = engine.ask(&TolerantThen(broken.clone(), Work::new("slow", 1)));
+    engine.finish(0);
     engine.advance();
-    assert_eq!(*second.answer().expect("it has ended").expect("it tolerates"), 100);
-    // Nobody who is alive saw it fail, so it is tried again although another request is alive.
+    assert_eq!(engine.running(), 1, "the slow work");
     script.set("v", 1);
+    // It is alive and saw it fail, so whoever asks meanwhile sees the same.
+    let mut second = engine.ask(&Tolerant(broken.clone()));
+    engine.advance();
+    assert_eq!(*second.answer().expect("nothing has to be tried").expect("it tolerates"), 100);
+    engine.settle();
+    assert_eq!(*first.answer().expect("all has ended").expect("it tolerates"), 101);
+    // Nobody who is alive saw it fail, so it is tried again although another request is alive.
+    let mut other = engine.ask(&All(vec![Work::new("other", 1)]));
     let mut third = engine.ask(&Tolerant(broken));
     engine.settle();
     assert_eq!(*third.answer().expect("all has ended").expect("it works"), 2);
-    assert!(first.answer().is_some());
+    assert!(other.answer().is_some());
 }
 
 /// [F5]

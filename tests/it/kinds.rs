@@ -137,6 +137,49 @@ impl Query for Tolerant {
     }
 }
 
+/// One piece of work, tolerated if it fails, and then another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct TolerantThen(pub(crate) Work, pub(crate) Work);
+spec!(TolerantThen, "tolerant_then", |this| format!("tolerant of {} then {}", this.0, this.1));
+
+impl Query for TolerantThen {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        let first = *db.get(&Tolerant(self.0.clone()))?;
+        Ok(first + *db.act(&self.1)?)
+    }
+}
+
+/// Whether the sum of several pieces of work is odd.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct OddAll(pub(crate) All);
+spec!(OddAll, "odd_all", |this| format!("odd {}", this.0));
+
+impl Query for OddAll {
+    type Output = bool;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<bool, Halt<AnyError>> {
+        Ok(*db.get(&self.0)? % 2 == 1)
+    }
+}
+
+/// Stands on whether a sum is odd.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct AboveOdd(pub(crate) OddAll);
+spec!(AboveOdd, "above_odd", |this| format!("above {}", this.0));
+
+impl Query for AboveOdd {
+    type Output = bool;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<bool, Halt<AnyError>> {
+        Ok(*db.get(&self.0)?)
+    }
+}
+
 /// Asks for two pieces of work together after it has seen the first of them fail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct KnownToFail {
