@@ -8,13 +8,30 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 /// What tells a file from an edited one, unless it was edited within the last two seconds.
+///
+/// It is kept as a plain row of numbers, in this order: a prefix has hundreds of them, and every run reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Row", into = "Row")]
 pub struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, u32),
     changed: (i64, u32),
+}
+
+type Row = (u64, u64, u64, (i64, u32), (i64, u32));
+
+impl From<Row> for FileStamp {
+    fn from((device, inode, size, modified, changed): Row) -> Self {
+        Self { device, inode, size, modified, changed }
+    }
+}
+
+impl From<FileStamp> for Row {
+    fn from(stamp: FileStamp) -> Self {
+        (stamp.device, stamp.inode, stamp.size, stamp.modified, stamp.changed)
+    }
 }
 
 impl FileStamp {

@@ -7,7 +7,7 @@
 //! A platform is known by a name, which is the subdir unless it declares more than the defaults. Two platforms are the
 //! same if subdir and declarations are, whatever their names: lock files of other versions use other names.
 
-use std::{fmt, ops::Range, str::FromStr};
+use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
 use rattler_conda_types::{GenericVirtualPackage, PackageName, Subdir, Version, package::BuildString};
 use rattler_virtual_packages::Archspec;
@@ -130,11 +130,25 @@ pub fn default_virtual_packages(subdir: Subdir) -> Vec<GenericVirtualPackage> {
     if subdir.is_osx() {
         packages.push(known("__osx", DEFAULT_OSX, "0"));
     }
-    if let Some(archspec) = Archspec::from_platform(subdir) {
-        packages.push(known("__archspec", "0", archspec.as_str()));
+    if let Some(archspec) = lowest_archspec(subdir) {
+        packages.push(known("__archspec", "0", &archspec));
     }
     packages.sort();
     packages
+}
+
+/// The least processor of a subdir, as rattler has it.
+///
+/// Asking rattler reads a database of all processors, which takes longer than all else that is done where nothing has
+/// to be. So for the subdirs of most people the answer stands here.
+fn lowest_archspec(subdir: Subdir) -> Option<Cow<'static, str>> {
+    match subdir {
+        Subdir::Linux64 | Subdir::Osx64 | Subdir::Win64 => Some("x86_64".into()),
+        Subdir::LinuxAarch64 | Subdir::WinArm64 => Some("aarch64".into()),
+        Subdir::OsxArm64 => Some("m1".into()),
+        Subdir::LinuxPpc64le => Some("ppc64le".into()),
+        other => Archspec::from_platform(other).map(|archspec| archspec.as_str().to_owned().into()),
+    }
 }
 
 /// Adds the defaults of a subdir to what is declared. A declared C library stands for the default one.
@@ -348,6 +362,14 @@ fn read_declaration(entry: &Entry<'_, '_>, conda_name: &str) -> Result<Vec<Gener
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_processors_are_those_that_rattler_knows() {
+        for subdir in Subdir::all() {
+            let rattlers = Archspec::from_platform(subdir).map(|archspec| archspec.as_str().to_owned());
+            assert_eq!(lowest_archspec(subdir).as_deref(), rattlers.as_deref(), "{subdir}");
+        }
+    }
 
     #[test]
     fn the_default_platform_is_named_after_its_subdir_and_declares_nothing() {
