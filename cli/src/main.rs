@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     // Work that was stopped may still be inside of a system call; nobody waits for it.
     runtime.shutdown_background();
     match exit {
-        Ok(exit) => outcome::ended(exit, json),
+        Ok(exit) => exit.into(),
         Err(report) => outcome::failed(&report, json),
     }
 }

@@ -33,12 +33,13 @@ pub(crate) fn failed(report: &miette::Report, json: bool) -> ExitCode {
     Exit::Failed.into()
 }
 
-/// Ends as it was asked to.
-pub(crate) fn ended(exit: Exit, json: bool) -> ExitCode {
-    if json && !PRINTED.load(Ordering::Relaxed) && exit != Exit::Done {
+/// Ends the process at once, because somebody asked for that. Nothing is waited for: what was begun and is not done is
+/// put right by the next run.
+pub(crate) fn interrupt(exit: Exit, json: bool) -> ! {
+    if json && !PRINTED.load(Ordering::Relaxed) {
         print(r#"{"ok":false,"error":{"message":"interrupted","causes":[]}}"#);
     }
-    exit.into()
+    std::process::exit(exit as i32)
 }
 
 /// Writes a line for people, to where results do not go.

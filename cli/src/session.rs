@@ -9,7 +9,7 @@ use doge_queries::{DatabaseOptions, Problem};
 use miette::{IntoDiagnostic as _, miette};
 
 use crate::arguments::LockArguments;
-use crate::outcome::{Exit, say};
+use crate::outcome::{Exit, interrupt, say};
 use crate::progress::Progress;
 use crate::workspace::Located;
 
@@ -20,6 +20,7 @@ const LAST_WORDS: Duration = Duration::from_millis(600);
 pub(crate) struct Session {
     pub(crate) database: Database,
     progress: Arc<Progress>,
+    json: bool,
 }
 
 /// What came of a session.
@@ -48,33 +49,29 @@ impl Session {
             .listener(move |event| shown.see(event))
             .build()
             .into_diagnostic()?;
-        Ok(Self { database, progress })
+        Ok(Self { database, progress, json: arguments.json })
     }
 
-    /// Does the work and closes the database. Ends early if somebody asks for that.
-    pub(crate) async fn run<T>(
-        self,
-        work: impl Future<Output = Result<T, Problem>>,
-    ) -> miette::Result<Result<Ended<T>, Exit>> {
+    /// Does the work and closes the database. Ends the process early if somebody asks for that.
+    pub(crate) async fn run<T>(self, work: impl Future<Output = Result<T, Problem>>) -> miette::Result<Ended<T>> {
         let outcome = tokio::select! {
             result = work => Ok(result),
             exit = interrupted() => Err(exit),
         };
-        let closed = match outcome {
-            Ok(_) => self.database.close().await.ok(),
-            Err(_) => tokio::time::timeout(LAST_WORDS, self.database.close()).await.ok().and_then(Result::ok),
-        };
-        let fetched = self.progress.finish();
-        match outcome {
-            Ok(result) => {
-                let record = closed.ok_or_else(|| miette!("the engine ended before it was asked to"))?;
-                Ok(Ok(Ended { result, record, fetched }))
-            }
+        let result = match outcome {
+            Ok(result) => result,
             Err(exit) => {
+                // Whether it is done or not: nobody is made to wait, not even by an engine that does not answer.
+                let _ = tokio::time::timeout(LAST_WORDS, self.database.close()).await;
+                self.progress.finish();
                 say("interrupted; what was finished is kept, the rest is done by the next run");
-                Ok(Err(exit))
+                interrupt(exit, self.json);
             }
-        }
+        };
+        let closed = self.database.close().await.ok();
+        let fetched = self.progress.finish();
+        let record = closed.ok_or_else(|| miette!("the engine ended before it was asked to"))?;
+        Ok(Ended { result, record, fetched })
     }
 }
 

@@ -71,10 +71,7 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
 
     if arguments.lock.dry_run {
         let work = async { try_join_all(specs.iter().map(|spec| database.dry(spec))).await.map_err(Problem::new) };
-        let ended = match session.run(work).await? {
-            Ok(ended) => ended,
-            Err(exit) => return Ok(exit),
-        };
+        let ended = session.run(work).await?;
         report.count(&ended.record);
         return match ended.result {
             Ok(dry) => {
@@ -100,10 +97,7 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         let requests: Vec<_> = specs.iter().map(|spec| database.get(spec)).collect();
         try_join_all(requests).await.map_err(Problem::new)
     };
-    let ended = match session.run(work).await? {
-        Ok(ended) => ended,
-        Err(exit) => return Ok(exit),
-    };
+    let ended = session.run(work).await?;
     report.count(&ended.record);
     report.lock_file = Some(ReportedLockFile {
         path: located.root.join(&lock.lock_file.path).display().to_string(),

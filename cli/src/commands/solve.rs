@@ -44,10 +44,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
 
     if arguments.lock.dry_run {
         let work = async { database.dry(&spec).await.map_err(Problem::new) };
-        let ended = match session.run(work).await? {
-            Ok(ended) => ended,
-            Err(exit) => return Ok(exit),
-        };
+        let ended = session.run(work).await?;
         report.count(&ended.record);
         return match ended.result {
             Ok(dry) => {
@@ -68,10 +65,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
             .map(|target| (target.environment.clone(), target.platform.clone()))
             .collect::<Vec<_>>())
     };
-    let ended = match session.run(work).await? {
-        Ok(ended) => ended,
-        Err(exit) => return Ok(exit),
-    };
+    let ended = session.run(work).await?;
     report.count(&ended.record);
     let path = located.root.join(&spec.lock_file.path);
     let after = located.lock_text();
