@@ -10,20 +10,21 @@ use crate::evaluate::{heed, heed_attempts, record};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::memo::Engine;
-use crate::table::{Demand, NodeIndex, Stale};
+use crate::node::{Demand, Flag, NodeIndex, Stale};
 
 pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
     let table = db.table();
-    table.change(node, |node| {
+    let session = table.session();
+    table.tell(node, |node| {
         // After an effect of its own, what it did itself is not why it ran.
-        if node.earlier.is_empty() {
-            node.stale = Some(Box::new(stale));
+        if node.earlier(session).is_empty() {
+            node.set_stale(Some(stale));
         }
     });
     let Some(spec) = table.spec(node) else { return lost(db, node) };
     let Ops::Query(ops) = spec.kind().ops() else { return lost(db, node) };
 
-    let frame = Frame::new(node);
+    let frame = Frame::new(node, table.spare_asked());
     let began = Instant::now();
     // A panic that unwinds through salsa poisons its revision, so it ends here.
     let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::new(db, &frame))));
@@ -32,32 +33,26 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
 
     // Nothing that a body makes of an answer which is not there counts, not even that it gave up.
     if !asked.demands.is_empty() {
-        let asks_for_effect = |demand: &Demand| table.with(demand.node(), |node| node.role == Role::Effect);
+        let asks_for_effect = |demand: &Demand| table.with(demand.node(), |node| node.role() == Role::Effect);
         if asked.demands.iter().any(asks_for_effect) {
             let mut earlier = asked.nodes();
             earlier.extend(asked.demands.iter().map(|demand| demand.node()));
-            table.change(node, |node| {
-                earlier.retain(|asked| !node.earlier.contains(asked));
-                node.earlier.extend(earlier);
-            });
+            table.tell(node, |node| node.add_earlier(earlier));
         }
-        table.stand_on(node, asked.nodes());
+        table.change(node, |node| node.stand_on(asked.nodes()));
         return table.pend(node, asked.demands);
     }
-    table.change(node, |node| {
-        node.demands.clear();
-        node.cost = cost;
-    });
     match ended {
         Ok(Ok(value)) => record::executed(db, node, asked, value, cost),
-        Ok(Err(StopInner::Failed(failure))) => record::failed(db, node, asked, failure),
+        Ok(Err(StopInner::Failed(failure))) => record::failed(db, node, &asked, failure, cost),
         Ok(Err(StopInner::Pending)) => {
             // The only way to be pending without a demand is to make one up; there is nothing to wait for.
-            record::failed(db, node, asked, panicked(db, node, "a body ended as pending without having asked anything"))
+            let failure = panicked(db, node, "a body ended as pending without having asked anything");
+            record::failed(db, node, &asked, failure, cost)
         }
         Err(payload) => {
             let message = panic_message(payload.as_ref());
-            record::failed(db, node, asked, panicked(db, node, &message))
+            record::failed(db, node, &asked, panicked(db, node, &message), cost)
         }
     }
 }
@@ -69,10 +64,12 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
 fn lost(db: &dyn Engine, node: NodeIndex) -> Answer {
     let table = db.table();
     heed(db, node);
-    table.change(node, |node| node.lost = true);
+    table.change(node, |node| {
+        node.set(Flag::Lost, true);
+        node.stand_on(Vec::new());
+    });
     let name = table.name(node);
     let failure = engine_failure(name.clone(), EngineFailure::Lost { spec: name });
-    table.stand_on(node, Vec::new());
     Answer::Failed(failure)
 }
 

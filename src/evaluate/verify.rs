@@ -7,7 +7,7 @@
 
 use crate::evaluate::{Reply, ask};
 use crate::memo::Engine;
-use crate::table::{Demand, Stale, World};
+use crate::node::{Demand, Stale, World};
 
 pub(super) enum Check {
     Holds,
@@ -19,7 +19,8 @@ pub(super) fn check(db: &dyn Engine, world: &World) -> Check {
     for group in world.groups() {
         let mut demands = Vec::new();
         let mut stale = None;
-        for &(dependency, was) in group {
+        for dep in group {
+            let (dependency, was) = (dep.node(), dep.fingerprint());
             match ask(db, dependency) {
                 Reply::Value(found) if found.fingerprint() == was => {}
                 Reply::Value(found) => {
