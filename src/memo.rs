@@ -13,7 +13,7 @@ use std::sync::Arc;
 use doge_storage::Fingerprint;
 
 use crate::answer::Answer;
-use crate::node::NodeIndex;
+use crate::node::{NodeData, NodeIndex};
 use crate::spec::SpecName;
 use crate::table::Table;
 
@@ -97,6 +97,14 @@ impl EngineDb {
         db
     }
 
+    /// Lets go of the room that salsa keeps for the dependencies of what is being evaluated.
+    ///
+    /// It is cleared after each evaluation, in time of its size and not of what was in it: after a node with 100,000
+    /// dependencies each of them would pay for as many. A handle of its own has no room yet.
+    pub(crate) fn renew_room(&mut self) {
+        self.storage = self.storage.clone();
+    }
+
     pub(crate) fn into_table(self) -> Table {
         self.table
     }
@@ -104,12 +112,11 @@ impl EngineDb {
 
 /// Salsa's struct for a node.
 pub(crate) fn memo_of(db: &dyn Engine, node: NodeIndex) -> Memo {
-    use salsa::plumbing::{AsId, FromId};
     let table = db.table();
-    if let Some(memo) = table.with(node, |data| data.memo) {
-        return Memo::from_id(memo);
+    if let Some(memo) = table.with(node, NodeData::memo) {
+        return memo;
     }
     let memo = Memo::builder(node).durability(salsa::Durability::NEVER_CHANGE).new(db);
-    table.change(node, |data| data.memo = Some(memo.as_id()));
+    table.change(node, |data| data.set_memo(memo));
     memo
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doge_storage::{Fingerprint, Key};
+use salsa::plumbing::{AsId, FromId};
 use thin_vec::ThinVec;
 
 use crate::failure::FailureInner;
 use crate::kind::Role;
-use crate::memo::{Directive, Slot};
+use crate::memo::{Directive, Memo, Slot};
 use crate::registry::KindIndex;
 use crate::spec::SharedSpec;
 use crate::value::Cell;
@@ -146,7 +147,6 @@ pub(crate) enum Status {
 pub(crate) struct NodeData {
     pub(crate) key: Key,
     pub(crate) spec: Option<SharedSpec>,
-    pub(crate) memo: Option<salsa::Id>,
     /// The newest world, in its parts, which so take no more room than they need.
     cell: Option<Cell>,
     deps: ThinVec<Dep>,
@@ -155,8 +155,8 @@ pub(crate) struct NodeData {
     cost: f32,
     /// The longest chain of nodes below, itself included.
     pub(crate) height: u32,
-    /// The session that `status`, and what else is told of what became of it, belong to.
-    session: u32,
+    /// Salsa's struct, once there is one: its id, less the half that tells recycled ones apart, for it is none.
+    memo: u32,
     pub(crate) kind: KindIndex,
     status: Status,
     flags: u8,
@@ -206,13 +206,12 @@ impl NodeData {
         Self {
             key,
             spec,
-            memo: None,
             cell: None,
             deps: ThinVec::new(),
             aside: None,
             cost: 0.0,
             height: 1,
-            session: 0,
+            memo: 0,
             kind,
             status: Status::None,
             flags: 0,
@@ -233,6 +232,16 @@ impl NodeData {
         } else {
             self.flags &= !(flag as u8);
         }
+    }
+
+    /// Salsa's struct for the node, if it has one.
+    pub(crate) fn memo(&self) -> Option<Memo> {
+        (self.memo != 0).then(|| Memo::from_id(salsa::Id::from_bits(self.memo.into())))
+    }
+
+    pub(crate) fn set_memo(&mut self, memo: Memo) {
+        let bits = u32::try_from(memo.as_id().as_bits());
+        self.memo = bits.expect("invariant: inputs are never recycled");
     }
 
     fn aside(&mut self) -> &mut Aside {
@@ -289,6 +298,10 @@ impl NodeData {
         self.aside.as_ref()?.failure.as_ref()
     }
 
+    /// Whether anything is recorded for it.
+    pub(crate) fn has_worlds(&self) -> bool {
+        self.cell.is_some()
+    }
 
     /// Takes the worlds out, newest first; [`NodeData::put_worlds`] brings them back.
     pub(crate) fn take_worlds(&mut self) -> Vec<World> {
@@ -390,26 +403,21 @@ impl NodeData {
         }
     }
 
-    /// What is told of the node from now on belongs to this session.
-    pub(crate) fn in_session(&mut self, session: u32) -> &mut Self {
-        if self.session != session {
-            self.session = session;
-            self.status = Status::None;
-            self.set(Flag::Missing, false);
-            if let Some(aside) = &mut self.aside {
-                aside.earlier = Vec::new();
-                aside.stale = None;
-            }
+    /// What became of it in the last session is not told of the next one.
+    pub(crate) fn begin_session(&mut self) {
+        self.status = Status::None;
+        self.set(Flag::Missing, false);
+        if let Some(aside) = &mut self.aside {
+            aside.earlier = Vec::new();
+            aside.stale = None;
         }
-        self
     }
 
     /// What became of it in this session.
-    pub(crate) fn status(&self, session: u32) -> Status {
-        if self.session == session { self.status } else { Status::None }
+    pub(crate) fn status(&self) -> Status {
+        self.status
     }
 
-    /// To be called on a node that is [in the session](NodeData::in_session).
     pub(crate) fn set_status(&mut self, status: Status) {
         self.status = status;
     }
@@ -419,17 +427,10 @@ impl NodeData {
     }
 
     /// Why it ran in this session.
-    pub(crate) fn stale(&self, session: u32) -> Option<Stale> {
-        if self.session != session {
-            None
-        } else if self.is(Flag::Missing) {
-            Some(Stale::Missing)
-        } else {
-            self.aside.as_ref()?.stale.clone()
-        }
+    pub(crate) fn stale(&self) -> Option<Stale> {
+        if self.is(Flag::Missing) { Some(Stale::Missing) } else { self.aside.as_ref()?.stale.clone() }
     }
 
-    /// To be called on a node that is [in the session](NodeData::in_session).
     pub(crate) fn set_stale(&mut self, stale: Option<Stale>) {
         self.set(Flag::Missing, matches!(stale, Some(Stale::Missing)));
         let stale = stale.filter(|stale| !matches!(stale, Stale::Missing));
@@ -439,14 +440,10 @@ impl NodeData {
     }
 
     /// What it asked in this session before an effect of its own changed what it stands on.
-    pub(crate) fn earlier(&self, session: u32) -> &[NodeIndex] {
-        match &self.aside {
-            Some(aside) if self.session == session => &aside.earlier,
-            _ => &[],
-        }
+    pub(crate) fn earlier(&self) -> &[NodeIndex] {
+        self.aside.as_ref().map_or(&[], |aside| &aside.earlier)
     }
 
-    /// To be called on a node that is [in the session](NodeData::in_session).
     pub(crate) fn add_earlier(&mut self, mut earlier: Vec<NodeIndex>) {
         let aside = self.aside();
         earlier.retain(|asked| !aside.earlier.contains(asked));
@@ -478,6 +475,10 @@ impl Nodes {
         self.pages[place / Self::PAGE].push(node);
         self.len += 1;
         index
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut NodeData> {
+        self.pages.iter_mut().flatten()
     }
 
     pub(crate) fn into_iter(self) -> impl Iterator<Item = NodeData> {

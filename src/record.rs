@@ -79,7 +79,7 @@ fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<
             Status::Observed => Outcome::Observed,
             Status::Failed => Outcome::Failed,
         },
-        reason: match (status, data.stale(table.session())) {
+        reason: match (status, data.stale()) {
             (Status::Verified | Status::Observed, _) | (_, None) => None,
             (_, Some(stale)) => Some(reason(table, &stale)),
         },

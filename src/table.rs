@@ -39,8 +39,8 @@ pub(crate) struct Table {
     pub(crate) depth_limit: usize,
     /// A spec was asked for that is on the stack of active specs: there may be a cycle.
     pub(crate) suspect: StdCell<bool>,
-    /// Counts refreshes: what became of a node is told of one session.
-    session: StdCell<u32>,
+    /// Something with very many dependencies was evaluated.
+    wide: StdCell<bool>,
     /// Some answer is one that the next attempt repeats.
     pub(crate) loose: StdCell<bool>,
     /// What evaluation found that only a change of inputs can put right: the planner sees to it.
@@ -54,6 +54,9 @@ pub(crate) struct Table {
     /// Records of bodies that have ended, to be used again.
     spare: RefCell<Vec<Asked>>,
 }
+
+/// From so many dependencies on, the room that they took is given back; see [`crate::memo::EngineDb::renew_room`].
+const WIDE: usize = 256;
 
 /// The fingerprint of an encoded value, and its bytes if they are to be kept.
 pub(crate) type Encoded = (Fingerprint, Option<Arc<[u8]>>);
@@ -93,7 +96,7 @@ impl Table {
             depth: StdCell::new(0),
             depth_limit,
             suspect: StdCell::new(false),
-            session: StdCell::new(0),
+            wide: StdCell::new(false),
             loose: StdCell::new(false),
             amend: RefCell::default(),
             effects_done: RefCell::default(),
@@ -121,21 +124,12 @@ impl Table {
         change(&mut self.nodes.borrow_mut()[node])
     }
 
-    pub(crate) fn session(&self) -> u32 {
-        self.session.get()
-    }
-
-    pub(crate) fn next_session(&self) {
-        self.session.set(self.session.get().wrapping_add(1));
-    }
-
-    /// Changes what is told of a node in this session.
-    pub(crate) fn tell<R>(&self, node: NodeIndex, change: impl FnOnce(&mut NodeData) -> R) -> R {
-        change(self.nodes.borrow_mut()[node].in_session(self.session.get()))
+    pub(crate) fn begin_session(&self) {
+        self.nodes.borrow_mut().iter_mut().for_each(NodeData::begin_session);
     }
 
     pub(crate) fn status(&self, node: NodeIndex) -> Status {
-        self.nodes.borrow()[node].status(self.session.get())
+        self.nodes.borrow()[node].status()
     }
 
     pub(crate) fn registered(&self, kind: KindIndex) -> Registered {
@@ -354,7 +348,7 @@ impl Table {
                 see(below);
             }
         });
-        self.with(node, |node| node.earlier(self.session()).iter().for_each(|index| see(*index)));
+        self.with(node, |node| node.earlier().iter().for_each(|index| see(*index)));
     }
 
     /// The nodes reachable from `roots` by what was asked in this session.
@@ -384,6 +378,18 @@ impl Table {
         seen
     }
 
+    /// Something with so many dependencies is being evaluated.
+    pub(crate) fn note_width(&self, dependencies: usize) {
+        if dependencies > WIDE {
+            self.wide.set(true);
+        }
+    }
+
+    /// Whether anything wide was evaluated since this was asked last.
+    pub(crate) fn take_wide(&self) -> bool {
+        self.wide.take()
+    }
+
     /// An empty record for a body that begins.
     pub(crate) fn spare_asked(&self) -> Asked {
         self.spare.borrow_mut().pop().unwrap_or_default()
@@ -410,7 +416,6 @@ impl Table {
     pub(crate) fn shrunk(self, keep: &[bool]) -> (Table, FxHashMap<NodeIndex, NodeIndex>) {
         let table = Table::new(self.registry.into_inner(), self.depth_limit, self.persist.into_inner(), self.listener);
         table.tally.replace(self.tally.into_inner());
-        table.session.set(self.session.get());
         let mut moved = FxHashMap::default();
         let mut old = Vec::new();
         for (place, node) in self.nodes.into_inner().into_iter().enumerate().filter(|(place, _)| keep[*place]) {

@@ -14,10 +14,9 @@ use crate::node::{Demand, Flag, NodeIndex, Stale};
 
 pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
     let table = db.table();
-    let session = table.session();
-    table.tell(node, |node| {
+    table.change(node, |node| {
         // After an effect of its own, what it did itself is not why it ran.
-        if node.earlier(session).is_empty() {
+        if node.earlier().is_empty() {
             node.set_stale(Some(stale));
         }
     });
@@ -30,6 +29,7 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
     let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::new(db, &frame))));
     let cost = began.elapsed();
     let asked = frame.into_asked();
+    table.note_width(asked.deps.len() + asked.demands.len());
 
     // Nothing that a body makes of an answer which is not there counts, not even that it gave up.
     if !asked.demands.is_empty() {
@@ -37,7 +37,7 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
         if asked.demands.iter().any(asks_for_effect) {
             let mut earlier = asked.nodes();
             earlier.extend(asked.demands.iter().map(|demand| demand.node()));
-            table.tell(node, |node| node.add_earlier(earlier));
+            table.change(node, |node| node.add_earlier(earlier));
         }
         table.change(node, |node| node.stand_on(asked.nodes()));
         return table.pend(node, asked.demands);

@@ -180,6 +180,7 @@ fn action(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
     let table = db.table();
     let done = table.with(node, NodeData::slot).and_then(|slot| slot.outcome(db).clone());
     if let Some(outcome) = done {
+        table.note_width(outcome.reads.len());
         let mut demands = Vec::new();
         let mut outdated = false;
         for (read, was) in &outcome.reads {
@@ -202,7 +203,7 @@ fn action(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
     match restore(db, node, forced) {
         Restored::Answer(answer) => answer,
         Restored::Not(stale) => {
-            table.tell(node, |node| node.set_stale(Some(stale)));
+            table.change(node, |node| node.set_stale(Some(stale)));
             let slot = slot_of(db, node);
             slot.outcome(db);
             table.pend(node, vec![Demand::Run(node)])
@@ -220,10 +221,13 @@ fn restore(db: &dyn Engine, node: NodeIndex, forced: bool) -> Restored {
     let table = db.table();
     if forced {
         // Whoever gave the order has noted why.
-        let why = table.with(node, |node| node.stale(table.session()));
+        let why = table.with(node, |node| node.stale());
         return Restored::Not(why.unwrap_or(Stale::Forced));
     }
     table.load_worlds(node);
+    if !table.with(node, NodeData::has_worlds) {
+        return Restored::Not(Stale::Missing);
+    }
     // They are put back below. Nobody looks at the worlds of a node that is being evaluated.
     let mut worlds = table.change(node, NodeData::take_worlds);
     let mut first = None;

@@ -17,13 +17,12 @@ pub(super) fn verified(db: &dyn Engine, node: NodeIndex, world: World) -> Answer
     let table = db.table();
     let height = table.height_above(&world.deps);
     let cell = world.cell.clone();
-    let session = table.session();
-    let first = table.tell(node, |node| {
+    let first = table.change(node, |node| {
         node.remember(world);
         node.height = height;
         node.set_demands(Vec::new());
         node.set_stale(None);
-        let first = node.status(session) == Status::None;
+        let first = node.status() == Status::None;
         if first {
             node.set_status(Status::Verified);
         }
@@ -66,7 +65,7 @@ pub(super) fn executed(db: &dyn Engine, node: NodeIndex, asked: Asked, value: An
     if let Some(world) = &world {
         table.keep(node, world, bytes);
     }
-    table.tell(node, |node| {
+    table.change(node, |node| {
         node.set_demands(Vec::new());
         match world {
             Some(world) => node.remember(world),
@@ -106,7 +105,7 @@ pub(super) fn failed(
 impl Table {
     /// Counts and tells a failure.
     pub(crate) fn fail(&self, node: NodeIndex, failure: &Arc<FailureInner>) {
-        self.tell(node, |node| {
+        self.change(node, |node| {
             node.set_status(Status::Failed);
             node.set_failure(failure.clone());
         });

@@ -16,6 +16,7 @@ pub(super) enum Check {
 }
 
 pub(super) fn check(db: &dyn Engine, world: &World) -> Check {
+    db.table().note_width(world.deps.len());
     for group in world.groups() {
         let mut demands = Vec::new();
         let mut stale = None;

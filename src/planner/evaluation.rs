@@ -21,6 +21,9 @@ impl Planner {
     pub(super) fn drain(&mut self) {
         while let Some(node) = self.schedule.next_ready() {
             let answer = self.evaluate(node);
+            if self.table().take_wide() {
+                self.db_mut().renew_room();
+            }
             if self.amend() {
                 continue;
             }
@@ -89,7 +92,7 @@ impl Planner {
 
     /// The node runs again, whatever its traces say.
     pub(super) fn order_to_run(&mut self, node: NodeIndex, why: crate::node::Stale) {
-        self.table().tell(node, |node| node.set_stale(Some(why)));
+        self.table().change(node, |node| node.set_stale(Some(why)));
         match self.table().with(node, NodeData::role) {
             Role::Query => self.set_order(node, Order::Run),
             Role::Action => {

@@ -25,7 +25,7 @@ impl Planner {
         let table = self.table();
         let before = self.shared.sighting(table.with(node, |node| node.key));
         let changed = before.as_ref().is_some_and(|before| before.fingerprint() != sighting.fingerprint());
-        table.tell(node, |node| {
+        table.change(node, |node| {
             node.set_status(Status::Observed);
             node.came_to(sighting.fingerprint(), Duration::ZERO);
         });
@@ -154,8 +154,9 @@ impl Planner {
             return;
         }
         let Some(Refreshing { observed, mut seen, reply, .. }) = self.refreshing.take() else { return };
-        self.log_run();
-        if self.has_requests() {
+        // The record of a session that nobody can look up is not made.
+        if self.has_requests() && self.table().persist.borrow().is_some() {
+            self.log_run();
             drop(self.flush(Write::Commit));
         }
         seen.sort_by_key(|(node, _)| *node);
@@ -196,7 +197,7 @@ impl Planner {
     }
 
     pub(super) fn begin_session(&mut self) {
-        self.table().next_session();
+        self.table().begin_session();
         self.began = self.shared.now();
         self.clock = Instant::now();
         self.table().tally.take();

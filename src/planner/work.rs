@@ -249,7 +249,7 @@ impl Planner {
                     last.end_group();
                 }
                 let height = self.table().height_above(&deps);
-                self.table().tell(node, |node| {
+                self.table().change(node, |node| {
                     node.set_status(if cut_off { Status::CutOff } else { Status::Executed });
                     node.height = height;
                 });
