@@ -1,18 +1,36 @@
 //! Running the body of a query.
+//!
+//! What a body asks is evaluated inside of its run, so a chain of queries stacks these functions up, and each page of
+//! stack that is touched for the first time costs more than a link of the chain does. What comes before and after the
+//! run therefore stands in functions of its own, which do not wait on the stack ([`prepare`], [`finish`]).
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, StopInner};
-use crate::db::{Db, Frame};
+use crate::db::{Asked, Db, Frame};
 use crate::evaluate::{heed, heed_attempts, record};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
-use crate::kind::{Ops, Role};
+use crate::kind::{Ops, QueryOps, Role, Stopped};
 use crate::memo::Engine;
 use crate::node::{Demand, Flag, NodeIndex, Stale};
+use crate::spec::SharedSpec;
+use crate::value::AnyValue;
 
 pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
+    let Some((spec, ops)) = prepare(db, node, stale) else { return lost(db, node) };
+    let frame = Frame::new(node, db.table().spare_asked());
+    let began = Instant::now();
+    // A panic that unwinds through salsa poisons its revision, so it ends here.
+    let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::new(db, &frame))));
+    finish(db, node, frame.into_asked(), ended, began.elapsed())
+}
+
+/// Notes why the body runs, and finds it.
+#[inline(never)]
+fn prepare(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Option<(SharedSpec, &'static dyn QueryOps)> {
     let table = db.table();
     table.change(node, |node| {
         // After an effect of its own, what it did itself is not why it ran.
@@ -20,15 +38,18 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
             node.set_stale(Some(stale));
         }
     });
-    let Some(spec) = table.spec(node) else { return lost(db, node) };
-    let Ops::Query(ops) = spec.kind().ops() else { return lost(db, node) };
+    let spec = table.spec(node)?;
+    let Ops::Query(ops) = spec.kind().ops() else { return None };
+    Some((spec, ops))
+}
 
-    let frame = Frame::new(node, table.spare_asked());
-    let began = Instant::now();
-    // A panic that unwinds through salsa poisons its revision, so it ends here.
-    let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::new(db, &frame))));
-    let cost = began.elapsed();
-    let asked = frame.into_asked();
+/// How a run ended: as the body says, or by a panic.
+type Ended = Result<Result<AnyValue, Stopped>, Box<dyn Any + Send>>;
+
+/// Records what came of a run.
+#[inline(never)]
+fn finish(db: &dyn Engine, node: NodeIndex, asked: Asked, ended: Ended, cost: Duration) -> Answer {
+    let table = db.table();
     table.note_width(asked.deps.len() + asked.demands.len());
 
     // Nothing that a body makes of an answer which is not there counts, not even that it gave up.
@@ -61,6 +82,7 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
 ///
 /// Whoever asked by that trace takes it for stale, runs its own body and asks with the spec in hand; then the
 /// node comes back to life.
+#[inline(never)]
 fn lost(db: &dyn Engine, node: NodeIndex) -> Answer {
     let table = db.table();
     heed(db, node);

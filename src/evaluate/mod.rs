@@ -46,12 +46,17 @@ pub(crate) fn evaluate(db: &dyn Engine, memo: Memo) -> Answer {
     match active.role {
         Role::Query => query(db, node, forced),
         Role::Action => action(db, node, forced),
-        // These have no traces of their own; askers read their slots.
-        Role::Effect | Role::Observation => match read_slot(db, node) {
-            Reply::Value(found) => Answer::Value(found),
-            Reply::Failed(failure) => Answer::Failed(failure),
-            Reply::Pending(demand) => table.pend(node, vec![demand]),
-        },
+        Role::Effect | Role::Observation => slot(db, node),
+    }
+}
+
+/// The answer of an effect or observation. They have no traces of their own; askers read their slots.
+#[inline(never)]
+fn slot(db: &dyn Engine, node: NodeIndex) -> Answer {
+    match read_slot(db, node) {
+        Reply::Value(found) => Answer::Value(found),
+        Reply::Failed(failure) => Answer::Failed(failure),
+        Reply::Pending(demand) => db.table().pend(node, vec![demand]),
     }
 }
 
@@ -69,6 +74,7 @@ fn met_cycle(db: &dyn Engine, _id: salsa::Id, memo: Memo) -> Answer {
     }
 }
 
+#[inline(never)]
 fn cycle_failure(table: &Table, node: NodeIndex, ring: Arc<[crate::spec::SpecName]>) -> Answer {
     table.change(node, |node| {
         node.stand_on(Vec::new());
@@ -77,6 +83,7 @@ fn cycle_failure(table: &Table, node: NodeIndex, ring: Arc<[crate::spec::SpecNam
     Answer::Failed(engine_failure(table.name(node), EngineFailure::Cycle { ring }))
 }
 
+#[inline(never)]
 fn order(db: &dyn Engine, node: NodeIndex) -> Order {
     match db.table().with(node, NodeData::directive) {
         Some(directive) => directive.order(db).clone(),
@@ -122,6 +129,7 @@ pub(crate) fn slot_of(db: &dyn Engine, node: NodeIndex) -> Slot {
     }
 }
 
+#[inline(never)]
 fn read_slot(db: &dyn Engine, node: NodeIndex) -> Reply {
     match slot_of(db, node).outcome(db) {
         Some(outcome) => match &outcome.answer {
@@ -158,6 +166,7 @@ pub(crate) fn ask(db: &dyn Engine, node: NodeIndex) -> Reply {
 
 /// Salsa verifies without passing through our code, at about a kilobyte of stack a level: the limit on how deep
 /// asking nests is also one on how high a finished node may stand.
+#[inline(never)]
 fn too_deep(db: &dyn Engine, node: NodeIndex) -> Arc<FailureInner> {
     let table = db.table();
     heed_attempts(db);
@@ -176,6 +185,7 @@ fn query(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
     }
 }
 
+#[inline(never)]
 fn action(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
     let table = db.table();
     let done = table.with(node, NodeData::slot).and_then(|slot| slot.outcome(db).clone());
@@ -217,6 +227,7 @@ enum Restored {
 }
 
 /// The answer from a trace that holds, if one does.
+#[inline(never)]
 fn restore(db: &dyn Engine, node: NodeIndex, forced: bool) -> Restored {
     let table = db.table();
     if forced {
