@@ -284,10 +284,15 @@ impl NodeData {
         if self.is(Flag::Current) { self.newest_value() } else { self.aside.as_ref()?.value }
     }
 
+    fn newest_cost(&self) -> Duration {
+        // What was recorded may be anything.
+        Duration::try_from_secs_f32(self.cost).unwrap_or_default()
+    }
+
     /// What its last run cost.
     pub(crate) fn cost(&self) -> Duration {
         if self.is(Flag::Current) {
-            Duration::from_secs_f32(self.cost)
+            self.newest_cost()
         } else {
             self.aside.as_ref().map_or(Duration::ZERO, |aside| aside.cost)
         }
@@ -306,7 +311,7 @@ impl NodeData {
     /// Takes the worlds out, newest first; [`NodeData::put_worlds`] brings them back.
     pub(crate) fn take_worlds(&mut self) -> Vec<World> {
         let Some(cell) = self.cell.take() else { return Vec::new() };
-        let newest = World { deps: std::mem::take(&mut self.deps), cell, cost: Duration::from_secs_f32(self.cost) };
+        let newest = World { deps: std::mem::take(&mut self.deps), cell, cost: self.newest_cost() };
         let mut worlds = vec![newest];
         if let Some(aside) = &mut self.aside {
             worlds.append(&mut aside.older);
@@ -317,7 +322,7 @@ impl NodeData {
     /// The worlds as they are, newest first.
     pub(crate) fn worlds(&self) -> Vec<World> {
         let Some(cell) = &self.cell else { return Vec::new() };
-        let newest = World { deps: self.deps.clone(), cell: cell.clone(), cost: Duration::from_secs_f32(self.cost) };
+        let newest = World { deps: self.deps.clone(), cell: cell.clone(), cost: self.newest_cost() };
         let mut worlds = vec![newest];
         if let Some(aside) = &self.aside {
             worlds.extend_from_slice(&aside.older);

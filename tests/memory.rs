@@ -1,5 +1,7 @@
 //! How much memory a query takes: a test of its own, for it counts what the whole process allocates.
 
+#![expect(clippy::print_stdout, reason = "the figures are there to be looked at, with `--nocapture`")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
 use std::sync::atomic::{AtomicIsize, Ordering};
