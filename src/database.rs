@@ -22,6 +22,7 @@ use crate::failure::{EngineFailure, Failure};
 use crate::graph::Graph;
 use crate::intern::{Intern, Interned};
 use crate::kind::{ActionKind, EffectKind, ErasedKind, KindOf, ObservationKind, QueryKind, Typed};
+use crate::node::NodeIndex;
 use crate::observation::Observation;
 use crate::persist::{Persist, Writer};
 use crate::planner::{Config, Delivered, Message, Planner, Refreshed, RequestId, Want};
@@ -29,7 +30,7 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn, Task};
-use crate::table::{NodeIndex, Table};
+use crate::table::Table;
 
 /// The stack that the planner reserves. Memory is taken only as deep as it is used.
 const STACK: usize = 1 << 30;

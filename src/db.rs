@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use doge_storage::Fingerprint;
-
 use crate::action::Action;
 use crate::answer::{Asked as Answered, Found, Stop, StopInner};
 use crate::dry::Pass;
@@ -14,10 +12,10 @@ use crate::failure::{EngineFailure, Failure, FailureInner, engine_failure};
 use crate::intern::{Intern, Interned};
 use crate::kind::{ActionKind, EffectKind, KindOf, ObservationKind, QueryKind};
 use crate::memo::Engine;
+use crate::node::{Amend, Demand, Dep, NodeIndex};
 use crate::observation::Observation;
 use crate::query::Query;
 use crate::spec::SpecName;
-use crate::table::{Amend, Demand, NodeIndex};
 
 /// The database as the body of one query sees it.
 ///
@@ -393,9 +391,7 @@ pub(crate) struct Frame {
 #[derive(Default)]
 pub(crate) struct Asked {
     /// What was answered with a value, in the order of asking.
-    pub(crate) deps: Vec<(NodeIndex, Fingerprint)>,
-    /// Where each group ends in `deps`.
-    pub(crate) ends: Vec<u32>,
+    pub(crate) deps: Vec<Dep>,
     /// What was asked and is no part of a trace: failures and effects.
     pub(crate) reached: Vec<NodeIndex>,
     /// What is not there yet.
@@ -405,8 +401,8 @@ pub(crate) struct Asked {
 }
 
 impl Frame {
-    pub(crate) fn new(node: NodeIndex) -> Self {
-        Self { node, asked: RefCell::default() }
+    pub(crate) fn new(node: NodeIndex, asked: Asked) -> Self {
+        Self { node, asked: RefCell::new(asked) }
     }
 
     pub(crate) fn into_asked(self) -> Asked {
@@ -415,7 +411,7 @@ impl Frame {
 
     fn answered(&self, node: NodeIndex, found: &Found, in_join: bool) {
         let mut asked = self.asked.borrow_mut();
-        asked.deps.push((node, found.fingerprint()));
+        asked.deps.push(Dep::new(node, found.fingerprint()));
         asked.tainted |= found.tainted;
         if !in_join {
             asked.end_group();
@@ -425,14 +421,20 @@ impl Frame {
 
 impl Asked {
     fn end_group(&mut self) {
-        let end = self.deps.len() as u32;
-        if self.ends.last().copied().unwrap_or(0) < end {
-            self.ends.push(end);
+        if let Some(last) = self.deps.last_mut() {
+            last.end_group();
         }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.deps.clear();
+        self.reached.clear();
+        self.demands.clear();
+        self.tainted = false;
     }
 
     /// All nodes it asked and got an answer from.
     pub(crate) fn nodes(&self) -> Vec<NodeIndex> {
-        self.deps.iter().map(|(node, _)| *node).chain(self.reached.iter().copied()).collect()
+        self.deps.iter().map(Dep::node).chain(self.reached.iter().copied()).collect()
     }
 }

@@ -11,14 +11,14 @@ use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, Found, StopInner};
-use crate::db::{Db, Frame};
+use crate::db::{Asked, Db, Frame};
 use crate::evaluate::Reply;
 use crate::failure::FailureInner;
 use crate::kind::{Ops, Role};
 use crate::memo::{Engine, EngineDb};
+use crate::node::{Demand, NodeData, NodeIndex, Stale, World};
 use crate::run::Reason;
 use crate::spec::SpecName;
-use crate::table::{Demand, NodeIndex, Stale, World};
 use crate::value::Cell;
 
 /// What dry evaluation found out about a spec.
@@ -129,7 +129,7 @@ impl DryRun {
             would_run: would_run
                 .into_iter()
                 .map(|node| {
-                    let (kind, role) = table.with(node, |node| (node.kind, node.role));
+                    let (kind, role) = table.with(node, |node| (node.kind, node.role()));
                     // A spec that is known from a trace by its key is read, so that it can be named.
                     table.spec(node);
                     WouldRun {
@@ -172,7 +172,7 @@ impl Pass<'_> {
             return known.clone();
         }
         let table = self.db.table();
-        let role = table.with(node, |node| node.role);
+        let role = table.with(node, NodeData::role);
         if matches!(role, Role::Observation | Role::Effect) {
             return self.observation(node);
         }
@@ -199,7 +199,7 @@ impl Pass<'_> {
     }
 
     fn observation(&self, node: NodeIndex) -> Known {
-        let slot = self.db.table().with(node, |node| node.slot);
+        let slot = self.db.table().with(node, NodeData::slot);
         match slot.and_then(|slot| slot.outcome(self.db).clone()).map(|outcome| outcome.answer.clone()) {
             Some(Answer::Value(found)) => Known::Value(found, None),
             Some(Answer::Failed(failure)) => Known::Failed(failure),
@@ -212,7 +212,7 @@ impl Pass<'_> {
 
     /// The result that an action has had in this session, recorded or not, if what it read is still so.
     fn known_this_session(&self, node: NodeIndex, role: Role) -> Option<Known> {
-        let slot = self.db.table().with(node, |node| node.slot).filter(|_| role == Role::Action)?;
+        let slot = self.db.table().with(node, NodeData::slot).filter(|_| role == Role::Action)?;
         let outcome = slot.outcome(self.db).clone()?;
         // A failure is none: a request would try again.
         let Answer::Value(found) = &outcome.answer else { return None };
@@ -231,7 +231,7 @@ impl Pass<'_> {
         let table = self.db.table();
         table.load_worlds(node);
         let mut first = None;
-        for world in table.with(node, |node| node.worlds.clone()) {
+        for world in table.with(node, NodeData::worlds) {
             match self.check(&world) {
                 Check::Holds => return Known::Value(Found::new(world.cell.clone()), None),
                 Check::Open => return Known::Open,
@@ -247,7 +247,8 @@ impl Pass<'_> {
         for group in world.groups() {
             let mut open = false;
             let mut stale = None;
-            for &(dependency, was) in group {
+            for dep in group {
+                let (dependency, was) = (dep.node(), dep.fingerprint());
                 match self.look_at(dependency) {
                     Known::Value(found, _) if found.fingerprint() == was => {}
                     Known::Value(found, _) => {
@@ -274,7 +275,7 @@ impl Pass<'_> {
         let table = self.db.table();
         let Some(spec) = table.spec(node) else { return Known::Open };
         let Ops::Query(ops) = spec.kind().ops() else { return Known::MustRun(stale) };
-        let frame = Frame::new(node);
+        let frame = Frame::new(node, Asked::default());
         let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::dry(self.db, &frame, self))));
         if !frame.into_asked().demands.is_empty() {
             return Known::Open;

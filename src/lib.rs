@@ -110,6 +110,7 @@ mod kind;
 mod lock;
 mod look;
 mod memo;
+mod node;
 mod observation;
 mod persist;
 mod planner;

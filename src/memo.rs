@@ -1,7 +1,6 @@
 //! The salsa database: what is memoized, and the inputs that can change it.
 //!
-//! Each node of the table is one interned salsa struct with one tracked function, [`crate::evaluate::evaluate`].
-//! Salsa keeps the answers, knows which answer read which, and re-evaluates no more than what changed. Everything
+//! Each node of the table is one salsa struct with one tracked function, [`crate::evaluate::evaluate`]. Salsa keeps the answers, knows which answer read which, and re-evaluates no more than what changed. Everything
 //! that can change an answer while a session lasts is one of three inputs:
 //!
 //! * [`Slot`]: the end of the work of an action, effect or observation. Created empty with low durability, filled
@@ -9,22 +8,21 @@
 //! * [`Directive`]: the planner's order to a node (run although a trace holds; fail, being part of a cycle).
 //! * [`Attempt`]: read by failures that belong to no slot, such as a panic; moving it tries them again.
 //!
-//! Salsa recycles interned structs that were not used for some revisions, unless told not to. The scheduler holds
-//! on to ids, so nodes are immortal.
-
-#![expect(unused_lifetimes, reason = "salsa asks for a lifetime on interned structs and does not always use it")]
-
 use std::sync::Arc;
 
 use doge_storage::Fingerprint;
 
 use crate::answer::Answer;
+use crate::node::{NodeData, NodeIndex};
 use crate::spec::SpecName;
-use crate::table::{NodeIndex, Table};
+use crate::table::Table;
 
 /// A node of the table, as salsa knows it.
-#[salsa::interned(revisions = usize::MAX)]
-pub(crate) struct Memo<'db> {
+///
+/// It is an input that never changes. The table knows it by the node, so there is nothing to intern, and salsa never
+/// recycles an input, so the scheduler can hold on to nodes.
+#[salsa::input]
+pub(crate) struct Memo {
     #[returns(copy)]
     pub(crate) node: NodeIndex,
 }
@@ -99,19 +97,26 @@ impl EngineDb {
         db
     }
 
+    /// Lets go of the room that salsa keeps for the dependencies of what is being evaluated.
+    ///
+    /// It is cleared after each evaluation, in time of its size and not of what was in it: after a node with 100,000
+    /// dependencies each of them would pay for as many. A handle of its own has no room yet.
+    pub(crate) fn renew_room(&mut self) {
+        self.storage = self.storage.clone();
+    }
+
     pub(crate) fn into_table(self) -> Table {
         self.table
     }
 }
 
 /// Salsa's struct for a node.
-pub(crate) fn memo_of<'db>(db: &'db dyn Engine, node: NodeIndex) -> Memo<'db> {
-    use salsa::plumbing::{AsId, FromId};
+pub(crate) fn memo_of(db: &dyn Engine, node: NodeIndex) -> Memo {
     let table = db.table();
-    if let Some(memo) = table.with(node, |data| data.memo) {
-        return Memo::from_id(memo);
+    if let Some(memo) = table.with(node, NodeData::memo) {
+        return memo;
     }
-    let memo = Memo::new(db, node);
-    table.change(node, |data| data.memo = Some(memo.as_id()));
+    let memo = Memo::builder(node).durability(salsa::Durability::NEVER_CHANGE).new(db);
+    table.change(node, |data| data.set_memo(memo));
     memo
 }

@@ -9,8 +9,9 @@ use futures::channel::oneshot;
 use rustc_hash::FxBuildHasher;
 
 use crate::look::Sighting;
+use crate::node::{Flag, NodeIndex, World};
 use crate::spec::SharedSpec;
-use crate::table::{NodeIndex, Table, World};
+use crate::table::Table;
 
 /// A batch is written before it grows beyond this, in bytes of values.
 const FLUSH_AT: usize = 8 << 20;
@@ -191,10 +192,10 @@ impl Table {
             .map(|group| {
                 group
                     .iter()
-                    .map(|&(index, fingerprint)| {
-                        self.keep_spec_of(persist, index);
-                        let (key, role) = self.with(index, |node| (node.key, node.role));
-                        Dependency { key, role: role as u8, fingerprint }
+                    .map(|dep| {
+                        self.keep_spec_of(persist, dep.node());
+                        let (key, role) = self.with(dep.node(), |node| (node.key, node.role()));
+                        Dependency { key, role: role as u8, fingerprint: dep.fingerprint() }
                     })
                     .collect()
             })
@@ -213,8 +214,8 @@ impl Table {
     /// Sees to it that the store has the spec of a node. A node known by key only came from the store.
     fn keep_spec_of(&self, persist: &mut Persist, node: NodeIndex) {
         let new = self.change(node, |node| {
-            let new = (!node.kept).then(|| node.spec.clone()).flatten();
-            node.kept = true;
+            let new = (!node.is(Flag::Kept)).then(|| node.spec.clone()).flatten();
+            node.set(Flag::Kept, true);
             new.map(|spec| (node.key, spec))
         });
         if let Some((key, spec)) = new {

@@ -8,10 +8,11 @@ use rustc_hash::FxHashSet;
 use crate::failure::chain;
 use crate::graph::Graph;
 use crate::kind::{Ops, Role};
+use crate::node::{NodeData, NodeIndex, Stale, Status};
 use crate::persist::Persist;
 use crate::run::{Counts, Outcome, Reason, RecordedSpec, RunRecord};
 use crate::spec::{decode, encode};
-use crate::table::{NodeIndex, Stale, Status, Table};
+use crate::table::Table;
 
 pub(crate) struct Session<'a> {
     pub(crate) title: &'a str,
@@ -63,7 +64,7 @@ fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<
     table.asked(node, |below| asked.extend(place(below)));
     let mut seen = FxHashSet::default();
     asked.retain(|place| seen.insert(*place));
-    let (status, role) = table.with(node, |node| (node.status, node.role));
+    let (status, role) = (table.status(node), table.with(node, NodeData::role));
     table.with(node, |data| RecordedSpec {
         key: data.key,
         kind: table.registered(data.kind).kind.name().to_owned(),
@@ -78,17 +79,20 @@ fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<
             Status::Observed => Outcome::Observed,
             Status::Failed => Outcome::Failed,
         },
-        reason: match (status, data.stale.as_deref()) {
+        reason: match (status, data.stale()) {
             (Status::Verified | Status::Observed, _) | (_, None) => None,
-            (_, Some(stale)) => Some(reason(table, stale)),
+            (_, Some(stale)) => Some(reason(table, &stale)),
         },
         found: match (spec.as_ref(), spec.as_ref().map(|spec| spec.kind().ops())) {
             (Some(spec), Some(Ops::Effect(ops))) => ops.found(spec),
             _ => Vec::new(),
         },
-        error: data.failure.as_ref().filter(|_| status == Status::Failed).map(|failure| chain(failure)),
-        value: data.value.filter(|_| status != Status::Failed),
-        cost_us: data.cost.as_micros() as u64,
+        error: data.failure().filter(|_| status == Status::Failed).map(|failure| chain(failure)),
+        value: data.value().filter(|_| status != Status::Failed),
+        cost_us: match status {
+            Status::Executed | Status::CutOff | Status::Failed => data.cost().as_micros() as u64,
+            Status::None | Status::Verified | Status::Observed => 0,
+        },
         asked,
     })
 }

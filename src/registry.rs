@@ -5,16 +5,30 @@ use std::any::TypeId;
 use doge_storage::Key;
 use rustc_hash::FxHashMap;
 
-use crate::kind::ErasedKind;
+use crate::kind::{ErasedKind, Role};
 use crate::spec::{kind_seed, tag_of, tag_of_key};
 
-/// The place of a kind in the registry.
+/// The place of a kind in the registry, and in the two lowest bits its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct KindIndex(u16);
 
 impl KindIndex {
+    fn new(place: usize, role: Role) -> Self {
+        let place = u16::try_from(place).ok().filter(|place| *place < 1 << 14);
+        Self(place.expect("invariant: fewer than 16,384 spec types") << 2 | role as u16)
+    }
+
     pub(crate) fn as_usize(self) -> usize {
-        usize::from(self.0)
+        usize::from(self.0 >> 2)
+    }
+
+    pub(crate) fn role(self) -> Role {
+        match self.0 & 3 {
+            0 => Role::Query,
+            1 => Role::Action,
+            2 => Role::Effect,
+            _ => Role::Observation,
+        }
     }
 }
 
@@ -43,7 +57,7 @@ impl Registry {
             return *index;
         }
         let seed = kind_seed(kind.name(), kind.role(), kind.epoch());
-        let index = KindIndex(u16::try_from(self.kinds.len()).expect("invariant: fewer than 65,536 spec types"));
+        let index = KindIndex::new(self.kinds.len(), kind.role());
         self.kinds.push(Registered { kind, seed });
         self.by_type.insert(kind.id(), index);
         self.by_tag.entry(tag_of(&seed)).or_insert(index);

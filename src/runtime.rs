@@ -21,9 +21,9 @@ use crate::event::{Event, Listener, Retreat};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, look, stamp_key};
+use crate::node::NodeIndex;
 use crate::persist::{Write, Writer, stored_spec, trace};
 use crate::spec::{NameInner, SharedSpec, SpecName, key_of, kind_seed};
-use crate::table::NodeIndex;
 use crate::value::{AnyValue, Cell};
 
 /// What all tasks of a database share.

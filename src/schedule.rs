@@ -10,7 +10,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::table::{Demand, NodeIndex};
+use crate::node::{Demand, NodeIndex};
 
 #[derive(Default)]
 pub(crate) struct Schedule {

@@ -10,160 +10,28 @@
 use std::cell::{Cell as StdCell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
 use doge_storage::{Fingerprint, Key};
 use hashbrown::HashTable;
 use rustc_hash::{FxHashMap, FxHasher};
+use thin_vec::ThinVec;
 
 use crate::answer::Answer;
+use crate::db::Asked;
 use crate::event::{Event, Listener};
-use crate::failure::FailureInner;
 use crate::kind::{KindOf, Role, Typed, typed};
-use crate::memo::{Directive, Slot};
+use crate::node::{Amend, Demand, Dep, Flag, NodeData, NodeIndex, Nodes, Status, World};
 use crate::persist::Persist;
 use crate::registry::{KindIndex, Registered, Registry};
 use crate::run::Tally;
 use crate::spec::{NameInner, SharedSpec, SpecName, key_of};
 use crate::value::{AnyValue, Cell};
 
-/// The place of a node in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct NodeIndex(pub(crate) u32);
-
-impl NodeIndex {
-    pub(crate) fn as_usize(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// What a pending node waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Demand {
-    /// The answer of another query or action.
-    Answer(NodeIndex),
-    /// The end of the work of an action, effect or observation.
-    Run(NodeIndex),
-}
-
-impl Demand {
-    pub(crate) fn node(self) -> NodeIndex {
-        match self {
-            Demand::Answer(node) | Demand::Run(node) => node,
-        }
-    }
-}
-
-/// The traces a key can have, in memory and in the store.
-pub(crate) const WORLDS: usize = 8;
-
-/// A world in which a node is known to have a certain value: its trace, with nodes for keys.
-#[derive(Clone)]
-pub(crate) struct World {
-    pub(crate) deps: Arc<[(NodeIndex, Fingerprint)]>,
-    /// Where each group ends in `deps`.
-    pub(crate) ends: Arc<[u32]>,
-    pub(crate) cell: Cell,
-    pub(crate) cost: Duration,
-}
-
-impl World {
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &[(NodeIndex, Fingerprint)]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| {
-            let group = &self.deps[start..end as usize];
-            start = end as usize;
-            group
-        })
-    }
-
-    fn same_world(&self, other: &World) -> bool {
-        self.deps == other.deps && self.ends == other.ends
-    }
-}
-
-/// A change of inputs that evaluation needs and cannot make itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Amend {
-    /// The result of its work was made from reads that have other values now: forget it.
-    Outdated,
-    /// Its value cannot be produced from the store, or its spec came to light only now: run it.
-    Run,
-}
-
-/// Why a body ran although something may have been known before.
-#[derive(Clone, Debug)]
-pub(crate) enum Stale {
-    /// Nothing was recorded for this key.
-    Missing,
-    /// A dependency has another value than the recorded one.
-    Changed { dependency: NodeIndex, was: Fingerprint, now: Fingerprint },
-    /// A dependency failed.
-    Failed { dependency: NodeIndex },
-    /// Somebody asked for it.
-    Forced,
-    /// The recorded value, or a file it names, could not be produced any more.
-    Lost,
-}
-
-/// What became of a node in this session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// Not reached, or still pending.
-    #[default]
-    None,
-    /// Its trace was checked and holds.
-    Verified,
-    /// Its body ran to a value.
-    Executed,
-    /// Its body ran to the value it had before.
-    CutOff,
-    /// It was observed.
-    Observed,
-    Failed,
-}
-
-pub(crate) struct NodeData {
-    pub(crate) key: Key,
-    pub(crate) kind: KindIndex,
-    pub(crate) role: Role,
-    pub(crate) status: Status,
-    /// On the stack of active specs.
-    pub(crate) active: bool,
-    /// The traces of the store are among `worlds`.
-    pub(crate) loaded: bool,
-    /// The spec is in the store or in the batch that goes there.
-    pub(crate) kept: bool,
-    /// It had to run and its spec was nowhere to be found.
-    pub(crate) lost: bool,
-    /// The longest chain of nodes below, itself included.
-    pub(crate) height: u32,
-    pub(crate) spec: Option<SharedSpec>,
-    pub(crate) memo: Option<salsa::Id>,
-    pub(crate) directive: Option<Directive>,
-    pub(crate) slot: Option<Slot>,
-    /// Newest first, at most [`WORLDS`].
-    pub(crate) worlds: Vec<World>,
-    /// The first world is the one that the present answer was found in.
-    pub(crate) current: bool,
-    /// What it waits for, as of its last evaluation.
-    pub(crate) demands: Vec<Demand>,
-    /// What it asked in its last evaluation, when no world tells.
-    pub(crate) reached: Vec<NodeIndex>,
-    /// What it asked in this session before an effect of its own changed what it stands on: part of the story, not of
-    /// the answer.
-    pub(crate) earlier: Vec<NodeIndex>,
-    pub(crate) stale: Option<Box<Stale>>,
-    /// The fingerprint of its present value, and how it failed if it did.
-    pub(crate) value: Option<Fingerprint>,
-    pub(crate) failure: Option<Arc<FailureInner>>,
-    pub(crate) cost: Duration,
-}
-
 /// The nodes and the state that evaluation shares.
 pub(crate) struct Table {
-    nodes: RefCell<Vec<NodeData>>,
-    by_spec: RefCell<HashTable<(u64, NodeIndex)>>,
+    nodes: RefCell<Nodes>,
+    /// With the hash of the spec, so that a growing table looks at no spec.
+    by_spec: RefCell<HashTable<(u32, NodeIndex)>>,
     by_key: RefCell<HashTable<NodeIndex>>,
     registry: RefCell<Registry>,
     /// How deep the stack of active specs is, and how deep it may become.
@@ -171,6 +39,8 @@ pub(crate) struct Table {
     pub(crate) depth_limit: usize,
     /// A spec was asked for that is on the stack of active specs: there may be a cycle.
     pub(crate) suspect: StdCell<bool>,
+    /// Something with very many dependencies was evaluated.
+    wide: StdCell<bool>,
     /// Some answer is one that the next attempt repeats.
     pub(crate) loose: StdCell<bool>,
     /// What evaluation found that only a change of inputs can put right: the planner sees to it.
@@ -181,16 +51,28 @@ pub(crate) struct Table {
     pub(crate) tally: RefCell<Tally>,
     pub(crate) listener: Option<Listener>,
     scratch: RefCell<Vec<u8>>,
+    /// Records of bodies that have ended, to be used again.
+    spare: RefCell<Vec<Asked>>,
 }
+
+/// From so many dependencies on, the room that they took is given back; see [`crate::memo::EngineDb::renew_room`].
+const WIDE: usize = 256;
 
 /// The fingerprint of an encoded value, and its bytes if they are to be kept.
 pub(crate) type Encoded = (Fingerprint, Option<Arc<[u8]>>);
 
-fn hash_spec<K: KindOf>(spec: &K::Spec) -> u64 {
+/// Thirty-two good bits: two specs in four billion that are confused are told apart by looking at them.
+fn hash_spec<K: KindOf>(spec: &K::Spec) -> u32 {
     let mut hasher = FxHasher::default();
     std::any::TypeId::of::<Typed<K>>().hash(&mut hasher);
     spec.hash(&mut hasher);
-    hasher.finish()
+    let hash = hasher.finish();
+    (hash ^ hash >> 32) as u32
+}
+
+/// The hash as tables of hashes want it: the highest bits choose a tag, the lowest a place.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The first bytes of a key name its kind; those after them are as good as random.
@@ -214,6 +96,7 @@ impl Table {
             depth: StdCell::new(0),
             depth_limit,
             suspect: StdCell::new(false),
+            wide: StdCell::new(false),
             loose: StdCell::new(false),
             amend: RefCell::default(),
             effects_done: RefCell::default(),
@@ -221,6 +104,7 @@ impl Table {
             tally: RefCell::default(),
             listener,
             scratch: RefCell::default(),
+            spare: RefCell::default(),
         }
     }
 
@@ -233,11 +117,19 @@ impl Table {
     }
 
     pub(crate) fn with<R>(&self, node: NodeIndex, look: impl FnOnce(&NodeData) -> R) -> R {
-        look(&self.nodes.borrow()[node.as_usize()])
+        look(&self.nodes.borrow()[node])
     }
 
     pub(crate) fn change<R>(&self, node: NodeIndex, change: impl FnOnce(&mut NodeData) -> R) -> R {
-        change(&mut self.nodes.borrow_mut()[node.as_usize()])
+        change(&mut self.nodes.borrow_mut()[node])
+    }
+
+    pub(crate) fn begin_session(&self) {
+        self.nodes.borrow_mut().iter_mut().for_each(NodeData::begin_session);
+    }
+
+    pub(crate) fn status(&self, node: NodeIndex) -> Status {
+        self.nodes.borrow()[node].status()
     }
 
     pub(crate) fn registered(&self, kind: KindIndex) -> Registered {
@@ -253,10 +145,10 @@ impl Table {
         let hash = hash_spec::<K>(spec);
         let found = {
             let nodes = self.nodes.borrow();
-            let is_it = |(other, index): &(u64, NodeIndex)| {
-                *other == hash && nodes[index.as_usize()].spec.as_ref().and_then(typed::<K>) == Some(spec)
+            let is_it = |(other, index): &(u32, NodeIndex)| {
+                *other == hash && nodes[*index].spec.as_ref().and_then(typed::<K>) == Some(spec)
             };
-            self.by_spec.borrow().find(hash, is_it).map(|(_, index)| *index)
+            self.by_spec.borrow().find(spread(hash), is_it).map(|(_, index)| *index)
         };
         match found {
             Some(index) => index,
@@ -272,10 +164,10 @@ impl Table {
     }
 
     #[cold]
-    fn intern_new(&self, hash: u64, spec: SharedSpec) -> NodeIndex {
+    fn intern_new(&self, hash: u32, spec: SharedSpec) -> NodeIndex {
         let index = self.intern_shared(spec);
         let mut by_spec = self.by_spec.borrow_mut();
-        by_spec.insert_unique(hash, (hash, index), |(hash, _)| *hash);
+        by_spec.insert_unique(spread(hash), (hash, index), |(hash, _)| spread(*hash));
         index
     }
 
@@ -305,7 +197,7 @@ impl Table {
     /// The node of a key, if the table has it.
     pub(crate) fn find_key(&self, key: Key) -> Option<NodeIndex> {
         let nodes = self.nodes.borrow();
-        self.by_key.borrow().find(hash_key(key), |index| nodes[index.as_usize()].key == key).copied()
+        self.by_key.borrow().find(hash_key(key), |index| nodes[*index].key == key).copied()
     }
 
     fn by_key_or_insert(&self, key: Key, kind: KindIndex, spec: Option<SharedSpec>) -> NodeIndex {
@@ -313,7 +205,9 @@ impl Table {
             if let Some(spec) = spec {
                 let lost = self.change(index, |node| {
                     node.spec.get_or_insert(spec);
-                    std::mem::take(&mut node.lost)
+                    let lost = node.is(Flag::Lost);
+                    node.set(Flag::Lost, false);
+                    lost
                 });
                 if lost {
                     self.amend.borrow_mut().push((index, Amend::Run));
@@ -321,35 +215,10 @@ impl Table {
             }
             return index;
         }
-        let role = self.registered(kind).kind.role();
         let mut nodes = self.nodes.borrow_mut();
-        let index = NodeIndex(u32::try_from(nodes.len()).expect("invariant: fewer than 2^32 specs"));
-        nodes.push(NodeData {
-            key,
-            kind,
-            role,
-            status: Status::None,
-            active: false,
-            loaded: false,
-            kept: false,
-            lost: false,
-            height: 1,
-            spec,
-            memo: None,
-            directive: None,
-            slot: None,
-            worlds: Vec::new(),
-            current: false,
-            demands: Vec::new(),
-            reached: Vec::new(),
-            earlier: Vec::new(),
-            stale: None,
-            value: None,
-            failure: None,
-            cost: Duration::ZERO,
-        });
+        let index = nodes.push(NodeData::new(key, kind, spec));
         let nodes = &*nodes;
-        self.by_key.borrow_mut().insert_unique(hash_key(key), index, |index| hash_key(nodes[index.as_usize()].key));
+        self.by_key.borrow_mut().insert_unique(hash_key(key), index, |index| hash_key(nodes[*index].key));
         index
     }
 
@@ -370,7 +239,7 @@ impl Table {
             return None;
         }
         self.change(node, |node| {
-            node.kept = true;
+            node.set(Flag::Kept, true);
             node.spec = Some(spec.clone());
         });
         Some(spec)
@@ -407,7 +276,7 @@ impl Table {
 
     /// Reads the traces of the store into the node, once.
     pub(crate) fn load_worlds(&self, node: NodeIndex) {
-        let key = match self.with(node, |node| (!node.loaded).then_some(node.key)) {
+        let key = match self.with(node, |node| (!node.is(Flag::Loaded)).then_some(node.key)) {
             Some(key) => key,
             None => return,
         };
@@ -419,75 +288,52 @@ impl Table {
         for trace in traces {
             loaded.extend(self.world_of(&trace));
         }
-        self.change(node, |data| {
-            data.loaded = true;
-            data.kept |= !loaded.is_empty();
-            for world in loaded {
-                if data.worlds.len() < WORLDS && !data.worlds.iter().any(|known| known.same_world(&world)) {
-                    data.worlds.push(world);
-                }
+        self.change(node, |node| {
+            node.set(Flag::Loaded, true);
+            if !loaded.is_empty() {
+                node.set(Flag::Kept, true);
+                node.add_recorded(loaded);
             }
         });
     }
 
     /// A trace with nodes for keys; `None` if it names a key that is no longer ours.
     fn world_of(&self, trace: &doge_storage::Trace) -> Option<World> {
-        let mut deps = Vec::with_capacity(trace.groups.iter().map(Vec::len).sum());
-        let mut ends = Vec::with_capacity(trace.groups.len());
+        let mut deps = ThinVec::with_capacity(trace.groups.iter().map(Vec::len).sum());
         for group in &trace.groups {
             for dependency in group {
                 let index = self.by_key(dependency.key)?;
-                if Role::from_u8(dependency.role) != Some(self.with(index, |node| node.role)) {
+                // A trace is committed together with the specs it names.
+                let role = self.change(index, |node| {
+                    node.set(Flag::Kept, true);
+                    node.role()
+                });
+                if Role::from_u8(dependency.role) != Some(role) {
                     return None;
                 }
-                // A trace is committed together with the specs it names.
-                self.change(index, |node| node.kept = true);
-                deps.push((index, dependency.fingerprint));
+                deps.push(Dep::new(index, dependency.fingerprint));
             }
-            ends.push(deps.len() as u32);
+            if let Some(last) = deps.last_mut() {
+                last.end_group();
+            }
         }
-        Some(World { deps: deps.into(), ends: ends.into(), cell: Cell::stored(trace.value), cost: trace.cost })
+        Some(World { deps, cell: Cell::stored(trace.value), cost: trace.cost })
     }
 
     /// Forgets which traces were read, so that what another process recorded meanwhile is found.
     pub(crate) fn forget_loaded(&self, node: NodeIndex) {
-        self.change(node, |node| node.loaded = false);
-    }
-
-    /// Puts a world in front of the others of its node: it is the one that holds now.
-    pub(crate) fn remember(&self, node: NodeIndex, world: World) {
-        self.change(node, |node| {
-            node.worlds.retain(|known| !known.same_world(&world));
-            node.worlds.insert(0, world);
-            node.worlds.truncate(WORLDS);
-            node.current = true;
-            node.reached = Vec::new();
-        });
-    }
-
-    /// No world describes what the node stands on now; `reached` does.
-    pub(crate) fn stand_on(&self, node: NodeIndex, reached: Vec<NodeIndex>) {
-        self.change(node, |node| {
-            node.current = false;
-            node.reached = reached;
-        });
+        self.change(node, |node| node.set(Flag::Loaded, false));
     }
 
     /// The height of a node above those it asked.
-    pub(crate) fn height_above(&self, asked: impl Iterator<Item = NodeIndex>) -> u32 {
+    pub(crate) fn height_above(&self, asked: &[Dep]) -> u32 {
         let nodes = self.nodes.borrow();
-        asked.map(|index| nodes[index.as_usize()].height).max().unwrap_or(0).saturating_add(1)
+        asked.iter().map(|dep| nodes[dep.node()].height).max().unwrap_or(0).saturating_add(1)
     }
 
     /// The nodes that an answered or pending node stands on, as of its last evaluation.
-    pub(crate) fn below(&self, node: NodeIndex, mut see: impl FnMut(NodeIndex)) {
-        let nodes = self.nodes.borrow();
-        let node = &nodes[node.as_usize()];
-        match node.worlds.first() {
-            Some(world) if node.current => world.deps.iter().for_each(|(index, _)| see(*index)),
-            _ => node.reached.iter().for_each(|index| see(*index)),
-        }
-        node.demands.iter().for_each(|demand| see(demand.node()));
+    pub(crate) fn below(&self, node: NodeIndex, see: impl FnMut(NodeIndex)) {
+        self.nodes.borrow()[node].below(see);
     }
 
     /// The nodes reachable from `roots` by what was asked last.
@@ -502,7 +348,7 @@ impl Table {
                 see(below);
             }
         });
-        self.with(node, |node| node.earlier.iter().for_each(|index| see(*index)));
+        self.with(node, |node| node.earlier().iter().for_each(|index| see(*index)));
     }
 
     /// The nodes reachable from `roots` by what was asked in this session.
@@ -532,6 +378,32 @@ impl Table {
         seen
     }
 
+    /// Something with so many dependencies is being evaluated.
+    pub(crate) fn note_width(&self, dependencies: usize) {
+        if dependencies > WIDE {
+            self.wide.set(true);
+        }
+    }
+
+    /// Whether anything wide was evaluated since this was asked last.
+    pub(crate) fn take_wide(&self) -> bool {
+        self.wide.take()
+    }
+
+    /// An empty record for a body that begins.
+    pub(crate) fn spare_asked(&self) -> Asked {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a record that is not needed any more, so that the next body need not allocate one.
+    pub(crate) fn spare(&self, mut asked: Asked) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < 64 && asked.deps.capacity() <= 64 {
+            asked.clear();
+            spare.push(asked);
+        }
+    }
+
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(listener) = &self.listener {
             listener(&event());
@@ -544,26 +416,26 @@ impl Table {
     pub(crate) fn shrunk(self, keep: &[bool]) -> (Table, FxHashMap<NodeIndex, NodeIndex>) {
         let table = Table::new(self.registry.into_inner(), self.depth_limit, self.persist.into_inner(), self.listener);
         table.tally.replace(self.tally.into_inner());
-        let old = self.nodes.into_inner();
         let mut moved = FxHashMap::default();
-        for (place, node) in old.iter().enumerate().filter(|(place, _)| keep[*place]) {
+        let mut old = Vec::new();
+        for (place, node) in self.nodes.into_inner().into_iter().enumerate().filter(|(place, _)| keep[*place]) {
             let index = table.by_key_or_insert(node.key, node.kind, node.spec.clone());
             moved.insert(NodeIndex(place as u32), index);
+            old.push((index, node));
         }
-        for (place, node) in old.into_iter().enumerate().filter(|(place, _)| keep[*place]) {
-            let worlds = node.worlds.into_iter().filter_map(|world| {
-                let deps = world.deps.iter().map(|(index, print)| Some((*moved.get(index)?, *print)));
-                let deps = deps.collect::<Option<Arc<[_]>>>()?;
+        for (index, mut node) in old {
+            let worlds = node.take_worlds().into_iter().filter_map(|world| {
+                let deps = world.deps.iter().map(|dep| Some(dep.moved_to(*moved.get(&dep.node())?)));
+                let deps = deps.collect::<Option<ThinVec<Dep>>>()?;
                 Some(World { deps, ..world })
             });
-            let worlds = worlds.collect();
-            table.change(moved[&NodeIndex(place as u32)], |new| {
-                new.worlds = worlds;
-                new.loaded = node.loaded;
-                new.kept = node.kept;
-                new.lost = node.lost;
+            let worlds: Vec<World> = worlds.collect();
+            table.change(index, |new| {
+                new.put_worlds(worlds);
+                for flag in [Flag::Loaded, Flag::Kept, Flag::Lost] {
+                    new.set(flag, node.is(flag));
+                }
                 new.height = node.height;
-                new.cost = node.cost;
             });
         }
         (table, moved)
@@ -571,7 +443,7 @@ impl Table {
 
     /// The node waits for `demands`.
     pub(crate) fn pend(&self, node: NodeIndex, demands: Vec<Demand>) -> Answer {
-        self.change(node, |node| node.demands = demands);
+        self.change(node, |node| node.set_demands(demands));
         Answer::Pending
     }
 }

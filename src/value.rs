@@ -26,17 +26,23 @@ pub(crate) struct Cell(Arc<CellInner>);
 
 struct CellInner {
     fingerprint: Fingerprint,
-    value: OnceLock<AnyValue>,
+    /// The value, or [`Late`] in its place.
+    value: AnyValue,
 }
+
+/// Stands for a value that is in the store until someone reads it.
+///
+/// Most cells are made with their value, and there are very many of them: this costs them nothing.
+struct Late(OnceLock<AnyValue>);
 
 impl Cell {
     pub(crate) fn new(fingerprint: Fingerprint, value: AnyValue) -> Self {
-        Self(Arc::new(CellInner { fingerprint, value: OnceLock::from(value) }))
+        Self(Arc::new(CellInner { fingerprint, value }))
     }
 
     /// A cell whose value is in the store.
     pub(crate) fn stored(fingerprint: Fingerprint) -> Self {
-        Self(Arc::new(CellInner { fingerprint, value: OnceLock::new() }))
+        Self(Arc::new(CellInner { fingerprint, value: Arc::new(Late(OnceLock::new())) }))
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
@@ -44,11 +50,21 @@ impl Cell {
     }
 
     pub(crate) fn get(&self) -> Option<&AnyValue> {
-        self.0.value.get()
+        match self.late() {
+            Some(Late(value)) => value.get(),
+            None => Some(&self.0.value),
+        }
     }
 
     /// Keeps a decoded value. A second value for one cell is equal to the first, so the first stays.
     pub(crate) fn fill(&self, value: AnyValue) -> &AnyValue {
-        self.0.value.get_or_init(|| value)
+        match self.late() {
+            Some(Late(late)) => late.get_or_init(|| value),
+            None => &self.0.value,
+        }
+    }
+
+    fn late(&self) -> Option<&Late> {
+        self.0.value.downcast_ref()
     }
 }

@@ -1,63 +1,79 @@
 //! Running the body of a query.
+//!
+//! What a body asks is evaluated inside of its run, so a chain of queries stacks these functions up, and each page of
+//! stack that is touched for the first time costs more than a link of the chain does. What comes before and after the
+//! run therefore stands in functions of its own, which do not wait on the stack ([`prepare`], [`finish`]).
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, StopInner};
-use crate::db::{Db, Frame};
+use crate::db::{Asked, Db, Frame};
 use crate::evaluate::{heed, heed_attempts, record};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
-use crate::kind::{Ops, Role};
+use crate::kind::{Ops, QueryOps, Role, Stopped};
 use crate::memo::Engine;
-use crate::table::{Demand, NodeIndex, Stale};
+use crate::node::{Demand, Flag, NodeIndex, Stale};
+use crate::spec::SharedSpec;
+use crate::value::AnyValue;
 
 pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
-    let table = db.table();
-    table.change(node, |node| {
-        // After an effect of its own, what it did itself is not why it ran.
-        if node.earlier.is_empty() {
-            node.stale = Some(Box::new(stale));
-        }
-    });
-    let Some(spec) = table.spec(node) else { return lost(db, node) };
-    let Ops::Query(ops) = spec.kind().ops() else { return lost(db, node) };
-
-    let frame = Frame::new(node);
+    let Some((spec, ops)) = prepare(db, node, stale) else { return lost(db, node) };
+    let frame = Frame::new(node, db.table().spare_asked());
     let began = Instant::now();
     // A panic that unwinds through salsa poisons its revision, so it ends here.
     let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::new(db, &frame))));
-    let cost = began.elapsed();
-    let asked = frame.into_asked();
+    finish(db, node, frame.into_asked(), ended, began.elapsed())
+}
+
+/// Notes why the body runs, and finds it.
+#[inline(never)]
+fn prepare(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Option<(SharedSpec, &'static dyn QueryOps)> {
+    let table = db.table();
+    table.change(node, |node| {
+        // After an effect of its own, what it did itself is not why it ran.
+        if node.earlier().is_empty() {
+            node.set_stale(Some(stale));
+        }
+    });
+    let spec = table.spec(node)?;
+    let Ops::Query(ops) = spec.kind().ops() else { return None };
+    Some((spec, ops))
+}
+
+/// How a run ended: as the body says, or by a panic.
+type Ended = Result<Result<AnyValue, Stopped>, Box<dyn Any + Send>>;
+
+/// Records what came of a run.
+#[inline(never)]
+fn finish(db: &dyn Engine, node: NodeIndex, asked: Asked, ended: Ended, cost: Duration) -> Answer {
+    let table = db.table();
+    table.note_width(asked.deps.len() + asked.demands.len());
 
     // Nothing that a body makes of an answer which is not there counts, not even that it gave up.
     if !asked.demands.is_empty() {
-        let asks_for_effect = |demand: &Demand| table.with(demand.node(), |node| node.role == Role::Effect);
+        let asks_for_effect = |demand: &Demand| table.with(demand.node(), |node| node.role() == Role::Effect);
         if asked.demands.iter().any(asks_for_effect) {
             let mut earlier = asked.nodes();
             earlier.extend(asked.demands.iter().map(|demand| demand.node()));
-            table.change(node, |node| {
-                earlier.retain(|asked| !node.earlier.contains(asked));
-                node.earlier.extend(earlier);
-            });
+            table.change(node, |node| node.add_earlier(earlier));
         }
-        table.stand_on(node, asked.nodes());
+        table.change(node, |node| node.stand_on(asked.nodes()));
         return table.pend(node, asked.demands);
     }
-    table.change(node, |node| {
-        node.demands.clear();
-        node.cost = cost;
-    });
     match ended {
         Ok(Ok(value)) => record::executed(db, node, asked, value, cost),
-        Ok(Err(StopInner::Failed(failure))) => record::failed(db, node, asked, failure),
+        Ok(Err(StopInner::Failed(failure))) => record::failed(db, node, &asked, failure, cost),
         Ok(Err(StopInner::Pending)) => {
             // The only way to be pending without a demand is to make one up; there is nothing to wait for.
-            record::failed(db, node, asked, panicked(db, node, "a body ended as pending without having asked anything"))
+            let failure = panicked(db, node, "a body ended as pending without having asked anything");
+            record::failed(db, node, &asked, failure, cost)
         }
         Err(payload) => {
             let message = panic_message(payload.as_ref());
-            record::failed(db, node, asked, panicked(db, node, &message))
+            record::failed(db, node, &asked, panicked(db, node, &message), cost)
         }
     }
 }
@@ -66,13 +82,16 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
 ///
 /// Whoever asked by that trace takes it for stale, runs its own body and asks with the spec in hand; then the
 /// node comes back to life.
+#[inline(never)]
 fn lost(db: &dyn Engine, node: NodeIndex) -> Answer {
     let table = db.table();
     heed(db, node);
-    table.change(node, |node| node.lost = true);
+    table.change(node, |node| {
+        node.set(Flag::Lost, true);
+        node.stand_on(Vec::new());
+    });
     let name = table.name(node);
     let failure = engine_failure(name.clone(), EngineFailure::Lost { spec: name });
-    table.stand_on(node, Vec::new());
     Answer::Failed(failure)
 }
 

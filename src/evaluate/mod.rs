@@ -19,7 +19,8 @@ use crate::answer::{Answer, Found};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::Role;
 use crate::memo::{Attempt, Directive, Engine, Memo, Order, Slot, memo_of};
-use crate::table::{Amend, Demand, NodeIndex, Stale, Table};
+use crate::node::{Amend, Demand, Flag, NodeData, NodeIndex, Stale};
+use crate::table::Table;
 
 pub(crate) use execute::panic_message;
 pub(crate) use record::record_action;
@@ -33,7 +34,7 @@ pub(crate) enum Reply {
 
 /// The answer of a query or an action.
 #[salsa::tracked(returns(ref), cycle_result = met_cycle)]
-pub(crate) fn evaluate<'db>(db: &'db dyn Engine, memo: Memo<'db>) -> Answer {
+pub(crate) fn evaluate(db: &dyn Engine, memo: Memo) -> Answer {
     let node = memo.node(db);
     let table = db.table();
     let forced = match order(db, node) {
@@ -41,16 +42,21 @@ pub(crate) fn evaluate<'db>(db: &'db dyn Engine, memo: Memo<'db>) -> Answer {
         Order::Run => true,
         Order::Free => false,
     };
-    let _active = Active::enter(table, node);
-    match table.with(node, |node| node.role) {
+    let active = Active::enter(table, node);
+    match active.role {
         Role::Query => query(db, node, forced),
         Role::Action => action(db, node, forced),
-        // These have no traces of their own; askers read their slots.
-        Role::Effect | Role::Observation => match read_slot(db, node) {
-            Reply::Value(found) => Answer::Value(found),
-            Reply::Failed(failure) => Answer::Failed(failure),
-            Reply::Pending(demand) => table.pend(node, vec![demand]),
-        },
+        Role::Effect | Role::Observation => slot(db, node),
+    }
+}
+
+/// The answer of an effect or observation. They have no traces of their own; askers read their slots.
+#[inline(never)]
+fn slot(db: &dyn Engine, node: NodeIndex) -> Answer {
+    match read_slot(db, node) {
+        Reply::Value(found) => Answer::Value(found),
+        Reply::Failed(failure) => Answer::Failed(failure),
+        Reply::Pending(demand) => db.table().pend(node, vec![demand]),
     }
 }
 
@@ -58,7 +64,7 @@ pub(crate) fn evaluate<'db>(db: &'db dyn Engine, memo: Memo<'db>) -> Answer {
 ///
 /// It is never a failure: whether a cycle is real is for the planner to say, once nothing else can help. A
 /// failure from here would depend on the order of asking and would outlive the cycle.
-fn met_cycle<'db>(db: &'db dyn Engine, _id: salsa::Id, memo: Memo<'db>) -> Answer {
+fn met_cycle(db: &dyn Engine, _id: salsa::Id, memo: Memo) -> Answer {
     let node = memo.node(db);
     db.table().suspect.set(true);
     db.report_untracked_read();
@@ -68,14 +74,18 @@ fn met_cycle<'db>(db: &'db dyn Engine, _id: salsa::Id, memo: Memo<'db>) -> Answe
     }
 }
 
+#[inline(never)]
 fn cycle_failure(table: &Table, node: NodeIndex, ring: Arc<[crate::spec::SpecName]>) -> Answer {
-    table.stand_on(node, Vec::new());
-    table.change(node, |node| node.demands.clear());
+    table.change(node, |node| {
+        node.stand_on(Vec::new());
+        node.set_demands(Vec::new());
+    });
     Answer::Failed(engine_failure(table.name(node), EngineFailure::Cycle { ring }))
 }
 
+#[inline(never)]
 fn order(db: &dyn Engine, node: NodeIndex) -> Order {
-    match db.table().with(node, |node| node.directive) {
+    match db.table().with(node, NodeData::directive) {
         Some(directive) => directive.order(db).clone(),
         None => Order::Free,
     }
@@ -87,11 +97,11 @@ fn order(db: &dyn Engine, node: NodeIndex) -> Order {
 /// elsewhere.
 fn heed(db: &dyn Engine, node: NodeIndex) {
     let table = db.table();
-    let directive = match table.with(node, |node| node.directive) {
+    let directive = match table.with(node, NodeData::directive) {
         Some(directive) => directive,
         None => {
             let directive = Directive::builder(Order::Free).durability(Durability::HIGH).new(db);
-            table.change(node, |node| node.directive = Some(directive));
+            table.change(node, |node| node.set_directive(directive));
             directive
         }
     };
@@ -109,16 +119,17 @@ pub(crate) fn heed_attempts(db: &dyn Engine) {
 /// The slot of a node, created empty and with low durability if it has none.
 pub(crate) fn slot_of(db: &dyn Engine, node: NodeIndex) -> Slot {
     let table = db.table();
-    match table.with(node, |node| node.slot) {
+    match table.with(node, NodeData::slot) {
         Some(slot) => slot,
         None => {
             let slot = Slot::builder(None).durability(Durability::LOW).new(db);
-            table.change(node, |node| node.slot = Some(slot));
+            table.change(node, |node| node.set_slot(slot));
             slot
         }
     }
 }
 
+#[inline(never)]
 fn read_slot(db: &dyn Engine, node: NodeIndex) -> Reply {
     match slot_of(db, node).outcome(db) {
         Some(outcome) => match &outcome.answer {
@@ -133,7 +144,7 @@ fn read_slot(db: &dyn Engine, node: NodeIndex) -> Reply {
 /// Asks a node on behalf of the one that is being evaluated.
 pub(crate) fn ask(db: &dyn Engine, node: NodeIndex) -> Reply {
     let table = db.table();
-    let (role, active) = table.with(node, |node| (node.role, node.active));
+    let (role, active) = table.with(node, |node| (node.role(), node.is(Flag::Active)));
     if matches!(role, Role::Observation | Role::Effect) {
         return read_slot(db, node);
     }
@@ -155,10 +166,11 @@ pub(crate) fn ask(db: &dyn Engine, node: NodeIndex) -> Reply {
 
 /// Salsa verifies without passing through our code, at about a kilobyte of stack a level: the limit on how deep
 /// asking nests is also one on how high a finished node may stand.
+#[inline(never)]
 fn too_deep(db: &dyn Engine, node: NodeIndex) -> Arc<FailureInner> {
     let table = db.table();
     heed_attempts(db);
-    let top = table.indices().find(|index| table.with(*index, |node| node.active)).unwrap_or(node);
+    let top = table.indices().find(|index| table.with(*index, |node| node.is(Flag::Active))).unwrap_or(node);
     let name = table.name(node);
     engine_failure(
         name.clone(),
@@ -173,10 +185,12 @@ fn query(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
     }
 }
 
+#[inline(never)]
 fn action(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
     let table = db.table();
-    let done = table.with(node, |node| node.slot).and_then(|slot| slot.outcome(db).clone());
+    let done = table.with(node, NodeData::slot).and_then(|slot| slot.outcome(db).clone());
     if let Some(outcome) = done {
+        table.note_width(outcome.reads.len());
         let mut demands = Vec::new();
         let mut outdated = false;
         for (read, was) in &outcome.reads {
@@ -193,13 +207,13 @@ fn action(db: &dyn Engine, node: NodeIndex, forced: bool) -> Answer {
             table.amend.borrow_mut().push((node, Amend::Outdated));
             return table.pend(node, vec![Demand::Run(node)]);
         }
-        table.change(node, |node| node.demands.clear());
+        table.change(node, |node| node.set_demands(Vec::new()));
         return outcome.answer.clone();
     }
     match restore(db, node, forced) {
         Restored::Answer(answer) => answer,
         Restored::Not(stale) => {
-            table.change(node, |node| node.stale = Some(Box::new(stale)));
+            table.change(node, |node| node.set_stale(Some(stale)));
             let slot = slot_of(db, node);
             slot.outcome(db);
             table.pend(node, vec![Demand::Run(node)])
@@ -213,50 +227,75 @@ enum Restored {
 }
 
 /// The answer from a trace that holds, if one does.
+#[inline(never)]
 fn restore(db: &dyn Engine, node: NodeIndex, forced: bool) -> Restored {
     let table = db.table();
     if forced {
         // Whoever gave the order has noted why.
-        let why = table.with(node, |node| node.stale.as_deref().cloned());
+        let why = table.with(node, |node| node.stale());
         return Restored::Not(why.unwrap_or(Stale::Forced));
     }
     table.load_worlds(node);
-    let worlds = table.with(node, |node| node.worlds.clone());
+    if !table.with(node, NodeData::has_worlds) {
+        return Restored::Not(Stale::Missing);
+    }
+    // They are put back below. Nobody looks at the worlds of a node that is being evaluated.
+    let mut worlds = table.change(node, NodeData::take_worlds);
     let mut first = None;
-    for world in worlds {
-        match verify::check(db, &world) {
+    let mut ended = None;
+    for (place, world) in worlds.iter().enumerate() {
+        match verify::check(db, world) {
             verify::Check::Holds => {
-                if world.cell.get().is_none() {
-                    heed(db, node);
-                }
-                return Restored::Answer(record::verified(db, node, world));
+                ended = Some(Ok(place));
+                break;
             }
-            verify::Check::Pending(demands) => return Restored::Answer(table.pend(node, demands)),
+            verify::Check::Pending(demands) => {
+                ended = Some(Err(demands));
+                break;
+            }
             verify::Check::Stale(stale) => {
                 first.get_or_insert(stale);
             }
         }
     }
-    Restored::Not(first.unwrap_or(Stale::Missing))
+    if let Some(Ok(place)) = ended {
+        let world = worlds.remove(place);
+        table.change(node, |node| node.put_worlds(worlds));
+        if world.cell.get().is_none() {
+            heed(db, node);
+        }
+        return Restored::Answer(record::verified(db, node, world));
+    }
+    if !worlds.is_empty() {
+        table.change(node, |node| node.put_worlds(worlds));
+    }
+    match ended {
+        Some(Err(demands)) => Restored::Answer(table.pend(node, demands)),
+        _ => Restored::Not(first.unwrap_or(Stale::Missing)),
+    }
 }
 
 /// A node on the stack of active specs; leaves it when dropped, also by unwinding.
 struct Active<'a> {
     table: &'a Table,
     node: NodeIndex,
+    role: Role,
 }
 
 impl<'a> Active<'a> {
     fn enter(table: &'a Table, node: NodeIndex) -> Self {
-        table.change(node, |node| node.active = true);
+        let role = table.change(node, |node| {
+            node.set(Flag::Active, true);
+            node.role()
+        });
         table.depth.set(table.depth.get() + 1);
-        Self { table, node }
+        Self { table, node, role }
     }
 }
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.table.change(self.node, |node| node.active = false);
+        self.table.change(self.node, |node| node.set(Flag::Active, false));
         self.table.depth.set(self.table.depth.get() - 1);
     }
 }

@@ -8,23 +8,23 @@ use crate::db::Asked;
 use crate::event::Event;
 use crate::failure::{EngineFailure, FailureInner, chain, engine_failure};
 use crate::memo::Engine;
-use crate::table::{NodeIndex, Status, Table, World};
+use crate::node::{NodeIndex, Status, World};
+use crate::table::Table;
 use crate::value::{AnyValue, Cell};
 
 /// A trace held; its value is the answer.
 pub(super) fn verified(db: &dyn Engine, node: NodeIndex, world: World) -> Answer {
     let table = db.table();
-    let height = table.height_above(world.deps.iter().map(|(index, _)| *index));
+    let height = table.height_above(&world.deps);
     let cell = world.cell.clone();
-    table.remember(node, world);
     let first = table.change(node, |node| {
+        node.remember(world);
         node.height = height;
-        node.demands.clear();
-        node.stale = None;
-        node.value = Some(cell.fingerprint());
-        let first = node.status == Status::None;
+        node.set_demands(Vec::new());
+        node.set_stale(None);
+        let first = node.status() == Status::None;
         if first {
-            node.status = Status::Verified;
+            node.set_status(Status::Verified);
         }
         first
     });
@@ -38,17 +38,17 @@ pub(super) fn verified(db: &dyn Engine, node: NodeIndex, world: World) -> Answer
 /// A body ran to a value.
 pub(super) fn executed(db: &dyn Engine, node: NodeIndex, asked: Asked, value: AnyValue, cost: Duration) -> Answer {
     let table = db.table();
-    let kind = table.with(node, |node| node.kind);
+    let (kind, before) = table.with(node, |node| (node.kind, node.newest_value()));
     let (fingerprint, bytes) = match table.encode(kind, &value) {
         Ok(encoded) => encoded,
         Err(error) => {
             let spec = table.name(node);
             let message = error.to_string().into();
             let failure = engine_failure(spec.clone(), EngineFailure::NotEncodable { spec, message });
-            return failed(db, node, asked, failure);
+            return failed(db, node, &asked, failure, cost);
         }
     };
-    let height = table.height_above(asked.deps.iter().map(|(index, _)| *index));
+    let height = table.height_above(&asked.deps);
     if height as usize > table.depth_limit {
         super::heed_attempts(db);
         let name = table.name(node);
@@ -56,33 +56,48 @@ pub(super) fn executed(db: &dyn Engine, node: NodeIndex, asked: Asked, value: An
             name.clone(),
             EngineFailure::TooDeep { limit: table.depth_limit, top: name.clone(), bottom: name },
         );
-        return failed(db, node, asked, failure);
+        return failed(db, node, &asked, failure, cost);
     }
     let cell = Cell::new(fingerprint, value);
-    let cut_off =
-        table.with(node, |node| node.worlds.first().is_some_and(|world| world.cell.fingerprint() == fingerprint));
+    let cut_off = before == Some(fingerprint);
     let tainted = asked.tainted;
-    if tainted {
-        table.stand_on(node, asked.nodes());
-    } else {
-        let world = World { deps: asked.deps.into(), ends: asked.ends.into(), cell: cell.clone(), cost };
-        table.keep(node, &world, bytes);
-        table.remember(node, world);
+    let world = (!tainted).then(|| World { deps: asked.deps.as_slice().into(), cell: cell.clone(), cost });
+    if let Some(world) = &world {
+        table.keep(node, world, bytes);
     }
     table.change(node, |node| {
+        node.set_demands(Vec::new());
+        match world {
+            Some(world) => node.remember(world),
+            None => {
+                node.stand_on(asked.nodes());
+                node.came_to(Some(fingerprint), cost);
+            }
+        }
         node.height = height;
-        node.value = Some(fingerprint);
-        node.status = if cut_off { Status::CutOff } else { Status::Executed };
+        node.set_status(if cut_off { Status::CutOff } else { Status::Executed });
     });
+    table.spare(asked);
     table.tally.borrow_mut().executed(kind, cut_off);
     table.emit(|| Event::DidExecute { spec: table.name(node), cut_off, cost });
     Answer::Value(Found { cell, tainted })
 }
 
 /// A body ended without a value. Nothing of it outlives the requests that see it.
-pub(super) fn failed(db: &dyn Engine, node: NodeIndex, asked: Asked, failure: Arc<FailureInner>) -> Answer {
+pub(super) fn failed(
+    db: &dyn Engine,
+    node: NodeIndex,
+    asked: &Asked,
+    failure: Arc<FailureInner>,
+    cost: Duration,
+) -> Answer {
     let table = db.table();
-    table.stand_on(node, asked.nodes());
+    table.change(node, |node| {
+        node.set_demands(Vec::new());
+        node.stand_on(asked.nodes());
+        let value = node.value();
+        node.came_to(value, cost);
+    });
     table.fail(node, &failure);
     Answer::Failed(failure)
 }
@@ -91,8 +106,8 @@ impl Table {
     /// Counts and tells a failure.
     pub(crate) fn fail(&self, node: NodeIndex, failure: &Arc<FailureInner>) {
         self.change(node, |node| {
-            node.status = Status::Failed;
-            node.failure = Some(failure.clone());
+            node.set_status(Status::Failed);
+            node.set_failure(failure.clone());
         });
         self.tally.borrow_mut().failed += 1;
         self.emit(|| Event::DidFail { spec: self.name(node), message: chain(failure) });
@@ -102,5 +117,5 @@ impl Table {
 /// The work of an action came to a value that is certain to belong to its reads: the world it was made in.
 pub(crate) fn record_action(table: &Table, node: NodeIndex, world: World, bytes: Option<Arc<[u8]>>) {
     table.keep(node, &world, bytes);
-    table.remember(node, world);
+    table.change(node, |node| node.remember(world));
 }

@@ -7,7 +7,7 @@
 
 use crate::evaluate::{Reply, ask};
 use crate::memo::Engine;
-use crate::table::{Demand, Stale, World};
+use crate::node::{Demand, Stale, World};
 
 pub(super) enum Check {
     Holds,
@@ -16,10 +16,12 @@ pub(super) enum Check {
 }
 
 pub(super) fn check(db: &dyn Engine, world: &World) -> Check {
+    db.table().note_width(world.deps.len());
     for group in world.groups() {
         let mut demands = Vec::new();
         let mut stale = None;
-        for &(dependency, was) in group {
+        for dep in group {
+            let (dependency, was) = (dep.node(), dep.fingerprint());
             match ask(db, dependency) {
                 Reply::Value(found) if found.fingerprint() == was => {}
                 Reply::Value(found) => {

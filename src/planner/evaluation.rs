@@ -14,19 +14,22 @@ use crate::evaluate::{evaluate, panic_message, slot_of};
 use crate::failure::{EngineFailure, engine_failure};
 use crate::kind::Role;
 use crate::memo::{Directive, Order, Outcome, memo_of};
+use crate::node::{Amend, Demand, Flag, NodeData, NodeIndex};
 use crate::spec::SpecName;
-use crate::table::{Amend, Demand, NodeIndex};
 
 impl Planner {
     pub(super) fn drain(&mut self) {
         while let Some(node) = self.schedule.next_ready() {
             let answer = self.evaluate(node);
+            if self.table().take_wide() {
+                self.db_mut().renew_room();
+            }
             if self.amend() {
                 continue;
             }
             match answer {
                 Answer::Pending => {
-                    let demands = self.table().with(node, |node| node.demands.clone());
+                    let demands = self.table().with(node, |node| node.demands().to_vec());
                     if demands.is_empty() {
                         // Salsa put "pending" in the place of an answer while it verified; the next revision runs it.
                         self.db_mut().synthetic_write(Durability::LOW);
@@ -62,7 +65,7 @@ impl Planner {
                 table.loose.set(true);
                 table.depth.set(0);
                 for index in table.indices() {
-                    table.change(index, |node| node.active = false);
+                    table.change(index, |node| node.set(Flag::Active, false));
                 }
                 let spec = table.name(node);
                 let failure = EngineFailure::Panicked { spec: spec.clone(), message: message.into() };
@@ -80,7 +83,7 @@ impl Planner {
         for (node, amend) in amends {
             match amend {
                 Amend::Outdated => self.empty_slot(node),
-                Amend::Run => self.order_to_run(node, crate::table::Stale::Lost),
+                Amend::Run => self.order_to_run(node, crate::node::Stale::Lost),
             }
         }
         self.invalidated();
@@ -88,9 +91,9 @@ impl Planner {
     }
 
     /// The node runs again, whatever its traces say.
-    pub(super) fn order_to_run(&mut self, node: NodeIndex, why: crate::table::Stale) {
-        self.table().change(node, |node| node.stale = Some(Box::new(why)));
-        match self.table().with(node, |node| node.role) {
+    pub(super) fn order_to_run(&mut self, node: NodeIndex, why: crate::node::Stale) {
+        self.table().change(node, |node| node.set_stale(Some(why)));
+        match self.table().with(node, NodeData::role) {
             Role::Query => self.set_order(node, Order::Run),
             Role::Action => {
                 self.set_order(node, Order::Run);
@@ -102,11 +105,11 @@ impl Planner {
     }
 
     pub(super) fn set_order(&mut self, node: NodeIndex, order: Order) {
-        let directive = match self.table().with(node, |node| node.directive) {
+        let directive = match self.table().with(node, NodeData::directive) {
             Some(directive) => directive,
             None => {
                 let directive = Directive::builder(Order::Free).durability(Durability::HIGH).new(self.db());
-                self.table().change(node, |node| node.directive = Some(directive));
+                self.table().change(node, |node| node.set_directive(directive));
                 directive
             }
         };
@@ -115,7 +118,7 @@ impl Planner {
 
     pub(super) fn empty_slot(&mut self, node: NodeIndex) {
         self.failed.remove(&node);
-        if let Some(slot) = self.table().with(node, |node| node.slot)
+        if let Some(slot) = self.table().with(node, NodeData::slot)
             && slot.outcome(self.db()).is_some()
         {
             slot.set_outcome(self.db_mut()).with_durability(Durability::LOW).to(None);
@@ -134,7 +137,7 @@ impl Planner {
 
     /// What this session saw: nothing yet, a failure, or a value.
     pub(super) fn seen(&self, node: NodeIndex) -> Option<Option<Fingerprint>> {
-        let outcome = self.table().with(node, |node| node.slot)?.outcome(self.db()).clone()?;
+        let outcome = self.table().with(node, NodeData::slot)?.outcome(self.db()).clone()?;
         match &outcome.answer {
             Answer::Value(found) => Some(Some(found.fingerprint())),
             Answer::Failed(_) | Answer::Pending => Some(None),
@@ -142,7 +145,7 @@ impl Planner {
     }
 
     pub(super) fn slot_is_full(&self, node: NodeIndex) -> bool {
-        self.table().with(node, |node| node.slot).is_some_and(|slot| slot.outcome(self.db()).is_some())
+        self.table().with(node, NodeData::slot).is_some_and(|slot| slot.outcome(self.db()).is_some())
     }
 
     /// Nothing is ready. Finds what can never become ready, and fails it; whether there was any.

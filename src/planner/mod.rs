@@ -26,12 +26,13 @@ use crate::failure::FailureInner;
 use crate::graph::Graph;
 use crate::look::Sighting;
 use crate::memo::{Engine, EngineDb};
+use crate::node::NodeIndex;
 use crate::persist::Write;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn};
 use crate::schedule::Schedule;
 use crate::spec::SharedSpec;
-use crate::table::{NodeIndex, Table};
+use crate::table::Table;
 use crate::value::AnyValue;
 
 /// How often in a row the world may move under a piece of work before its failure counts.

@@ -6,14 +6,14 @@ use salsa::{Durability, Setter};
 use super::{Delivered, Live, Message, Planner, RequestId, Want};
 use crate::answer::Answer;
 use crate::memo::{Attempt, Order};
+use crate::node::{Amend, NodeIndex, Status};
 use crate::spec::SharedSpec;
-use crate::table::{Amend, NodeIndex, Status};
 
 impl Planner {
     pub(super) fn ask(&mut self, id: RequestId, spec: SharedSpec, want: Want, reply: oneshot::Sender<Delivered>) {
         self.take_back_failures();
         let node = self.table().intern_shared(spec);
-        if matches!(self.table().with(node, |node| node.status), Status::Verified | Status::Executed | Status::CutOff) {
+        if matches!(self.table().status(node), Status::Verified | Status::Executed | Status::CutOff) {
             self.table().tally.borrow_mut().reused += 1;
         }
         self.recent.push(node);

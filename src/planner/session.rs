@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use doge_storage::Key;
 use futures::channel::oneshot;
@@ -14,10 +14,10 @@ use crate::event::Event;
 use crate::kind::Role;
 use crate::look::{Sighting, stamp_key};
 use crate::memo::{Engine, EngineDb, Order, Outcome};
+use crate::node::{NodeData, NodeIndex, Status};
 use crate::persist::{Persist, Write};
 use crate::run::RunRecord;
 use crate::runtime::observing;
-use crate::table::{NodeIndex, Status};
 
 impl Planner {
     /// Counts an observation and keeps what it saw for later runs.
@@ -26,8 +26,8 @@ impl Planner {
         let before = self.shared.sighting(table.with(node, |node| node.key));
         let changed = before.as_ref().is_some_and(|before| before.fingerprint() != sighting.fingerprint());
         table.change(node, |node| {
-            node.status = Status::Observed;
-            node.value = sighting.fingerprint();
+            node.set_status(Status::Observed);
+            node.came_to(sighting.fingerprint(), Duration::ZERO);
         });
         table.tally.borrow_mut().observed += 1;
         table.emit(|| Event::DidObserve { spec: table.name(node), by_stamp: sighting.by_stamp, changed });
@@ -86,9 +86,9 @@ impl Planner {
         let outdated: Vec<NodeIndex> = self
             .table()
             .indices()
-            .filter(|node| self.table().with(*node, |node| node.role) == Role::Action)
+            .filter(|node| self.table().with(*node, NodeData::role) == Role::Action)
             .filter(|node| {
-                let slot = self.table().with(*node, |node| node.slot);
+                let slot = self.table().with(*node, NodeData::slot);
                 slot.and_then(|slot| slot.outcome(self.db()).clone())
                     .is_some_and(|outcome| outcome.reads.iter().any(|(read, _)| changed.contains(read)))
             })
@@ -114,7 +114,7 @@ impl Planner {
         let known: Vec<NodeIndex> = self
             .table()
             .indices()
-            .filter(|node| self.table().with(*node, |node| node.role) == Role::Observation)
+            .filter(|node| self.table().with(*node, NodeData::role) == Role::Observation)
             .filter(|node| self.slot_is_full(*node))
             .collect();
         let observed = known.len();
@@ -154,21 +154,22 @@ impl Planner {
             return;
         }
         let Some(Refreshing { observed, mut seen, reply, .. }) = self.refreshing.take() else { return };
-        self.log_run();
-        if self.has_requests() {
+        // The record of a session that nobody can look up is not made.
+        if self.has_requests() && self.table().persist.borrow().is_some() {
+            self.log_run();
             drop(self.flush(Write::Commit));
         }
         seen.sort_by_key(|(node, _)| *node);
 
         // Nothing of the old session stays that was right for it only.
         for node in self.failed.iter().copied().collect::<Vec<_>>() {
-            if self.table().with(node, |node| node.role) != Role::Observation {
+            if self.table().with(node, NodeData::role) != Role::Observation {
                 self.empty_slot(node);
             }
         }
         for node in std::mem::take(&mut self.session_only) {
             self.empty_slot(node);
-            if self.table().with(node, |node| node.directive).is_some() {
+            if self.table().with(node, NodeData::directive).is_some() {
                 self.set_order(node, Order::Free);
             }
         }
@@ -196,13 +197,7 @@ impl Planner {
     }
 
     pub(super) fn begin_session(&mut self) {
-        for node in self.table().indices() {
-            self.table().change(node, |node| {
-                node.status = Status::None;
-                node.earlier.clear();
-                node.stale = None;
-            });
-        }
+        self.table().begin_session();
         self.began = self.shared.now();
         self.clock = Instant::now();
         self.table().tally.take();
@@ -231,8 +226,8 @@ impl Planner {
             .table()
             .indices()
             .filter(|node| keep[node.as_usize()])
-            .filter(|node| db.table().with(*node, |node| node.role) == Role::Observation)
-            .filter_map(|node| Some((node, db.table().with(node, |node| node.slot)?.outcome(&db).clone()?)))
+            .filter(|node| db.table().with(*node, NodeData::role) == Role::Observation)
+            .filter_map(|node| Some((node, db.table().with(node, NodeData::slot)?.outcome(&db).clone()?)))
             .collect();
         let (table, moved) = db.into_table().shrunk(&keep);
         self.db = Some(EngineDb::new(table));
@@ -278,9 +273,8 @@ impl Planner {
             let verified: Vec<Key> = self
                 .table()
                 .indices()
-                .filter_map(|node| {
-                    self.table().with(node, |node| (node.status == Status::Verified).then_some(node.key))
-                })
+                .filter(|node| self.table().status(*node) == Status::Verified)
+                .map(|node| self.table().with(node, |node| node.key))
                 .collect();
             persist.touch(&verified, executed);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use salsa::{Durability, Setter};
+use thin_vec::ThinVec;
 use tokio_util::sync::CancellationToken;
 
 use super::{MOVES, Owner, Planner, Running};
@@ -13,9 +14,9 @@ use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, stamp_key};
 use crate::memo::{Order, Outcome};
+use crate::node::{Demand, Dep, Flag, NodeData, NodeIndex, Status, World};
 use crate::runtime::{Answered, Ended, Known, Shared, Task, observing, working};
 use crate::spec::SharedSpec;
-use crate::table::{Demand, NodeIndex, Status, World};
 use crate::value::Cell;
 
 impl Planner {
@@ -65,7 +66,7 @@ impl Planner {
         let expensive = matches!(spec.kind().ops(), Ops::Action(ops) if ops.expensive());
         let ordered = self
             .table()
-            .with(node, |node| node.directive)
+            .with(node, NodeData::directive)
             .is_some_and(|directive| matches!(directive.order(self.db()), Order::Run));
         let known = if ordered {
             Known::Forced
@@ -124,7 +125,7 @@ impl Planner {
 
     /// Somebody needs this node to run, and its spec is nowhere to be found.
     pub(super) fn lost(&mut self, node: NodeIndex) {
-        self.table().change(node, |node| node.lost = true);
+        self.table().change(node, |node| node.set(Flag::Lost, true));
         let name = self.table().name(node);
         let failure = engine_failure(name.clone(), EngineFailure::Lost { spec: name });
         self.fill_slot(node, Outcome { answer: Answer::Failed(failure), reads: Vec::new() });
@@ -237,39 +238,41 @@ impl Planner {
                 persist.keep_value(fingerprint, bytes.into());
             }
         }
-        let role = self.table().with(node, |node| node.role);
+        let role = self.table().with(node, NodeData::role);
         match &answer {
             Answer::Value(found) => {
                 let kind = self.table().with(node, |node| node.kind);
-                let cut_off = role == Role::Action
-                    && self.table().with(node, |node| {
-                        node.worlds.first().is_some_and(|world| world.cell.fingerprint() == found.fingerprint())
-                    });
-                let height = self.table().height_above(world.iter().map(|(index, _)| *index));
+                let before = self.table().with(node, NodeData::newest_value);
+                let cut_off = role == Role::Action && before == Some(found.fingerprint());
+                let mut deps: ThinVec<Dep> = world.iter().map(|(read, value)| Dep::new(*read, *value)).collect();
+                if let Some(last) = deps.last_mut() {
+                    last.end_group();
+                }
+                let height = self.table().height_above(&deps);
                 self.table().change(node, |node| {
-                    node.status = if cut_off { Status::CutOff } else { Status::Executed };
-                    node.cost = cost;
+                    node.set_status(if cut_off { Status::CutOff } else { Status::Executed });
                     node.height = height;
-                    node.value = Some(found.fingerprint());
                 });
                 self.table().tally.borrow_mut().executed(kind, cut_off);
                 self.table().emit(|| Event::DidRun { spec: self.table().name(node), cut_off, certain, cost });
-                let ends = if world.is_empty() { Vec::new() } else { vec![world.len() as u32] };
-                let recorded = World { deps: world.clone().into(), ends: ends.into(), cell: found.cell.clone(), cost };
+                let recorded = World { deps, cell: found.cell.clone(), cost };
                 if role == Role::Action && certain {
                     if committed {
                         self.note_committed(node, &recorded);
-                        self.table().remember(node, recorded);
+                        self.table().change(node, |node| node.remember(recorded));
                     } else {
                         record_action(self.table(), node, recorded, bytes);
                     }
                 } else {
-                    self.table().stand_on(node, world.iter().map(|(index, _)| *index).collect());
+                    self.table().change(node, |node| {
+                        node.stand_on(world.iter().map(|(index, _)| *index).collect());
+                        node.came_to(Some(found.fingerprint()), cost);
+                    });
                     self.session_only.insert(node);
                 }
             }
             Answer::Failed(failure) => {
-                self.table().stand_on(node, world.iter().map(|(index, _)| *index).collect());
+                self.table().change(node, |node| node.stand_on(world.iter().map(|(index, _)| *index).collect()));
                 self.table().fail(node, failure);
             }
             Answer::Pending => {}
@@ -295,9 +298,8 @@ impl Planner {
 
     pub(super) fn note_committed(&self, node: NodeIndex, world: &World) {
         let table = self.table();
-        table.change(node, |node| node.kept = true);
-        for (index, _) in world.deps.iter() {
-            table.change(*index, |node| node.kept = true);
+        for index in world.deps.iter().map(Dep::node).chain([node]) {
+            table.change(index, |node| node.set(Flag::Kept, true));
         }
         let (key, spec) = table.with(node, |node| (node.key, node.spec.clone()));
         if let Some(persist) = table.persist.borrow_mut().as_mut() {
@@ -345,7 +347,7 @@ impl Planner {
         }
         for spec in actions {
             let action = self.table().intern_shared(spec);
-            self.order_to_run(action, crate::table::Stale::Lost);
+            self.order_to_run(action, crate::node::Stale::Lost);
         }
         self.invalidated();
     }

@@ -12,11 +12,11 @@ use crate::dry::DryReport;
 use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::kind::{ActionKind, KindOf, QueryKind, Typed};
+use crate::node::NodeIndex;
 use crate::planner::{Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Spawn, Task};
-use crate::table::NodeIndex;
 
 /// The planner, driven by hand. Work that was started waits until the test lets it end.
 pub struct Stepper {

@@ -52,6 +52,31 @@ fn a_change_that_makes_no_difference_is_cut_off() {
     assert!(!counts.executed.contains_key("work"));
 }
 
+/// [N3] The room that so many dependencies take is given back after each evaluation; what is known stays known.
+#[test]
+fn a_query_with_very_many_dependencies_is_cut_off_like_any_other() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    let names: Vec<String> = (0..600).map(|n| format!("v{n}")).collect();
+    names.iter().for_each(|name| script.set(name, 1));
+    let wide = WorkOnParity(total(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    let before = *engine.get(&wide).expect("nothing fails");
+    for value in [3, 5] {
+        script.set("v300", value);
+        engine.refresh();
+        log.take();
+        assert_eq!(*engine.get(&wide).expect("nothing fails"), before);
+        assert_eq!(log.take_executed().len(), 2, "the sum and its parity");
+    }
+    script.set("v599", 2);
+    engine.refresh();
+    log.take();
+    assert_ne!(*engine.get(&wide).expect("nothing fails"), before);
+    assert_eq!(log.take_executed().len(), 4, "and the work on the parity, and what stands on that");
+    assert_eq!(*engine.get(&wide.0).expect("nothing fails"), 599 + 5 + 1);
+}
+
 /// [N4] Also when an answer between was pending meanwhile: its readers see an equal value, not a change.
 #[test]
 fn a_wait_in_between_does_not_lose_the_cut_off() {
