@@ -4,7 +4,7 @@
 //! journal and removes the files of every package that has no whole record, so that nothing is left that no record
 //! tells of. Packages whose files may have been touched are linked anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::prefix::files::{JOURNAL, meta, remove, replace};
 const VERSION: u32 = 1;
 
 /// Where losers of a clash of paths are put.
-const CLOBBERS: &str = "__clobbers__";
+pub(crate) const CLOBBERS: &str = "__clobbers__";
 
 /// What is being changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Planned {
 }
 
 /// A path that stays in the prefix, with forward slashes.
-fn relative(path: &Path) -> Option<String> {
+pub(crate) fn relative(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {
@@ -135,13 +135,9 @@ impl Journal {
                     None => cleaned.removed += usize::from(remove_path(prefix, path)?),
                 }
             }
-            let clobbers = prefix.join(CLOBBERS).join(&planned.name);
-            if clobbers.is_dir() {
-                std::fs::remove_dir_all(clobbers)?;
-                cleaned.removed += 1;
-            }
             remove(&meta(prefix, &planned.record))?;
         }
+        cleaned.removed += remove_unnamed(prefix, Path::new(CLOBBERS), installed)?;
         // Their record goes last, so files may be missing although it is there.
         let still_there = |name: &String| {
             installed.iter().any(|record| record.repodata_record.package_record.name.as_normalized() == name)
@@ -156,6 +152,37 @@ impl Journal {
         }
         Ok(cleaned)
     }
+}
+
+/// Removes the files below a folder that no record names.
+///
+/// The losers of a clash of paths are moved before the records say so.
+pub(crate) fn remove_unnamed(prefix: &Path, folder: &Path, installed: &[PrefixRecord]) -> io::Result<usize> {
+    let named: HashSet<&Path> = installed
+        .iter()
+        .flat_map(|record| &record.paths_data.paths)
+        .map(|entry| entry.relative_path.as_path())
+        .filter(|path| path.starts_with(folder))
+        .collect();
+    let mut removed = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(prefix.join(&folder)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if !named.contains(path.as_path()) {
+                remove(&entry.path())?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes a file and the folders that are empty without it; whether there was one.

@@ -1,6 +1,6 @@
 //! Changing a prefix: the effect.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -18,9 +18,9 @@ use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::difference::{Difference, differences};
 use crate::prefix::files::{
-    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, replace,
+    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, remove_leftovers, replace,
 };
-use crate::prefix::journal::{Journal, Planned};
+use crate::prefix::journal::{CLOBBERS, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
 use crate::records::Records;
@@ -255,8 +255,52 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
 struct Plan {
     installed: Vec<PrefixRecord>,
     reinstall: HashSet<PackageName>,
+    /// Everything that goes is removed before anything is linked, in a transaction of its own.
+    in_two_steps: bool,
     summary: LinkSummary,
     journal: Journal,
+}
+
+/// Paths that several packages bring.
+///
+/// The installer settles which of several packages wins a path by their order, but gets it wrong, and differently
+/// from time to time, where such a package is removed or was half linked before: what was unlinked is remembered as
+/// the next to win. So all packages that bring such a path are removed first and linked together afterwards, which
+/// comes to what a new environment is.
+#[derive(Debug, Default)]
+struct Contested {
+    /// Packages that have to go along because they share a path with one that goes or comes.
+    along: BTreeSet<String>,
+    /// Packages that go share a path with each other, with one that comes or with one that has to go along.
+    any: bool,
+}
+
+impl Contested {
+    /// Of what is installed, of which some go, and of what comes.
+    fn new(installed: &[PrefixRecord], going: &BTreeSet<String>, coming: &[Planned]) -> Self {
+        let name = |record: &PrefixRecord| record.repodata_record.package_record.name.as_normalized().to_owned();
+        // A record of a change that was cut off does not say who lost; every path has the place where it should be.
+        let paths = |record: &PrefixRecord| -> Vec<String> {
+            record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect()
+        };
+        let (go, stay): (Vec<_>, Vec<_>) = installed.iter().partition(|record| going.contains(&name(record)));
+        let mut found = Self::default();
+        let mut moved: HashMap<String, String> = HashMap::new();
+        let go = go.into_iter().map(|record| (name(record), paths(record)));
+        let come = coming.iter().map(|planned| (planned.name.clone(), planned.paths.clone()));
+        for (name, paths) in go.chain(come) {
+            for path in paths {
+                let first = moved.entry(path).or_insert_with(|| name.clone());
+                found.any |= *first != name;
+            }
+        }
+        for record in stay {
+            if paths(record).iter().any(|path| moved.contains_key(path)) {
+                found.along.insert(name(record));
+            }
+        }
+        found
+    }
 }
 
 /// The records of a prefix that are whole, and the names of the files that are not.
@@ -295,7 +339,7 @@ impl Plan {
             Relink::Everything => wanted.as_slice().iter().map(name_of).collect(),
             Relink::Packages(names) => names.clone(),
         };
-        let mut cleaned_up = 0;
+        let mut cleaned_up = remove_leftovers(path).map_err(io)?;
         match Journal::read(path).map_err(io)? {
             Some(Some(journal)) => {
                 let cleaned = journal.clean_up(path, &installed).map_err(io)?;
@@ -323,53 +367,64 @@ impl Plan {
         cleaned_up += clean_up_broken(path, &broken, &installed, wanted, packages).map_err(io)?;
         // Of two records of one package the one that is wanted stays; the files of the other are its own.
         installed.sort_by_key(PrefixRecord::file_name);
-        let reinstall: HashSet<PackageName> =
-            relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
-        let transaction = Transaction::from_current_and_desired(
-            installed.iter().map(|record| &record.repodata_record),
-            wanted.as_slice().iter(),
-            Some(&reinstall),
-            None,
-            spec.platform,
-        )
-        .map_err(|error| io(io::Error::other(error)))?;
-        let mut summary = LinkSummary { cleaned_up, unchanged: transaction.unchanged.len(), ..LinkSummary::default() };
-        let (mut removes, mut links, mut gone) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let python: Option<PythonInfo> = transaction.python_info.clone();
-        let mut new_records: Vec<&RepoDataRecord> = Vec::new();
-        for operation in &transaction.operations {
-            let (old, new) = (operation.record_to_remove(), operation.record_to_install());
-            removes.extend(old.map(|record| name_of(record)));
-            match (old, new) {
-                (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => {
-                    summary.relinked.push(name_of(new))
+        let (mut summary, reinstall, removes, links, in_two_steps) = loop {
+            let reinstall: HashSet<PackageName> =
+                relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
+            let transaction = Transaction::from_current_and_desired(
+                installed.iter().map(|record| &record.repodata_record),
+                wanted.as_slice().iter(),
+                Some(&reinstall),
+                None,
+                spec.platform,
+            )
+            .map_err(|error| io(io::Error::other(error)))?;
+            let unchanged = transaction.unchanged.len();
+            let mut summary = LinkSummary { cleaned_up, unchanged, ..LinkSummary::default() };
+            let mut removes = BTreeSet::new();
+            let mut new_records: Vec<&RepoDataRecord> = Vec::new();
+            for operation in &transaction.operations {
+                let (old, new) = (operation.record_to_remove(), operation.record_to_install());
+                removes.extend(old.map(|record| name_of(record)));
+                match (old, new) {
+                    (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => {
+                        summary.relinked.push(name_of(new))
+                    }
+                    (Some(_), Some(new)) => summary.changed.push(name_of(new)),
+                    (None, Some(new)) => summary.linked.push(name_of(new)),
+                    (Some(old), None) => summary.unlinked.push(name_of(old)),
+                    (None, None) => {}
                 }
-                (Some(_), Some(new)) => summary.changed.push(name_of(new)),
-                (None, Some(new)) => summary.linked.push(name_of(new)),
-                (Some(old), None) => summary.unlinked.push(name_of(old)),
-                (None, None) => {}
+                new_records.extend(new);
             }
-            new_records.extend(new);
-        }
-        // A package may list thousands of files.
-        let planned: Vec<_> = new_records
-            .into_par_iter()
-            .map(|new| (new, Planned::new(new, &packages.directory.join(cached(new)), python.as_ref())))
-            .collect();
-        for (new, planned) in planned {
-            match planned {
-                Ok(planned) => links.push(planned),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(new.clone()),
-                Err(error) => return Err(io(error)),
+            let python: Option<PythonInfo> = transaction.python_info.clone();
+            // A package may list thousands of files.
+            let planned: Vec<_> = new_records
+                .into_par_iter()
+                .map(|new| (new, Planned::new(new, &packages.directory.join(cached(new)), python.as_ref())))
+                .collect();
+            let (mut links, mut gone) = (Vec::new(), Vec::new());
+            for (new, planned) in planned {
+                match planned {
+                    Ok(planned) => links.push(planned),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(new.clone()),
+                    Err(error) => return Err(io(error)),
+                }
             }
-        }
-        if !gone.is_empty() {
-            return Ok(Err(gone));
-        }
+            if !gone.is_empty() {
+                return Ok(Err(gone));
+            }
+            let contested = Contested::new(&installed, &removes, &links);
+            // What is not wanted goes anyway, so this ends.
+            if contested.along.is_empty() {
+                let in_two_steps = contested.any && !removes.is_empty();
+                break (summary, reinstall, removes, links, in_two_steps);
+            }
+            relink.extend(contested.along);
+        };
         for names in [&mut summary.linked, &mut summary.unlinked, &mut summary.changed, &mut summary.relinked] {
             names.sort();
         }
-        Ok(Ok(Self { installed, reinstall, summary, journal: Journal::new(removes, links) }))
+        Ok(Ok(Self { installed, reinstall, in_two_steps, summary, journal: Journal::new(removes, links) }))
     }
 
     async fn carry_out(
@@ -391,23 +446,34 @@ impl Plan {
         let own = tempfile::Builder::new().prefix("doge-link-").tempdir().map_err(io)?;
         let cache =
             PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
-        let reporter = Reports::new(ctx.reporter(), self.journal.links.len());
-        let installed = Installer::new()
-            .with_installed_packages(self.installed)
-            .with_reinstall_packages(self.reinstall)
-            .with_package_cache(cache)
-            .with_download_client(packages.client.clone())
-            .with_target_platform(spec.platform)
-            .with_execute_link_scripts(spec.link_scripts)
-            .with_link_options(rattler::install::LinkOptions {
-                allow_symbolic_links: spec.options.symbolic,
-                allow_hard_links: spec.options.hard,
-                allow_ref_links: spec.options.reference,
-            })
-            .with_reporter(reporter)
-            .install(path, wanted.as_slice().to_vec())
-            .await
-            .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })?;
+        let install = async |installed: Vec<PrefixRecord>, wanted: Vec<RepoDataRecord>| {
+            Installer::new()
+                .with_installed_packages(installed)
+                .with_reinstall_packages(self.reinstall.clone())
+                .with_package_cache(cache.clone())
+                .with_download_client(packages.client.clone())
+                .with_target_platform(spec.platform)
+                .with_execute_link_scripts(spec.link_scripts)
+                .with_link_options(rattler::install::LinkOptions {
+                    allow_symbolic_links: spec.options.symbolic,
+                    allow_hard_links: spec.options.hard,
+                    allow_ref_links: spec.options.reference,
+                })
+                .with_reporter(Reports::new(ctx.reporter(), self.journal.links.len()))
+                .install(path, wanted)
+                .await
+                .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
+        };
+        let mut installed = self.installed;
+        if self.in_two_steps {
+            let goes = |record: &&RepoDataRecord| self.journal.removes.contains(&name_of(record));
+            let stay = installed.iter().map(|record| &record.repodata_record).filter(|record| !goes(record));
+            let stay = stay.cloned().collect();
+            install(installed, stay).await?;
+            installed = read_records(path).map_err(io)?.0;
+            remove_unnamed(path, Path::new(CLOBBERS), &installed).map_err(io)?;
+        }
+        let installed = install(installed, wanted.as_slice().to_vec()).await?;
         drop(own);
         for result in [
             installed.post_link_script_result.map(|result| result.map_err(|error| error.to_string())),
@@ -487,6 +553,7 @@ fn forget_pixi(prefix: &Path) -> io::Result<()> {
 
 /// The prefix is as wanted: says so, for us and for pixi.
 fn settle(prefix: &Path) -> io::Result<()> {
+    remove_leftovers(prefix)?;
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
     let entries: Vec<_> = std::fs::read_dir(prefix.join(CONDA_META))?.collect::<io::Result<_>>()?;
@@ -502,7 +569,19 @@ fn settle(prefix: &Path) -> io::Result<()> {
     let records: Vec<Option<(String, LedgerEntry)>> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
     Ledger::new(canonical.to_owned(), records.into_iter().flatten().collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
+    remove_empty(&prefix.join(CLOBBERS));
     Journal::remove(prefix)
+}
+
+/// Removes the folders in this one, and itself, in which there are no files.
+fn remove_empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    // One that is not empty stays, which is all that is asked.
+    let _ = std::fs::remove_dir(folder);
 }
 
 /// Passes what the installer does on as progress.
