@@ -5,6 +5,7 @@ mod commands;
 mod errors;
 mod install;
 mod lock;
+mod points;
 mod prefix;
 mod processes;
 mod real;

@@ -50,6 +50,11 @@ impl Site {
         site
     }
 
+    /// The folder that the workspace and the caches lie in.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.directory.path().join("workspace").join(inside)
     }
