@@ -2,6 +2,7 @@
 
 mod channels;
 mod commands;
+mod damage;
 mod errors;
 mod install;
 mod lock;

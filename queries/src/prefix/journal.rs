@@ -42,10 +42,9 @@ pub(crate) struct Planned {
 
 impl Planned {
     /// The files that linking a package from the cache will bring.
-    pub(crate) fn new(record: &RepoDataRecord, package: &Path, python: Option<&PythonInfo>) -> io::Result<Self> {
+    pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: PathsJson, python: Option<&PythonInfo>) -> Self {
         let noarch_python = record.package_record.noarch.is_python();
-        let paths_json = PathsJson::from_package_directory_with_deprecated_fallback(package)?;
-        let mut paths: Vec<PathBuf> = paths_json.paths.into_iter().map(|entry| entry.relative_path).collect();
+        let mut paths: Vec<PathBuf> = paths.paths.into_iter().map(|entry| entry.relative_path).collect();
         if let (true, Some(python)) = (noarch_python, python) {
             for path in &mut paths {
                 *path = python.get_python_noarch_target_path(path).into_owned();
@@ -60,11 +59,22 @@ impl Planned {
                 }
             }
         }
-        Ok(Self {
+        Self {
             name: record.package_record.name.as_normalized().to_owned(),
             record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
             paths: paths.iter().filter_map(|path| relative(path)).collect(),
-        })
+        }
+    }
+}
+
+impl From<&PrefixRecord> for Planned {
+    /// What a record says that linking brought.
+    fn from(record: &PrefixRecord) -> Self {
+        Self {
+            name: record.repodata_record.package_record.name.as_normalized().to_owned(),
+            record: record.file_name(),
+            paths: record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect(),
+        }
     }
 }
 
@@ -93,6 +103,11 @@ pub(crate) struct CleanedUp {
 impl Journal {
     pub(crate) fn new(removes: BTreeSet<String>, links: Vec<Planned>) -> Self {
         Self { version: VERSION, removes, links }
+    }
+
+    /// Whether a package of this name is linked.
+    pub(crate) fn links_package(&self, name: &str) -> bool {
+        self.links.iter().any(|planned| planned.name == name)
     }
 
     /// The journal of a change that was never finished. One that cannot be read says nothing: then every package

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
 use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
 use rattler::package_cache::PackageCache;
+use rattler_conda_types::package::PathsJson;
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::cached_package::intact;
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::difference::{Difference, differences};
@@ -138,7 +140,7 @@ pub enum LinkError {
         path: PathBuf,
     },
     /// Packages vanish from the cache as fast as they are fetched.
-    #[error("package `{name}` vanished from the package cache")]
+    #[error("package `{name}` vanished from the package cache, or is damaged there")]
     PackageGone {
         /// The package.
         name: String,
@@ -189,16 +191,35 @@ impl Effect for LinkPrefixSpec {
         };
         let plan = match plan {
             Ok(plan) => plan,
-            Err(gone) => {
-                for record in &gone {
-                    ctx.remake(&FetchPackageSpec::new(record));
-                }
-                let name = gone.first().map(|record| record.package_record.name.as_normalized().to_owned());
-                return Err(LinkError::PackageGone { name: name.unwrap_or_default() });
-            }
+            Err(gone) => return Err(fetch_again(ctx, &packages, &gone).await),
         };
-        plan.carry_out(ctx, self, &path, &records, &packages).await
+        let planned: Vec<RepoDataRecord> =
+            records.as_slice().iter().filter(|record| plan.journal.links_package(&name_of(record))).cloned().collect();
+        let linked = plan.carry_out(ctx, self, &path, &records, &packages).await;
+        let Err(error) = linked else { return linked };
+        // Somebody may have taken packages away while they were linked.
+        let directory = packages.directory.clone();
+        let gone = ctx
+            .blocking(move || {
+                let is_gone = |record: &RepoDataRecord| intact(&directory.join(cached(record))).is_none();
+                planned.into_par_iter().filter(is_gone).collect::<Vec<_>>()
+            })
+            .await;
+        if gone.is_empty() { Err(error) } else { Err(fetch_again(ctx, &packages, &gone).await) }
     }
+}
+
+/// Has packages fetched again that are not in the cache, or not whole.
+async fn fetch_again(ctx: &ActionContext, packages: &Packages, gone: &[RepoDataRecord]) -> LinkError {
+    for record in gone {
+        let fetch = FetchPackageSpec::new(record);
+        if let Err(error) = fetch.discard_damaged(ctx, packages).await {
+            return LinkError::Io { path: packages.directory.join(cached(record)), source: error };
+        }
+        ctx.remake(&fetch);
+    }
+    let name = gone.first().map(name_of);
+    LinkError::PackageGone { name: name.unwrap_or_default() }
 }
 
 /// The value that was observed is known by its fingerprint only.
@@ -365,8 +386,15 @@ impl Plan {
             }
         }
         cleaned_up += clean_up_broken(path, &broken, &installed, wanted, packages).map_err(io)?;
-        // Of two records of one package the one that is wanted stays; the files of the other are its own.
         installed.sort_by_key(PrefixRecord::file_name);
+        while let Some(twice) = second_of_two(&installed, wanted) {
+            let extra = installed.remove(twice);
+            let planned = Planned::from(&extra);
+            relink.insert(planned.name.clone());
+            let cleaned = Journal::new(BTreeSet::new(), vec![planned]).clean_up(path, &installed).map_err(io)?;
+            relink.extend(cleaned.link_anew);
+            cleaned_up += cleaned.removed;
+        }
         let (mut summary, reinstall, removes, links, in_two_steps) = loop {
             let reinstall: HashSet<PackageName> =
                 relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
@@ -400,14 +428,17 @@ impl Plan {
             // A package may list thousands of files.
             let planned: Vec<_> = new_records
                 .into_par_iter()
-                .map(|new| (new, Planned::new(new, &packages.directory.join(cached(new)), python.as_ref())))
+                .map(|new| {
+                    let package = packages.directory.join(cached(new));
+                    let paths = intact(&package).ok_or(new)?;
+                    Ok::<_, &RepoDataRecord>(Planned::new(new, &package, paths, python.as_ref()))
+                })
                 .collect();
             let (mut links, mut gone) = (Vec::new(), Vec::new());
-            for (new, planned) in planned {
+            for planned in planned {
                 match planned {
                     Ok(planned) => links.push(planned),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(new.clone()),
-                    Err(error) => return Err(io(error)),
+                    Err(new) => gone.push(new.clone()),
                 }
             }
             if !gone.is_empty() {
@@ -505,6 +536,19 @@ fn cached(record: &RepoDataRecord) -> String {
     format!("{}-{}-{}", package.name.as_normalized(), package.version, package.build)
 }
 
+/// A record of a package that has another one, and is not the one that is wanted.
+fn second_of_two(installed: &[PrefixRecord], wanted: &Records) -> Option<usize> {
+    let mut seen: HashMap<&PackageName, usize> = HashMap::new();
+    for (place, record) in installed.iter().enumerate() {
+        let name = &record.repodata_record.package_record.name;
+        if let Some(first) = seen.insert(name, place) {
+            let is_wanted = |record: &RepoDataRecord| cached(record) == cached(&installed[first].repodata_record);
+            return Some(if wanted.as_slice().iter().any(is_wanted) { place } else { first });
+        }
+    }
+    None
+}
+
 /// Removes records that cannot be read, and the files of their packages where the cache still tells which those are.
 fn clean_up_broken(
     prefix: &Path,
@@ -530,7 +574,8 @@ fn clean_up_broken(
                     )
                     .ok()
                 });
-            if let Ok(planned) = Planned::new(record, &package, python.as_ref()) {
+            if let Ok(paths) = PathsJson::from_package_directory_with_deprecated_fallback(&package) {
+                let planned = Planned::new(record, &package, paths, python.as_ref());
                 let journal = Journal::new(BTreeSet::new(), vec![planned]);
                 removed += journal.clean_up(prefix, installed)?.removed;
             }
