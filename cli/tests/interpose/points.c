@@ -9,6 +9,8 @@
 //   POINTS_FAIL  the number of the first point that fails
 //   POINTS_FOR   how many points fail from there (all, if not said)
 //   POINTS_ERROR the number of the error
+//   POINTS_STOP  a part of a path: the process stops, as by Ctrl-Z, before it opens a file there, or changes something
+//   POINTS_SKIP  how many times it does not
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,7 +26,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static atomic_long reached;
+static atomic_long reached, passed;
+static const char *stop_at;
+static long skip;
 static long kill_at = -1, tear_at = -1, fail_at = -1, fail_for = -1;
 static int error = EIO, log_file = -1;
 
@@ -41,6 +45,8 @@ __attribute__((constructor)) static void begin(void) {
     fail_at = number("POINTS_FAIL");
     fail_for = number("POINTS_FOR");
     if (number("POINTS_ERROR") > 0) error = (int)number("POINTS_ERROR");
+    stop_at = getenv("POINTS_STOP");
+    skip = number("POINTS_SKIP");
     const char *path = getenv("POINTS_LOG");
     if (path) log_file = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
@@ -50,10 +56,19 @@ static void die(void) {
     for (;;) pause();
 }
 
+static void stop(const char *path) {
+    if (!stop_at || !path || !strstr(path, stop_at)) return;
+    if (atomic_fetch_add(&passed, 1) == (skip > 0 ? skip : 0)) {
+        // Sent to this thread: another one would stop this one only some time later.
+        raise(SIGSTOP);
+    }
+}
+
 // What is to become of the next point.
 enum fate { GO, TEAR, FAIL };
 
 static enum fate point(const char *what, const char *path) {
+    stop(path);
     long here = atomic_fetch_add(&reached, 1);
     if (log_file >= 0) {
         char line[512];
@@ -68,11 +83,13 @@ static enum fate point(const char *what, const char *path) {
 }
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define POINT(what, path)                  \
-    switch (point(what, path)) {           \
-    case TEAR: die();                      \
-    case FAIL: errno = error; return -1;   \
-    case GO: break;                        \
+#define POINT(what, path)                      \
+    {                                          \
+        switch (point(what, path)) {           \
+        case TEAR: die();                      \
+        case FAIL: errno = error; return -1;   \
+        case GO: break;                        \
+        }                                      \
     }
 
 static int is_file(int fd) {
@@ -135,31 +152,31 @@ static int creates(int flags) { return (flags & (O_CREAT | O_TRUNC)) != 0; }
 
 int open(const char *path, int flags, ...) {
     OPEN_MODE
-    if (creates(flags)) POINT("open", path);
+    if (creates(flags)) POINT("open", path) else stop(path);
     return NEXT(open)(path, flags, mode);
 }
 
 int open64(const char *path, int flags, ...) {
     OPEN_MODE
-    if (creates(flags)) POINT("open", path);
+    if (creates(flags)) POINT("open", path) else stop(path);
     return NEXT(open64)(path, flags, mode);
 }
 
 int openat(int at, const char *path, int flags, ...) {
     OPEN_MODE
-    if (creates(flags)) POINT("open", path);
+    if (creates(flags)) POINT("open", path) else stop(path);
     return NEXT(openat)(at, path, flags, mode);
 }
 
 int openat64(int at, const char *path, int flags, ...) {
     OPEN_MODE
-    if (creates(flags)) POINT("open", path);
+    if (creates(flags)) POINT("open", path) else stop(path);
     return NEXT(openat64)(at, path, flags, mode);
 }
 
 #define PASS(name, parameters, arguments, path) \
     int name parameters {                       \
-        POINT(#name, path);                     \
+        POINT(#name, path)                      \
         return NEXT(name) arguments;            \
     }
 

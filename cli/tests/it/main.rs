@@ -2,12 +2,19 @@
 
 mod channels;
 mod commands;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod damage;
 mod errors;
 mod install;
+#[cfg(target_os = "linux")]
+mod interposed;
 mod lock;
+#[cfg(target_os = "linux")]
 mod points;
 mod prefix;
 mod processes;
+#[cfg(target_os = "linux")]
+mod races;
 mod real;
 mod site;

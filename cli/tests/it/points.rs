@@ -3,34 +3,18 @@
 //! A library that is loaded before libc counts these points (`tests/interpose/points.c`). By default a small sample of
 //! them is tried; `DOGE_TRIALS=200` tries about so many in each test, `DOGE_TRIALS=all` all of them.
 
-#![cfg(target_os = "linux")]
-
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use doge_queries::testing::PackageBuilder;
 
+use crate::interposed::library;
 use crate::site::{Ran, Site, contents};
 
 const ENOSPC: &str = "28";
 const EIO: &str = "5";
-
-/// The library, built once.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interpose/points.c");
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("points-{}.so", std::process::id()));
-        let mut compiler = Command::new("cc");
-        compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
-        let status = compiler.status().expect("there is a C compiler");
-        assert!(status.success());
-        library
-    })
-}
 
 /// A workspace, and the state of it and of its caches from which each trial begins.
 struct Trials {
