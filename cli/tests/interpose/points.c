@@ -10,6 +10,8 @@
 //   POINTS_FOR   how many points fail from there (all, if not said)
 //   POINTS_ERROR the number of the error
 //   POINTS_STOP  a part of a path: the process stops, as by Ctrl-Z, before it opens a file there, or changes something
+//   POINTS_LOCKS the number of the error that every attempt to lock a file ends with
+//   POINTS_WHERE a part of the path of such a file
 //   POINTS_SKIP  how many times it does not
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -29,6 +32,7 @@
 static atomic_long reached, passed;
 static const char *stop_at;
 static long skip;
+static int no_locks;
 static long kill_at = -1, tear_at = -1, fail_at = -1, fail_for = -1;
 static int error = EIO, log_file = -1;
 
@@ -47,6 +51,7 @@ __attribute__((constructor)) static void begin(void) {
     if (number("POINTS_ERROR") > 0) error = (int)number("POINTS_ERROR");
     stop_at = getenv("POINTS_STOP");
     skip = number("POINTS_SKIP");
+    if (number("POINTS_LOCKS") > 0) no_locks = (int)number("POINTS_LOCKS");
     const char *path = getenv("POINTS_LOG");
     if (path) log_file = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
@@ -212,4 +217,14 @@ ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
 ssize_t sendfile64(int out, int in, off64_t *offset, size_t count) {
     if (is_file(out)) POINT("sendfile", "");
     return NEXT(sendfile64)(out, in, offset, count);
+}
+
+int flock(int fd, int operation) {
+    char name[400];
+    const char *where = getenv("POINTS_WHERE");
+    if (no_locks && !(operation & LOCK_UN) && strstr(name_of(fd, name, sizeof name), where ? where : "")) {
+        errno = no_locks;
+        return -1;
+    }
+    return NEXT(flock)(fd, operation);
 }

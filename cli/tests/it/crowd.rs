@@ -144,7 +144,7 @@ fn start(site: &Site) -> (Child, Instant) {
 }
 
 /// Reads what a process says until it says this.
-fn until(child: &mut Child, says: &str) -> String {
+pub(crate) fn until(child: &mut Child, says: &str) -> String {
     use std::io::Read as _;
     let mut said = Vec::new();
     let mut stderr = child.stderr.take().expect("it is piped");

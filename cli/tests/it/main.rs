@@ -9,6 +9,10 @@ mod errors;
 mod install;
 #[cfg(target_os = "linux")]
 mod interposed;
+#[cfg(target_os = "linux")]
+mod interrupted;
+#[cfg(target_os = "linux")]
+mod limits;
 mod lock;
 #[cfg(target_os = "linux")]
 mod points;
@@ -17,4 +21,5 @@ mod processes;
 #[cfg(target_os = "linux")]
 mod races;
 mod real;
+mod sharing;
 mod site;

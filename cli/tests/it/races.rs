@@ -156,7 +156,7 @@ fn a_package_that_vanishes_while_it_is_linked_is_fetched_again() {
     site.install();
     let expected = contents(&site.prefix(""));
     fs::remove_dir_all(site.prefix("")).expect("it is there");
-    let stopped = Stopped::at(&site, &["install", "--json"], "conda-meta/doge-journal");
+    let stopped = Stopped::at(&site, &["install", "--json"], "default/share/lib");
     fs::remove_dir_all(site.cache().join("pkgs")).expect("it is there");
     fs::create_dir(site.cache().join("pkgs")).expect("it can be made");
     let ran = stopped.go_on();

@@ -26,6 +26,7 @@ use crate::prefix::journal::{CLOBBERS, Journal, Planned, relative, remove_unname
 use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
 use crate::records::Records;
+use crate::waiting::are_not_to_be_had;
 
 /// How files come from the package cache into a prefix. `None` lets the installer find out what works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -265,7 +266,7 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
                 }
                 tokio::time::sleep(crate::waiting::PAUSE).await;
             }
-            Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break None,
+            Err(std::fs::TryLockError::Error(error)) if are_not_to_be_had(&error) => break None,
             Err(std::fs::TryLockError::Error(error)) => return Err(io(error)),
         }
     };
