@@ -71,11 +71,10 @@ fn lock(package: &Path) -> PathBuf {
 
 /// Takes a damaged package out of the cache, so that it is fetched again.
 pub(crate) fn discard(package: &Path) -> io::Result<()> {
-    // Removed aside: nobody finds it half gone.
     let Some(cache) = package.parent() else { return Ok(()) };
-    let aside = tempfile::Builder::new().prefix(".damaged-").tempdir_in(cache)?;
-    match std::fs::rename(package, aside.path().join("package")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => aside.close(),
-    }
+    let discarded = tempfile::Builder::new().prefix(".damaged-").tempdir_in(cache).and_then(|aside| {
+        // Removed aside: nobody finds it half gone.
+        std::fs::rename(package, aside.path().join("package")).and_then(|()| aside.close())
+    });
+    discarded.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

@@ -1,7 +1,8 @@
 //! An installation that is killed, or meets an error, at each point at which it changes something on the disk.
 //!
 //! A library that is loaded before libc counts these points (`tests/interpose/points.c`). By default a small sample of
-//! them is tried; `DOGE_TRIALS=200` tries about so many in each test, `DOGE_TRIALS=all` all of them.
+//! them is tried; `DOGE_TRIALS=200` tries about so many in each test, `DOGE_TRIALS=all` all of them, and
+//! `DOGE_TRIALS=at:17,18` those. For those that fail it is said what they were.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -43,10 +44,9 @@ impl Trials {
             }
         }
         let mut trials = Self { site, start, lock_file: String::new(), prefix: BTreeMap::new(), points: 0 };
-        let log = trials.site.root().join("points");
-        let ran = Ran::of(trials.disturbed(&[("POINTS_LOG", log.to_str().expect("it is text"))]));
+        let ran = Ran::of(trials.disturbed(&[]));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        trials.points = std::fs::read_to_string(log).expect("it was written").lines().count();
+        trials.points = std::fs::read_to_string(trials.log()).expect("it was written").lines().count();
         assert!(trials.points > 100, "the library counts: {}", trials.points);
         trials.lock_file = trials.site.lock_file();
         trials.prefix = contents(&trials.site.prefix(""));
@@ -64,13 +64,24 @@ impl Trials {
         }
     }
 
+    /// What a disturbed run did, by number.
+    fn log(&self) -> PathBuf {
+        self.site.root().join("points")
+    }
+
     fn disturbed(&self, variables: &[(&str, &str)]) -> Output {
         let mut command = self.site.command(&["install", "--json"]);
+        drop(std::fs::remove_file(self.log()));
+        command.env("POINTS_LOG", self.log());
         command.env("LD_PRELOAD", library()).envs(variables.iter().copied()).output().expect("it can be started")
     }
 
     /// The points to be tried.
     fn sample(&self, few: usize) -> Vec<usize> {
+        let trials = std::env::var("DOGE_TRIALS").unwrap_or_default();
+        if let Some(points) = trials.strip_prefix("at:") {
+            return points.split(',').filter_map(|point| point.parse().ok()).collect();
+        }
         let step = match std::env::var("DOGE_TRIALS").as_deref() {
             Ok("all") => 1,
             Ok(many) => self.points / many.parse().unwrap_or(few),
@@ -96,7 +107,8 @@ impl Trials {
         let names = |map: &BTreeMap<String, Vec<u8>>| map.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&now), names(&self.prefix), "{at}: other files");
         for (name, content) in &self.prefix {
-            assert!(now[name] == *content, "{at}: {name} is another: {}", String::from_utf8_lossy(&now[name]));
+            let (now, then) = (String::from_utf8_lossy(&now[name]), String::from_utf8_lossy(content));
+            assert!(now == then, "{at}: {name} is another: {now}\nand not {then}");
         }
         let again = self.site.run(&["install", "--json"]);
         assert_eq!(again.ran(), Vec::<String>::new(), "{at}: the run after that");
@@ -125,11 +137,13 @@ impl Trials {
             self.reset();
             let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| trial(*point)));
             if tried.is_err() {
-                failed.push(*point);
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let number = format!("{point} ");
+                failed.push(log.lines().find(|line| line.starts_with(&number)).unwrap_or(&number).to_owned());
             }
         }
         println!("{} of {} points were tried", points.len(), self.points);
-        assert!(failed.is_empty(), "{} of {} points: {failed:?}", failed.len(), points.len());
+        assert!(failed.is_empty(), "{} of {} points: {failed:#?}", failed.len(), points.len());
     }
 
     fn fail_each(&self, error: &str, points: Option<&str>, few: usize) {
@@ -146,7 +160,8 @@ impl Trials {
             failed += ran.code;
             self.check(before.as_deref(), &at);
         });
-        assert!(failed > 0, "nothing failed");
+        let chosen = std::env::var("DOGE_TRIALS").is_ok_and(|trials| trials.starts_with("at:"));
+        assert!(failed > 0 || chosen, "nothing failed");
     }
 }
 
@@ -224,5 +239,36 @@ fn a_change_of_packages_that_bring_the_same_file_comes_to_what_a_new_environment
         assert_eq!(trials.prefix["share/placed/both"], expected["share/placed/both"]);
         let names = |map: &BTreeMap<String, Vec<u8>>| map.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&trials.prefix), names(&expected));
+    }
+}
+
+/// And so it is if records were lost or edited, in whatever way that leaves the others.
+#[test]
+fn packages_that_bring_the_same_file_come_to_what_a_new_environment_is_whatever_is_lost_of_them() {
+    let site = site();
+    site.install();
+    let expected = contents(&site.prefix(""));
+    let records = ["conda-meta/placed-1.0-0.json", "conda-meta/clash-1.0-0.json"].map(|name| site.prefix(name));
+    let lose: [fn(&Path); 3] = [
+        |_| (),
+        |record| std::fs::remove_file(record).expect("it is there"),
+        |record| {
+            let text = std::fs::read_to_string(record).expect("it is there");
+            std::fs::write(record, text + "\n").expect("it can be written");
+        },
+    ];
+    for placed in 0..lose.len() {
+        for clash in 0..lose.len() {
+            lose[placed](&records[0]);
+            lose[clash](&records[1]);
+            site.install();
+            let now = contents(&site.prefix(""));
+            let names = |map: &BTreeMap<String, Vec<u8>>| map.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&now), names(&expected), "{placed} {clash}");
+            for (name, content) in &expected {
+                assert!(now[name] == *content, "{placed} {clash}: {name}: {}", String::from_utf8_lossy(&now[name]));
+            }
+            site.install().assert_nothing_ran();
+        }
     }
 }

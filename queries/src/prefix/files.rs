@@ -67,6 +67,11 @@ pub(crate) fn remove_leftovers(prefix: &Path) -> std::io::Result<usize> {
     Ok(removed)
 }
 
+/// A file for a moment, which is removed if we do not come to it.
+pub(crate) fn aside(prefix: &Path, name: &str) -> PathBuf {
+    meta(prefix, &format!("{ASIDE}{name}"))
+}
+
 pub(crate) fn meta(prefix: &Path, name: &str) -> PathBuf {
     prefix.join(CONDA_META).join(name)
 }

@@ -152,7 +152,6 @@ impl Journal {
             }
             remove(&meta(prefix, &planned.record))?;
         }
-        cleaned.removed += remove_unnamed(prefix, Path::new(CLOBBERS), installed)?;
         // Their record goes last, so files may be missing although it is there.
         let still_there = |name: &String| {
             installed.iter().any(|record| record.repodata_record.package_record.name.as_normalized() == name)
@@ -171,7 +170,8 @@ impl Journal {
 
 /// Removes the files below a folder that no record names.
 ///
-/// The losers of a clash of paths are moved before the records say so.
+/// The losers of a clash of paths are moved before the records say so, and the installer does not replace what it finds
+/// there.
 pub(crate) fn remove_unnamed(prefix: &Path, folder: &Path, installed: &[PrefixRecord]) -> io::Result<usize> {
     let named: HashSet<&Path> = installed
         .iter()

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
@@ -20,11 +21,13 @@ use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::difference::{Difference, differences};
 use crate::prefix::files::{
-    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, remove_leftovers, replace,
+    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, aside, meta, remove, remove_leftovers,
+    replace,
 };
 use crate::prefix::journal::{CLOBBERS, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
+use crate::prefix::threads;
 use crate::records::Records;
 use crate::waiting::are_not_to_be_had;
 
@@ -176,7 +179,7 @@ impl Effect for LinkPrefixSpec {
         let records = ctx.value(&self.records).await.ok_or(LinkError::NotAtHand { what: "the list of packages" })?;
         let packages = ctx.resource::<Packages>().ok_or(LinkError::NotAtHand { what: "the package cache" })?;
 
-        let _lock = lock(ctx, &path).await?;
+        let lock = Arc::new(lock(ctx, &path).await?);
         let state = {
             let path = path.clone();
             ctx.blocking(move || look_now(&path)).await?
@@ -196,7 +199,7 @@ impl Effect for LinkPrefixSpec {
         };
         let planned: Vec<RepoDataRecord> =
             records.as_slice().iter().filter(|record| plan.journal.links_package(&name_of(record))).cloned().collect();
-        let linked = plan.carry_out(ctx, self, &path, &records, &packages).await;
+        let linked = plan.carry_out(ctx, self, &path, &records, &packages, &lock).await;
         let Err(error) = linked else { return linked };
         // Somebody may have taken packages away while they were linked.
         let directory = packages.directory.clone();
@@ -396,6 +399,7 @@ impl Plan {
             relink.extend(cleaned.link_anew);
             cleaned_up += cleaned.removed;
         }
+        cleaned_up += remove_unnamed(path, Path::new(CLOBBERS), &installed).map_err(io)?;
         let (mut summary, reinstall, removes, links, in_two_steps) = loop {
             let reinstall: HashSet<PackageName> =
                 relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
@@ -466,6 +470,7 @@ impl Plan {
         path: &Path,
         wanted: &Records,
         packages: &Packages,
+        lock: &Arc<EnvironmentLock>,
     ) -> Result<LinkSummary, LinkError> {
         let io = |source| LinkError::Io { path: path.to_owned(), source };
         let mut summary = self.summary;
@@ -478,8 +483,15 @@ impl Plan {
         let own = tempfile::Builder::new().prefix("doge-link-").tempdir().map_err(io)?;
         let cache =
             PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
+        let symbolic = match spec.options.symbolic {
+            None => {
+                let path = path.to_owned();
+                ctx.blocking(move || symbolic_links_work(&path)).await.map_err(io)?
+            }
+            said => said,
+        };
         let install = async |installed: Vec<PrefixRecord>, wanted: Vec<RepoDataRecord>| {
-            Installer::new()
+            let installer = Installer::new()
                 .with_installed_packages(installed)
                 .with_reinstall_packages(self.reinstall.clone())
                 .with_package_cache(cache.clone())
@@ -487,13 +499,15 @@ impl Plan {
                 .with_target_platform(spec.platform)
                 .with_execute_link_scripts(spec.link_scripts)
                 .with_link_options(rattler::install::LinkOptions {
-                    allow_symbolic_links: spec.options.symbolic,
+                    allow_symbolic_links: symbolic,
                     allow_hard_links: spec.options.hard,
                     allow_ref_links: spec.options.reference,
                 })
-                .with_reporter(Reports::new(ctx.reporter(), self.journal.links.len()))
-                .install(path, wanted)
+                .with_reporter(Reports::new(ctx.reporter(), self.journal.links.len()));
+            let place = path.to_owned();
+            threads::on_its_own(lock.clone(), async move { installer.install(place, wanted).await })
                 .await
+                .map_err(io)?
                 .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
         };
         let mut installed = self.installed;
@@ -615,19 +629,51 @@ fn settle(prefix: &Path) -> io::Result<()> {
     let records: Vec<Option<(String, LedgerEntry)>> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
     Ledger::new(canonical.to_owned(), records.into_iter().flatten().collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
-    remove_empty(&prefix.join(CLOBBERS));
+    remove_empty(&prefix.join(CLOBBERS))?;
     Journal::remove(prefix)
 }
 
 /// Removes the folders in this one, and itself, in which there are no files.
-fn remove_empty(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_empty(&entry.path());
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_empty(&entry.path())?;
         }
     }
-    // One that is not empty stays, which is all that is asked.
-    let _ = std::fs::remove_dir(folder);
+    match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Whether there can be symbolic links in the prefix; nothing where the installer finds that out well enough.
+///
+/// The installer would find out by itself, but takes any error for a no, and then copies what a link in a package
+/// leads to, as it is in the cache.
+fn symbolic_links_work(prefix: &Path) -> io::Result<Option<bool>> {
+    #[cfg(unix)]
+    {
+        let probe = aside(prefix, "link");
+        remove(&probe)?;
+        match std::os::unix::fs::symlink("nowhere", &probe) {
+            Ok(()) => remove(&probe).map(|()| Some(true)),
+            // What file systems say that do not know them.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+                Ok(Some(false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = prefix;
+        Ok(None)
+    }
 }
 
 /// Passes what the installer does on as progress.
