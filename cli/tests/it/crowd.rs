@@ -172,12 +172,19 @@ fn who_waits_for_a_process_that_is_killed_goes_on_at_once() {
     site.install().assert_nothing_ran();
 }
 
+/// Work that is done twice is only wasteful, so it is done by who has waited for ten seconds. Two that change one
+/// environment at once would break it, so nobody goes on without that lock.
 #[test]
-fn who_waits_for_a_process_that_is_stopped_does_the_work_after_ten_seconds() {
-    let site = Site::new();
+fn who_waits_for_a_process_that_is_stopped_works_after_ten_seconds_but_waits_for_an_environment_as_long_as_it_takes() {
+    let (site, other) = (Site::new(), Site::new());
     let holder = fetching(&site);
     let (mut child, began) = start(&site);
-    until(&mut child, &format!("waiting for process {}, which is stopped", holder.id()));
+    let holds_environment = Stopped::at(&other, &["install", "--json"], "conda-meta/app-2.0-0.json");
+    let (mut waits, _) = start(&other);
+    let stopped = |holder: &Stopped| format!("waiting for process {}, which is stopped", holder.id());
+    until(&mut child, &stopped(&holder));
+    until(&mut waits, &format!("{} (changing the environment)", stopped(&holds_environment)));
+
     let ran = Ran::of(child.wait_with_output().expect("it ends"));
     assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -187,27 +194,19 @@ fn who_waits_for_a_process_that_is_stopped_does_the_work_after_ten_seconds() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(contents(&site.prefix("")) == expected);
     site.install().assert_nothing_ran();
-}
 
-/// Two that change one environment at once would break it, so nobody goes on without the lock.
-#[test]
-fn who_waits_for_an_environment_waits_however_long_it_takes_and_then_finds_it_done() {
-    let site = Site::new();
-    let holder = Stopped::at(&site, &["install", "--json"], "conda-meta/app-2.0-0.json");
-    let (mut child, began) = start(&site);
-    until(&mut child, &format!("waiting for process {}, which is stopped (changing the environment)", holder.id()));
-    while began.elapsed() < Duration::from_secs(11) {
-        assert!(child.try_wait().expect("it is ours").is_none(), "it waits");
-        std::thread::sleep(Duration::from_millis(200));
+    while began.elapsed() < Duration::from_secs(12) {
+        assert!(waits.try_wait().expect("it is ours").is_none(), "it waits");
+        std::thread::sleep(Duration::from_millis(100));
     }
-    let ran = holder.go_on();
+    let ran = holds_environment.go_on();
     assert_eq!(ran.executed()["link_prefix"], 1);
-    let waited = Ran::of(child.wait_with_output().expect("it ends"));
+    let waited = Ran::of(waits.wait_with_output().expect("it ends"));
     assert_eq!(waited.code, 0, "{}", waited.stderr);
     for kind in ["link_prefix", "solve_conda_environment", "write_lock_file"] {
         assert!(!waited.executed().contains_key(kind), "{kind}: {:?}", waited.ran());
     }
-    site.install().assert_nothing_ran();
+    other.install().assert_nothing_ran();
 }
 
 #[test]
