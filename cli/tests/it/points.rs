@@ -146,6 +146,14 @@ impl Trials {
         assert!(failed.is_empty(), "{} of {} points: {failed:#?}", failed.len(), points.len());
     }
 
+    /// The installer takes an error at these for something that the file system cannot do, and goes on with a copy.
+    fn is_taken_for_lack_of_support(&self, point: &str) -> bool {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let was = log.lines().find_map(|line| line.strip_prefix(&format!("{point} "))).unwrap_or_default();
+        (was.starts_with("symlink ") && was.ends_with("/bin/linked"))
+            || (was.starts_with("write ") && was.ends_with("/bin/placed"))
+    }
+
     fn fail_each(&self, error: &str, points: Option<&str>, few: usize) {
         let before = std::fs::read_to_string(self.site.path("pixi.lock")).ok();
         let mut failed = 0;
@@ -158,6 +166,9 @@ impl Trials {
             assert!(ran.code == 0 || ran.code == 1, "{at}: {} {}", ran.code, ran.stderr);
             assert!(!ran.stderr.contains("panicked"), "{at}: {}", ran.stderr);
             failed += ran.code;
+            if self.is_taken_for_lack_of_support(&point) {
+                return;
+            }
             self.check(before.as_deref(), &at);
         });
         let chosen = std::env::var("DOGE_TRIALS").is_ok_and(|trials| trials.starts_with("at:"));

@@ -50,3 +50,56 @@ pub(crate) async fn on_its_own<T: Send + 'static>(
     drop(ended.await);
     result.map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Work that begins something which goes on until it is told to end, and says when it has begun.
+    fn begin() -> (impl FnOnce() + Send, Receiver<()>, Sender<()>) {
+        let ((begun, has_begun), (end, told)) = (channel(), channel());
+        let begin = move || {
+            rayon::spawn_fifo(move || {
+                begun.send(()).expect("somebody waits");
+                let _ = told.recv();
+            });
+        };
+        (begin, has_begun, end)
+    }
+
+    #[tokio::test]
+    async fn work_that_fails_is_at_its_end_when_all_that_it_began_is() {
+        let (begin, has_begun, end) = begin();
+        let mut work = Box::pin(on_its_own(Arc::new(()), async move {
+            begin();
+            Err::<(), _>("failed")
+        }));
+        let waited = tokio::time::timeout(Duration::from_millis(100), &mut work).await;
+        assert!(waited.is_err(), "what it began still runs");
+        has_begun.recv().expect("it begins");
+        drop(end);
+        assert_eq!(work.await.expect("there are threads"), Err("failed"));
+    }
+
+    #[tokio::test]
+    async fn what_protects_work_that_nobody_waits_for_is_kept_until_it_has_ended() {
+        let (begin, has_begun, end) = begin();
+        let hold = Arc::new(());
+        let held = Arc::downgrade(&hold);
+        let work = on_its_own(hold, async move {
+            begin();
+            std::future::pending::<()>().await;
+        });
+        let waited = tokio::time::timeout(Duration::from_millis(100), work).await;
+        assert!(waited.is_err());
+        has_begun.recv().expect("it begins");
+        assert!(held.upgrade().is_some(), "somebody still writes");
+        drop(end);
+        while held.upgrade().is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
