@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cached_package;
 pub mod conda;
 pub mod config;
 pub mod database;

@@ -19,6 +19,7 @@ use rattler_networking::retry_policies::default_retry_policy;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::cached_package::{discard, intact};
 use crate::epoch::{OWN, PACKAGE_STREAMING, RATTLER_CACHE};
 
 /// Where packages are fetched to, and by what. A resource of the database.
@@ -133,7 +134,7 @@ impl Action for FetchPackageSpec {
         let packages = ctx.resource::<Packages>().ok_or(FetchPackageError::NoCache)?;
         let record = self.record()?;
         // One process fetches a package at a time; who waited finds it there.
-        let _lock = ctx.lock(&format!("package-{}", sanitized(&self.file_name))).await;
+        let _lock = ctx.lock(&self.lock_name()).await;
         let reporter: Arc<dyn CacheReporter> = Arc::new(Reports(ctx.reporter()));
         let fetch_error = |source: PackageCacheError| FetchPackageError::Fetch {
             file_name: self.file_name.clone(),
@@ -146,11 +147,7 @@ impl Action for FetchPackageSpec {
             }
             _ if packages.offline => {
                 let offline = FetchPackageError::Offline { file_name: self.file_name.clone() };
-                let none = |_| std::future::ready(Err::<Option<_>, _>(NotDownloaded));
-                return match packages.cache.get_or_fetch(&record, none, None).await {
-                    Ok(fetched) => Ok(self.output(&packages, fetched.path())),
-                    Err(_) => Err(offline),
-                };
+                return self.in_cache(&packages, &record).await.ok_or(offline);
             }
             _ => {
                 let client = packages.client.clone();
@@ -159,8 +156,11 @@ impl Action for FetchPackageSpec {
                 cache.get_or_fetch_from_url_with_retry(&record, url, client, retry, Some(reporter), None).await
             }
         };
-        let fetched = fetched.map_err(fetch_error)?;
-        Ok(self.output(&packages, fetched.path()))
+        match fetched {
+            Ok(fetched) => Ok(self.output(&packages, fetched.path())),
+            // Who does not know our locks may have put it there first, and then the second cannot.
+            Err(error) => self.in_cache(&packages, &record).await.ok_or_else(|| fetch_error(error)),
+        }
     }
 }
 
@@ -176,6 +176,25 @@ fn sanitized(name: &str) -> String {
 }
 
 impl FetchPackageSpec {
+    fn lock_name(&self) -> String {
+        format!("package-{}", sanitized(&self.file_name))
+    }
+
+    /// The package, if the cache has it.
+    async fn in_cache(&self, packages: &Packages, record: &PackageRecord) -> Option<FetchedPackage> {
+        let none = |_| std::future::ready(Err::<Option<_>, _>(NotDownloaded));
+        let found = packages.cache.get_or_fetch(record, none, None).await.ok()?;
+        Some(self.output(packages, found.path()))
+    }
+
+    /// Takes the package out of the cache if it is there and not whole.
+    pub(crate) async fn discard_damaged(&self, ctx: &ActionContext, packages: &Packages) -> std::io::Result<()> {
+        let _lock = ctx.lock(&self.lock_name()).await;
+        let package = packages.directory.join(format!("{}-{}-{}", self.name, self.version, self.build));
+        // Somebody else may have fetched it again by now.
+        ctx.blocking(move || if intact(&package).is_none() { discard(&package) } else { Ok(()) }).await
+    }
+
     fn output(&self, packages: &Packages, path: &Path) -> FetchedPackage {
         let relative = path.strip_prefix(&packages.directory).unwrap_or(path);
         let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();

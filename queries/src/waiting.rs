@@ -10,6 +10,19 @@ use doge::storage::{Acquired, LockGuard, try_acquire};
 /// How often it is looked whether a lock is free.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
+/// Whether an error says that there are no locks in this place.
+pub(crate) fn are_not_to_be_had(error: &io::Error) -> bool {
+    // What file systems on a network say whose server keeps no locks.
+    const NO_LOCKS: Option<i32> = if cfg!(target_os = "linux") {
+        Some(37)
+    } else if cfg!(target_os = "macos") {
+        Some(77)
+    } else {
+        None
+    };
+    error.kind() == io::ErrorKind::Unsupported || NO_LOCKS.is_some_and(|code| error.raw_os_error() == Some(code))
+}
+
 /// Takes a lock, waiting for as long as it takes and saying for whom; nothing where locks do not work.
 pub(crate) async fn acquire(ctx: &ActionContext, path: &Path, purpose: &str) -> io::Result<Option<LockGuard>> {
     if let Some(directory) = path.parent() {
@@ -28,7 +41,7 @@ pub(crate) async fn acquire(ctx: &ActionContext, path: &Path, purpose: &str) -> 
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(None),
+            Err(error) if are_not_to_be_had(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }

@@ -2,10 +2,24 @@
 
 mod channels;
 mod commands;
+#[cfg(target_os = "linux")]
+mod crowd;
+mod damage;
 mod errors;
 mod install;
+#[cfg(target_os = "linux")]
+mod interposed;
+#[cfg(target_os = "linux")]
+mod interrupted;
+#[cfg(target_os = "linux")]
+mod limits;
 mod lock;
+#[cfg(target_os = "linux")]
+mod points;
 mod prefix;
 mod processes;
+#[cfg(target_os = "linux")]
+mod races;
 mod real;
+mod sharing;
 mod site;

@@ -50,6 +50,11 @@ impl Site {
         site
     }
 
+    /// The folder that the workspace and the caches lie in.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.directory.path().join("workspace").join(inside)
     }
@@ -218,6 +223,41 @@ impl Ran {
             assert!(said.contains(part), "`{part}` is not in: {said}");
         }
     }
+}
+
+/// Every file of a prefix with its content or target, but those of which the content is a matter of time.
+pub(crate) fn contents(prefix: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![prefix.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.expect("it can be read").path();
+            let name = path.strip_prefix(prefix).expect("it is inside").display().to_string();
+            let metadata = path.symlink_metadata().expect("it is there");
+            if metadata.is_dir() {
+                found.insert(format!("{name}/"), Vec::new());
+                directories.push(path);
+            } else if metadata.is_symlink() {
+                let target = std::fs::read_link(&path).expect("it is a link");
+                found.insert(name, target.into_os_string().into_encoded_bytes());
+            } else if !["conda-meta/doge", "conda-meta/.doge-lock", "conda-meta/history"].contains(&name.as_str()) {
+                let content = std::fs::read(&path).expect("it is there");
+                let is_record = name.starts_with("conda-meta/") && name.ends_with(".json");
+                found.insert(name, if is_record { sorted(&content) } else { content });
+            }
+        }
+    }
+    found
+}
+
+/// The record of a package with its paths in order: the installer writes them in any.
+fn sorted(record: &[u8]) -> Vec<u8> {
+    let mut record: Value = serde_json::from_slice(record).expect("it is whole");
+    for place in ["/files", "/paths_data/paths"] {
+        let paths = record.pointer_mut(place).and_then(Value::as_array_mut).expect("it names its files");
+        paths.sort_by_key(Value::to_string);
+    }
+    record.to_string().into_bytes()
 }
 
 /// The packages that a lock file names, as `name-version`, sorted.

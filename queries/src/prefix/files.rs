@@ -20,6 +20,58 @@ pub(crate) const PIXI_PREFIX: &str = "pixi_env_prefix";
 /// What we lock while we change the prefix.
 pub(crate) const OWN_LOCK: &str = ".doge-lock";
 
+/// What the names of files that are being written begin with.
+const ASIDE: &str = ".doge-aside-";
+/// The same of the installer's, for the records of packages.
+const RECORD_ASIDE: &str = "prefix_record_";
+/// What the names begin with of a folder and a link by which the installer tries out what the file system can do.
+const PROBES: [&str; 2] = [".refprobe-", "symtest_"];
+
+/// Removes what a writer that was killed left behind. Only for who holds the lock on the prefix.
+pub(crate) fn remove_leftovers(prefix: &Path) -> std::io::Result<usize> {
+    let mut removed = 0;
+    let leftover = |folder: &Path, begins: &[&str]| -> std::io::Result<Vec<std::fs::DirEntry>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if begins.iter().any(|begin| name.as_encoded_bytes().starts_with(begin.as_bytes())) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    };
+    for entry in leftover(&prefix.join(CONDA_META), &[ASIDE, RECORD_ASIDE])? {
+        // A package may be called anything.
+        if !entry.file_name().as_encoded_bytes().ends_with(b".json") {
+            remove(&entry.path())?;
+            removed += 1;
+        }
+    }
+    for entry in leftover(prefix, &PROBES)? {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else if kind.is_symlink() {
+            remove(&entry.path())?;
+        } else {
+            continue;
+        }
+        removed += 1;
+    }
+    // The installer writes this one only if there is none.
+    let tag = prefix.join("CACHEDIR.TAG");
+    if std::fs::read(&tag).is_ok_and(|content| !content.starts_with(b"Signature: ") || !content.ends_with(b"\n")) {
+        remove(&tag)?;
+    }
+    Ok(removed)
+}
+
+/// A file for a moment, which is removed if we do not come to it.
+pub(crate) fn aside(prefix: &Path, name: &str) -> PathBuf {
+    meta(prefix, &format!("{ASIDE}{name}"))
+}
+
 pub(crate) fn meta(prefix: &Path, name: &str) -> PathBuf {
     prefix.join(CONDA_META).join(name)
 }
@@ -27,7 +79,7 @@ pub(crate) fn meta(prefix: &Path, name: &str) -> PathBuf {
 /// Writes a file aside and renames it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let mut aside = tempfile::Builder::new().prefix(".doge-").tempfile_in(directory)?;
+    let mut aside = tempfile::Builder::new().prefix(ASIDE).tempfile_in(directory)?;
     std::io::Write::write_all(&mut aside, content)?;
     aside.persist(path).map_err(|error| error.error)?;
     Ok(())

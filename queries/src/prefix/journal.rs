@@ -4,7 +4,7 @@
 //! journal and removes the files of every package that has no whole record, so that nothing is left that no record
 //! tells of. Packages whose files may have been touched are linked anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::prefix::files::{JOURNAL, meta, remove, replace};
 const VERSION: u32 = 1;
 
 /// Where losers of a clash of paths are put.
-const CLOBBERS: &str = "__clobbers__";
+pub(crate) const CLOBBERS: &str = "__clobbers__";
 
 /// What is being changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +42,9 @@ pub(crate) struct Planned {
 
 impl Planned {
     /// The files that linking a package from the cache will bring.
-    pub(crate) fn new(record: &RepoDataRecord, package: &Path, python: Option<&PythonInfo>) -> io::Result<Self> {
+    pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: PathsJson, python: Option<&PythonInfo>) -> Self {
         let noarch_python = record.package_record.noarch.is_python();
-        let paths_json = PathsJson::from_package_directory_with_deprecated_fallback(package)?;
-        let mut paths: Vec<PathBuf> = paths_json.paths.into_iter().map(|entry| entry.relative_path).collect();
+        let mut paths: Vec<PathBuf> = paths.paths.into_iter().map(|entry| entry.relative_path).collect();
         if let (true, Some(python)) = (noarch_python, python) {
             for path in &mut paths {
                 *path = python.get_python_noarch_target_path(path).into_owned();
@@ -60,16 +59,27 @@ impl Planned {
                 }
             }
         }
-        Ok(Self {
+        Self {
             name: record.package_record.name.as_normalized().to_owned(),
             record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
             paths: paths.iter().filter_map(|path| relative(path)).collect(),
-        })
+        }
+    }
+}
+
+impl From<&PrefixRecord> for Planned {
+    /// What a record says that linking brought.
+    fn from(record: &PrefixRecord) -> Self {
+        Self {
+            name: record.repodata_record.package_record.name.as_normalized().to_owned(),
+            record: record.file_name(),
+            paths: record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect(),
+        }
     }
 }
 
 /// A path that stays in the prefix, with forward slashes.
-fn relative(path: &Path) -> Option<String> {
+pub(crate) fn relative(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {
@@ -93,6 +103,11 @@ pub(crate) struct CleanedUp {
 impl Journal {
     pub(crate) fn new(removes: BTreeSet<String>, links: Vec<Planned>) -> Self {
         Self { version: VERSION, removes, links }
+    }
+
+    /// Whether a package of this name is linked.
+    pub(crate) fn links_package(&self, name: &str) -> bool {
+        self.links.iter().any(|planned| planned.name == name)
     }
 
     /// The journal of a change that was never finished. One that cannot be read says nothing: then every package
@@ -135,11 +150,6 @@ impl Journal {
                     None => cleaned.removed += usize::from(remove_path(prefix, path)?),
                 }
             }
-            let clobbers = prefix.join(CLOBBERS).join(&planned.name);
-            if clobbers.is_dir() {
-                std::fs::remove_dir_all(clobbers)?;
-                cleaned.removed += 1;
-            }
             remove(&meta(prefix, &planned.record))?;
         }
         // Their record goes last, so files may be missing although it is there.
@@ -156,6 +166,38 @@ impl Journal {
         }
         Ok(cleaned)
     }
+}
+
+/// Removes the files below a folder that no record names.
+///
+/// The losers of a clash of paths are moved before the records say so, and the installer does not replace what it finds
+/// there.
+pub(crate) fn remove_unnamed(prefix: &Path, folder: &Path, installed: &[PrefixRecord]) -> io::Result<usize> {
+    let named: HashSet<&Path> = installed
+        .iter()
+        .flat_map(|record| &record.paths_data.paths)
+        .map(|entry| entry.relative_path.as_path())
+        .filter(|path| path.starts_with(folder))
+        .collect();
+    let mut removed = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(prefix.join(&folder)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if !named.contains(path.as_path()) {
+                remove(&entry.path())?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes a file and the folders that are empty without it; whether there was one.

@@ -1,29 +1,35 @@
 //! Changing a prefix: the effect.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
 use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
 use rattler::package_cache::PackageCache;
+use rattler_conda_types::package::PathsJson;
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::cached_package::intact;
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::difference::{Difference, differences};
 use crate::prefix::files::{
-    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, meta, remove, replace,
+    CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, aside, meta, remove, remove_leftovers,
+    replace,
 };
-use crate::prefix::journal::{Journal, Planned};
+use crate::prefix::journal::{CLOBBERS, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
+use crate::prefix::threads;
 use crate::records::Records;
+use crate::waiting::are_not_to_be_had;
 
 /// How files come from the package cache into a prefix. `None` lets the installer find out what works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,7 +144,7 @@ pub enum LinkError {
         path: PathBuf,
     },
     /// Packages vanish from the cache as fast as they are fetched.
-    #[error("package `{name}` vanished from the package cache")]
+    #[error("package `{name}` vanished from the package cache, or is damaged there")]
     PackageGone {
         /// The package.
         name: String,
@@ -173,7 +179,7 @@ impl Effect for LinkPrefixSpec {
         let records = ctx.value(&self.records).await.ok_or(LinkError::NotAtHand { what: "the list of packages" })?;
         let packages = ctx.resource::<Packages>().ok_or(LinkError::NotAtHand { what: "the package cache" })?;
 
-        let _lock = lock(ctx, &path).await?;
+        let lock = Arc::new(lock(ctx, &path).await?);
         let state = {
             let path = path.clone();
             ctx.blocking(move || look_now(&path)).await?
@@ -189,16 +195,35 @@ impl Effect for LinkPrefixSpec {
         };
         let plan = match plan {
             Ok(plan) => plan,
-            Err(gone) => {
-                for record in &gone {
-                    ctx.remake(&FetchPackageSpec::new(record));
-                }
-                let name = gone.first().map(|record| record.package_record.name.as_normalized().to_owned());
-                return Err(LinkError::PackageGone { name: name.unwrap_or_default() });
-            }
+            Err(gone) => return Err(fetch_again(ctx, &packages, &gone).await),
         };
-        plan.carry_out(ctx, self, &path, &records, &packages).await
+        let planned: Vec<RepoDataRecord> =
+            records.as_slice().iter().filter(|record| plan.journal.links_package(&name_of(record))).cloned().collect();
+        let linked = plan.carry_out(ctx, self, &path, &records, &packages, &lock).await;
+        let Err(error) = linked else { return linked };
+        // Somebody may have taken packages away while they were linked.
+        let directory = packages.directory.clone();
+        let gone = ctx
+            .blocking(move || {
+                let is_gone = |record: &RepoDataRecord| intact(&directory.join(cached(record))).is_none();
+                planned.into_par_iter().filter(is_gone).collect::<Vec<_>>()
+            })
+            .await;
+        if gone.is_empty() { Err(error) } else { Err(fetch_again(ctx, &packages, &gone).await) }
     }
+}
+
+/// Has packages fetched again that are not in the cache, or not whole.
+async fn fetch_again(ctx: &ActionContext, packages: &Packages, gone: &[RepoDataRecord]) -> LinkError {
+    for record in gone {
+        let fetch = FetchPackageSpec::new(record);
+        if let Err(error) = fetch.discard_damaged(ctx, packages).await {
+            return LinkError::Io { path: packages.directory.join(cached(record)), source: error };
+        }
+        ctx.remake(&fetch);
+    }
+    let name = gone.first().map(name_of);
+    LinkError::PackageGone { name: name.unwrap_or_default() }
 }
 
 /// The value that was observed is known by its fingerprint only.
@@ -244,7 +269,7 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
                 }
                 tokio::time::sleep(crate::waiting::PAUSE).await;
             }
-            Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break None,
+            Err(std::fs::TryLockError::Error(error)) if are_not_to_be_had(&error) => break None,
             Err(std::fs::TryLockError::Error(error)) => return Err(io(error)),
         }
     };
@@ -255,8 +280,52 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
 struct Plan {
     installed: Vec<PrefixRecord>,
     reinstall: HashSet<PackageName>,
+    /// Everything that goes is removed before anything is linked, in a transaction of its own.
+    in_two_steps: bool,
     summary: LinkSummary,
     journal: Journal,
+}
+
+/// Paths that several packages bring.
+///
+/// The installer settles which of several packages wins a path by their order, but gets it wrong, and differently
+/// from time to time, where such a package is removed or was half linked before: what was unlinked is remembered as
+/// the next to win. So all packages that bring such a path are removed first and linked together afterwards, which
+/// comes to what a new environment is.
+#[derive(Debug, Default)]
+struct Contested {
+    /// Packages that have to go along because they share a path with one that goes or comes.
+    along: BTreeSet<String>,
+    /// Packages that go share a path with each other, with one that comes or with one that has to go along.
+    any: bool,
+}
+
+impl Contested {
+    /// Of what is installed, of which some go, and of what comes.
+    fn new(installed: &[PrefixRecord], going: &BTreeSet<String>, coming: &[Planned]) -> Self {
+        let name = |record: &PrefixRecord| record.repodata_record.package_record.name.as_normalized().to_owned();
+        // A record of a change that was cut off does not say who lost; every path has the place where it should be.
+        let paths = |record: &PrefixRecord| -> Vec<String> {
+            record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect()
+        };
+        let (go, stay): (Vec<_>, Vec<_>) = installed.iter().partition(|record| going.contains(&name(record)));
+        let mut found = Self::default();
+        let mut moved: HashMap<String, String> = HashMap::new();
+        let go = go.into_iter().map(|record| (name(record), paths(record)));
+        let come = coming.iter().map(|planned| (planned.name.clone(), planned.paths.clone()));
+        for (name, paths) in go.chain(come) {
+            for path in paths {
+                let first = moved.entry(path).or_insert_with(|| name.clone());
+                found.any |= *first != name;
+            }
+        }
+        for record in stay {
+            if paths(record).iter().any(|path| moved.contains_key(path)) {
+                found.along.insert(name(record));
+            }
+        }
+        found
+    }
 }
 
 /// The records of a prefix that are whole, and the names of the files that are not.
@@ -295,7 +364,7 @@ impl Plan {
             Relink::Everything => wanted.as_slice().iter().map(name_of).collect(),
             Relink::Packages(names) => names.clone(),
         };
-        let mut cleaned_up = 0;
+        let mut cleaned_up = remove_leftovers(path).map_err(io)?;
         match Journal::read(path).map_err(io)? {
             Some(Some(journal)) => {
                 let cleaned = journal.clean_up(path, &installed).map_err(io)?;
@@ -321,55 +390,77 @@ impl Plan {
             }
         }
         cleaned_up += clean_up_broken(path, &broken, &installed, wanted, packages).map_err(io)?;
-        // Of two records of one package the one that is wanted stays; the files of the other are its own.
         installed.sort_by_key(PrefixRecord::file_name);
-        let reinstall: HashSet<PackageName> =
-            relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
-        let transaction = Transaction::from_current_and_desired(
-            installed.iter().map(|record| &record.repodata_record),
-            wanted.as_slice().iter(),
-            Some(&reinstall),
-            None,
-            spec.platform,
-        )
-        .map_err(|error| io(io::Error::other(error)))?;
-        let mut summary = LinkSummary { cleaned_up, unchanged: transaction.unchanged.len(), ..LinkSummary::default() };
-        let (mut removes, mut links, mut gone) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let python: Option<PythonInfo> = transaction.python_info.clone();
-        let mut new_records: Vec<&RepoDataRecord> = Vec::new();
-        for operation in &transaction.operations {
-            let (old, new) = (operation.record_to_remove(), operation.record_to_install());
-            removes.extend(old.map(|record| name_of(record)));
-            match (old, new) {
-                (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => {
-                    summary.relinked.push(name_of(new))
+        while let Some(twice) = second_of_two(&installed, wanted) {
+            let extra = installed.remove(twice);
+            let planned = Planned::from(&extra);
+            relink.insert(planned.name.clone());
+            let cleaned = Journal::new(BTreeSet::new(), vec![planned]).clean_up(path, &installed).map_err(io)?;
+            relink.extend(cleaned.link_anew);
+            cleaned_up += cleaned.removed;
+        }
+        cleaned_up += remove_unnamed(path, Path::new(CLOBBERS), &installed).map_err(io)?;
+        let (mut summary, reinstall, removes, links, in_two_steps) = loop {
+            let reinstall: HashSet<PackageName> =
+                relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
+            let transaction = Transaction::from_current_and_desired(
+                installed.iter().map(|record| &record.repodata_record),
+                wanted.as_slice().iter(),
+                Some(&reinstall),
+                None,
+                spec.platform,
+            )
+            .map_err(|error| io(io::Error::other(error)))?;
+            let unchanged = transaction.unchanged.len();
+            let mut summary = LinkSummary { cleaned_up, unchanged, ..LinkSummary::default() };
+            let mut removes = BTreeSet::new();
+            let mut new_records: Vec<&RepoDataRecord> = Vec::new();
+            for operation in &transaction.operations {
+                let (old, new) = (operation.record_to_remove(), operation.record_to_install());
+                removes.extend(old.map(|record| name_of(record)));
+                match (old, new) {
+                    (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => {
+                        summary.relinked.push(name_of(new))
+                    }
+                    (Some(_), Some(new)) => summary.changed.push(name_of(new)),
+                    (None, Some(new)) => summary.linked.push(name_of(new)),
+                    (Some(old), None) => summary.unlinked.push(name_of(old)),
+                    (None, None) => {}
                 }
-                (Some(_), Some(new)) => summary.changed.push(name_of(new)),
-                (None, Some(new)) => summary.linked.push(name_of(new)),
-                (Some(old), None) => summary.unlinked.push(name_of(old)),
-                (None, None) => {}
+                new_records.extend(new);
             }
-            new_records.extend(new);
-        }
-        // A package may list thousands of files.
-        let planned: Vec<_> = new_records
-            .into_par_iter()
-            .map(|new| (new, Planned::new(new, &packages.directory.join(cached(new)), python.as_ref())))
-            .collect();
-        for (new, planned) in planned {
-            match planned {
-                Ok(planned) => links.push(planned),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(new.clone()),
-                Err(error) => return Err(io(error)),
+            let python: Option<PythonInfo> = transaction.python_info.clone();
+            // A package may list thousands of files.
+            let planned: Vec<_> = new_records
+                .into_par_iter()
+                .map(|new| {
+                    let package = packages.directory.join(cached(new));
+                    let paths = intact(&package).ok_or(new)?;
+                    Ok::<_, &RepoDataRecord>(Planned::new(new, &package, paths, python.as_ref()))
+                })
+                .collect();
+            let (mut links, mut gone) = (Vec::new(), Vec::new());
+            for planned in planned {
+                match planned {
+                    Ok(planned) => links.push(planned),
+                    Err(new) => gone.push(new.clone()),
+                }
             }
-        }
-        if !gone.is_empty() {
-            return Ok(Err(gone));
-        }
+            if !gone.is_empty() {
+                return Ok(Err(gone));
+            }
+            let contested = Contested::new(&installed, &removes, &links);
+            // What is not wanted goes anyway, so this ends.
+            if contested.along.is_empty() {
+                let in_two_steps = contested.any && !removes.is_empty();
+                break (summary, reinstall, removes, links, in_two_steps);
+            }
+            relink.extend(contested.along);
+        };
         for names in [&mut summary.linked, &mut summary.unlinked, &mut summary.changed, &mut summary.relinked] {
             names.sort();
         }
-        Ok(Ok(Self { installed, reinstall, summary, journal: Journal::new(removes, links) }))
+        Ok(Ok(Self { installed, reinstall, in_two_steps, summary, journal: Journal::new(removes, links) }))
     }
 
     async fn carry_out(
@@ -379,6 +470,7 @@ impl Plan {
         path: &Path,
         wanted: &Records,
         packages: &Packages,
+        lock: &Arc<EnvironmentLock>,
     ) -> Result<LinkSummary, LinkError> {
         let io = |source| LinkError::Io { path: path.to_owned(), source };
         let mut summary = self.summary;
@@ -391,23 +483,43 @@ impl Plan {
         let own = tempfile::Builder::new().prefix("doge-link-").tempdir().map_err(io)?;
         let cache =
             PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
-        let reporter = Reports::new(ctx.reporter(), self.journal.links.len());
-        let installed = Installer::new()
-            .with_installed_packages(self.installed)
-            .with_reinstall_packages(self.reinstall)
-            .with_package_cache(cache)
-            .with_download_client(packages.client.clone())
-            .with_target_platform(spec.platform)
-            .with_execute_link_scripts(spec.link_scripts)
-            .with_link_options(rattler::install::LinkOptions {
-                allow_symbolic_links: spec.options.symbolic,
-                allow_hard_links: spec.options.hard,
-                allow_ref_links: spec.options.reference,
-            })
-            .with_reporter(reporter)
-            .install(path, wanted.as_slice().to_vec())
-            .await
-            .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })?;
+        let symbolic = match spec.options.symbolic {
+            None => {
+                let path = path.to_owned();
+                ctx.blocking(move || symbolic_links_work(&path)).await.map_err(io)?
+            }
+            said => said,
+        };
+        let install = async |installed: Vec<PrefixRecord>, wanted: Vec<RepoDataRecord>| {
+            let installer = Installer::new()
+                .with_installed_packages(installed)
+                .with_reinstall_packages(self.reinstall.clone())
+                .with_package_cache(cache.clone())
+                .with_download_client(packages.client.clone())
+                .with_target_platform(spec.platform)
+                .with_execute_link_scripts(spec.link_scripts)
+                .with_link_options(rattler::install::LinkOptions {
+                    allow_symbolic_links: symbolic,
+                    allow_hard_links: spec.options.hard,
+                    allow_ref_links: spec.options.reference,
+                })
+                .with_reporter(Reports::new(ctx.reporter(), self.journal.links.len()));
+            let place = path.to_owned();
+            threads::on_its_own(lock.clone(), async move { installer.install(place, wanted).await })
+                .await
+                .map_err(io)?
+                .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
+        };
+        let mut installed = self.installed;
+        if self.in_two_steps {
+            let goes = |record: &&RepoDataRecord| self.journal.removes.contains(&name_of(record));
+            let stay = installed.iter().map(|record| &record.repodata_record).filter(|record| !goes(record));
+            let stay = stay.cloned().collect();
+            install(installed, stay).await?;
+            installed = read_records(path).map_err(io)?.0;
+            remove_unnamed(path, Path::new(CLOBBERS), &installed).map_err(io)?;
+        }
+        let installed = install(installed, wanted.as_slice().to_vec()).await?;
         drop(own);
         for result in [
             installed.post_link_script_result.map(|result| result.map_err(|error| error.to_string())),
@@ -439,6 +551,19 @@ fn cached(record: &RepoDataRecord) -> String {
     format!("{}-{}-{}", package.name.as_normalized(), package.version, package.build)
 }
 
+/// A record of a package that has another one, and is not the one that is wanted.
+fn second_of_two(installed: &[PrefixRecord], wanted: &Records) -> Option<usize> {
+    let mut seen: HashMap<&PackageName, usize> = HashMap::new();
+    for (place, record) in installed.iter().enumerate() {
+        let name = &record.repodata_record.package_record.name;
+        if let Some(first) = seen.insert(name, place) {
+            let is_wanted = |record: &RepoDataRecord| cached(record) == cached(&installed[first].repodata_record);
+            return Some(if wanted.as_slice().iter().any(is_wanted) { place } else { first });
+        }
+    }
+    None
+}
+
 /// Removes records that cannot be read, and the files of their packages where the cache still tells which those are.
 fn clean_up_broken(
     prefix: &Path,
@@ -464,7 +589,8 @@ fn clean_up_broken(
                     )
                     .ok()
                 });
-            if let Ok(planned) = Planned::new(record, &package, python.as_ref()) {
+            if let Ok(paths) = PathsJson::from_package_directory_with_deprecated_fallback(&package) {
+                let planned = Planned::new(record, &package, paths, python.as_ref());
                 let journal = Journal::new(BTreeSet::new(), vec![planned]);
                 removed += journal.clean_up(prefix, installed)?.removed;
             }
@@ -487,6 +613,7 @@ fn forget_pixi(prefix: &Path) -> io::Result<()> {
 
 /// The prefix is as wanted: says so, for us and for pixi.
 fn settle(prefix: &Path) -> io::Result<()> {
+    remove_leftovers(prefix)?;
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
     let entries: Vec<_> = std::fs::read_dir(prefix.join(CONDA_META))?.collect::<io::Result<_>>()?;
@@ -502,7 +629,51 @@ fn settle(prefix: &Path) -> io::Result<()> {
     let records: Vec<Option<(String, LedgerEntry)>> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
     Ledger::new(canonical.to_owned(), records.into_iter().flatten().collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
+    remove_empty(&prefix.join(CLOBBERS))?;
     Journal::remove(prefix)
+}
+
+/// Removes the folders in this one, and itself, in which there are no files.
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_empty(&entry.path())?;
+        }
+    }
+    match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Whether there can be symbolic links in the prefix; nothing where the installer finds that out well enough.
+///
+/// The installer would find out by itself, but takes any error for a no, and then copies what a link in a package
+/// leads to, as it is in the cache.
+fn symbolic_links_work(prefix: &Path) -> io::Result<Option<bool>> {
+    #[cfg(unix)]
+    {
+        let probe = aside(prefix, "link");
+        remove(&probe)?;
+        match std::os::unix::fs::symlink("nowhere", &probe) {
+            Ok(()) => remove(&probe).map(|()| Some(true)),
+            // What file systems say that do not know them.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+                Ok(Some(false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = prefix;
+        Ok(None)
+    }
 }
 
 /// Passes what the installer does on as progress.

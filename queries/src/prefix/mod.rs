@@ -15,6 +15,7 @@ mod journal;
 mod ledger;
 mod link;
 mod state;
+mod threads;
 
 pub use difference::{Difference, differences};
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};

@@ -8,4 +8,4 @@ pub mod channel;
 pub mod server;
 
 pub use channel::{ArchiveKind, ChannelBuilder, PLACEHOLDER, PackageBuilder};
-pub use server::TestServer;
+pub use server::{Misbehaviour, Request, TestServer};
