@@ -109,7 +109,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     open(directory.path()).0.commit(batch(0..3));
     let format =
         |version: u32| put(directory.path(), "meta", b"format", &seal("meta", b"format", 1, &version.to_le_bytes()));
-    format(2);
+    format(3);
     let before = bytes_below(&directory.path().join("store-v1"));
 
     let (store, events) = open(directory.path());
@@ -118,7 +118,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     }
     let said = events.take();
     let [StoreEvent::WillRunWithout { reason }] = said.as_slice() else { panic!("{said:?}") };
-    assert!(reason.contains("version 2"), "{reason}");
+    assert!(reason.contains("version 3"), "{reason}");
     assert!(before == bytes_below(&directory.path().join("store-v1")));
 
     assert_eq!(store.commit(batch(3..4)), Committed::Spilled);
@@ -128,7 +128,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     assert_eq!(sample::count(&snapshot, 0, "newer"), 0);
 
     // The other program's next writer takes it in: as it would, this one does when it knows the format.
-    format(1);
+    format(2);
     let (store, events) = open(directory.path());
     assert_eq!(store.commit(batch(4..5)), Committed::Stored);
     assert_eq!(events.take(), [StoreEvent::DidAbsorb { batches: 1 }]);
