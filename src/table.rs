@@ -134,6 +134,8 @@ pub(crate) struct NodeData {
     pub(crate) loaded: bool,
     /// The spec is in the store or in the batch that goes there.
     pub(crate) kept: bool,
+    /// The spec was read from the store, and nobody has seen to what it names yet.
+    pub(crate) restored: bool,
     /// It had to run and its spec was nowhere to be found.
     pub(crate) lost: bool,
     /// The longest chain of nodes below, itself included.
@@ -312,7 +314,10 @@ impl Table {
         if let Some(index) = self.find_key(key) {
             if let Some(spec) = spec {
                 let lost = self.change(index, |node| {
-                    node.spec.get_or_insert(spec);
+                    // One that was made now may have what it names in it.
+                    if node.spec.is_none() || std::mem::take(&mut node.restored) {
+                        node.spec = Some(spec);
+                    }
                     std::mem::take(&mut node.lost)
                 });
                 if lost {
@@ -332,6 +337,7 @@ impl Table {
             active: false,
             loaded: false,
             kept: false,
+            restored: false,
             lost: false,
             height: 1,
             spec,
@@ -371,8 +377,23 @@ impl Table {
         }
         self.change(node, |node| {
             node.kept = true;
+            node.restored = true;
             node.spec = Some(spec.clone());
         });
+        Some(spec)
+    }
+
+    /// The spec of a node that is about to run: one from the store only if what it names is there.
+    pub(crate) fn spec_to_run(&self, node: NodeIndex) -> Option<SharedSpec> {
+        let spec = self.spec(node)?;
+        if self.with(node, |node| node.restored) {
+            let mut encoded = Vec::new();
+            spec.encode(&mut encoded).ok()?;
+            if !self.persist.borrow_mut().as_mut()?.has_what_is_named(&encoded) {
+                return None;
+            }
+            self.change(node, |node| node.restored = false);
+        }
         Some(spec)
     }
 
@@ -389,7 +410,7 @@ impl Table {
             return Some(value.clone());
         }
         let kind = self.with(node, |node| node.kind);
-        let bytes = self.persist.borrow_mut().as_mut()?.value(cell.fingerprint())?;
+        let bytes = self.persist.borrow_mut().as_mut()?.whole_value(cell.fingerprint())?;
         let value = self.registered(kind).kind.decode_value(&bytes).ok()?;
         Some(cell.fill(value).clone())
     }
@@ -561,6 +582,7 @@ impl Table {
                 new.worlds = worlds;
                 new.loaded = node.loaded;
                 new.kept = node.kept;
+                new.restored = node.restored;
                 new.lost = node.lost;
                 new.height = node.height;
                 new.cost = node.cost;

@@ -20,7 +20,7 @@ pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer 
             node.stale = Some(Box::new(stale));
         }
     });
-    let Some(spec) = table.spec(node) else { return lost(db, node) };
+    let Some(spec) = table.spec_to_run(node) else { return lost(db, node) };
     let Ops::Query(ops) = spec.kind().ops() else { return lost(db, node) };
 
     let frame = Frame::new(node);

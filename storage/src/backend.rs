@@ -132,7 +132,9 @@ fn trouble(error: &redb::Error) -> Trouble {
     match error {
         redb::Error::DatabaseAlreadyOpen => Trouble::Busy,
         redb::Error::RepairAborted => Trouble::NeedsRepair,
-        redb::Error::LockProtocolMismatch | redb::Error::UpgradeRequired(_) => Trouble::Unsupported(error.to_string()),
+        redb::Error::LockProtocolMismatch | redb::Error::UpgradeRequired(_) | redb::Error::Unsupported => {
+            Trouble::Unsupported(error.to_string())
+        }
         redb::Error::Io(io) => match io.kind() {
             ErrorKind::NotFound => Trouble::Missing,
             ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput => {
@@ -141,7 +143,12 @@ fn trouble(error: &redb::Error) -> Trouble {
             ErrorKind::Unsupported => Trouble::Unsupported(error.to_string()),
             _ => Trouble::Io(error.to_string()),
         },
-        redb::Error::PreviousIo => Trouble::Io(error.to_string()),
+        // These tell of what happened to this handle, nothing of the file.
+        redb::Error::PreviousIo
+        | redb::Error::Backend(_)
+        | redb::Error::DatabaseClosed
+        | redb::Error::LockPoisoned(_)
+        | redb::Error::TransactionPoisoned => Trouble::Io(error.to_string()),
         _ => Trouble::Damaged(error.to_string()),
     }
 }

@@ -9,7 +9,7 @@ use redb::TableDefinition;
 
 use crate::child::{self, ARGUMENTS, Job, said};
 use crate::events::{Events, open};
-use crate::sample::{self, batch, bytes_below, file, is_whole, lease};
+use crate::sample::{self, batch, bytes_below, file, is_whole, lease, seal};
 
 #[test]
 fn a_foreign_file_is_put_aside_whatever_it_is() {
@@ -75,20 +75,6 @@ fn a_redb_file_of_somebody_else_is_put_aside() {
     let expected = matches!(said.as_slice(), [StoreEvent::DidDiscard { .. }, StoreEvent::DidQuarantine { .. }]);
     assert!(expected, "{said:?}");
     assert!(is_whole(&open(directory.path()).0.snapshot(), 0));
-}
-
-/// An entry as the page on the format describes it, so that this is a second reading of that page.
-fn seal(table: &str, key: &[u8], version: u32, payload: &[u8]) -> Vec<u8> {
-    let mut sealed = vec![1, 0];
-    sealed.extend_from_slice(&version.to_le_bytes());
-    let mut hasher = blake3::Hasher::new_keyed(b"doge store: the seal of an entry");
-    for part in [table.as_bytes(), key] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    hasher.update(&sealed).update(payload);
-    sealed.extend_from_slice(&hasher.finalize().as_bytes()[..16]);
-    sealed.extend_from_slice(payload);
-    sealed
 }
 
 fn put(directory: &Path, table: &str, key: &[u8], sealed: &[u8]) {
