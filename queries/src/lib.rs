@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod collect;
 pub mod conda;
 pub mod config;
 pub mod database;

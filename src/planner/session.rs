@@ -312,6 +312,9 @@ impl Planner {
             // The writer thread answers or dies; both end the wait.
             let _ = futures::executor::block_on(written);
         }
+        if let Some(persist) = self.table().persist.borrow().as_ref() {
+            persist.store().release();
+        }
         self.requests.clear();
         self.closed = true;
         record

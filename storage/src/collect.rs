@@ -578,12 +578,30 @@ impl Store {
         }
     }
 
+    /// Ends its part in the use of the store.
+    pub fn release(&self) {
+        self.shared.in_use.release();
+    }
+
     /// When the last collection ended, and how large the file was then.
     pub fn last_collection(&self) -> Option<(SystemTime, u64)> {
         let reader = self.snapshot().reader?;
         let sealed = reader.get(In::Meta, COLLECTED_KEY).ok()??;
         let (micros, bytes) = self.shared.open(In::Meta, COLLECTED_KEY, &sealed, decode_collected)?;
         Some((UNIX_EPOCH + Duration::from_micros(micros), bytes))
+    }
+
+    /// Whether it is time to collect by itself: a day after the last time, or when the file has become larger than may be
+    /// kept since then. Room that was made in the file is used again, so a file that does not grow holds no more.
+    pub fn is_collection_due(&self, max_bytes: Option<u64>) -> bool {
+        let began = || fs::metadata(self.shared.files.log(crate::in_use::NAME))?.modified();
+        let (when, bytes) = match self.last_collection() {
+            Some(last) => last,
+            None => (began().unwrap_or_else(|_| SystemTime::now()), 0),
+        };
+        let file = fs::metadata(self.shared.files.database()).map_or(0, |metadata| metadata.len());
+        let has_grown = max_bytes.is_some_and(|max| file > max && file > bytes);
+        has_grown || when.elapsed().is_ok_and(|age| age.as_micros() as u64 >= DAY)
     }
 
     /// What is kept, by kind, without collecting anything.

@@ -26,10 +26,15 @@ impl InUse {
         }
     }
 
+    /// Gives the share back.
+    pub(crate) fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Gives the share back, and takes the lock for itself if nobody else has a share.
     pub(crate) fn alone(&self, path: &Path) -> Option<Alone> {
         // A share of ours would be in our way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.release();
         open(path).filter(|file| file.try_lock().is_ok()).map(Alone)
     }
 }
