@@ -279,13 +279,17 @@ impl Writer {
         let (jobs, queue) = mpsc::channel::<(Batch, Write, oneshot::Sender<()>)>();
         std::thread::Builder::new().name("doge-writer".into()).spawn(move || {
             while let Ok((batch, write, done)) = queue.recv() {
+                // There was perhaps no store to hold before. What is committed must not be collected behind our back.
+                if !batch.is_empty() {
+                    store.make_and_hold();
+                }
                 // What became of it is an event of the store; nobody who waits can do anything about it.
                 match write {
                     _ if batch.is_empty() => {}
                     Write::Commit => drop(store.commit(batch)),
                     Write::Spill => drop(store.spill(batch)),
                 }
-                // There was no store to hold before the first commit.
+                // Somebody may have been collecting just now.
                 store.hold();
                 // Nobody may be waiting any more.
                 let _ = done.send(());

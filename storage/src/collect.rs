@@ -571,10 +571,17 @@ fn micros(time: SystemTime) -> u64 {
 
 impl Store {
     /// Takes part in the use of the store: as long as this handle or a clone of it lives, nobody collects what was used
-    /// lately. Does nothing where there is no store yet; then it is for the first who commits.
+    /// lately. Does nothing where there is no store yet.
     pub fn hold(&self) {
         if !self.shared.options.read_only {
             self.shared.in_use.hold(&self.shared.files.log(crate::in_use::NAME));
+        }
+    }
+
+    /// As [`Store::hold`], for somebody who is about to write: there is a store from now on.
+    pub fn make_and_hold(&self) {
+        if !self.shared.options.read_only && fs::create_dir_all(&self.shared.files.directory).is_ok() {
+            self.hold();
         }
     }
 
