@@ -236,12 +236,12 @@ fn while_a_run_is_under_way_what_was_used_within_a_day_stays() {
     let mut child = start(Job::Use, directory.path(), 0);
     assert_eq!(said(&mut child).next(), Some(0));
     let nothing = Collection { max_bytes: Some(0), ..Collection::default() };
-    let collected = collect(directory.path(), &nothing);
-    assert!(!collected.alone);
     let (store, _) = open_naming(directory.path());
-    assert_eq!(there(&store, 0..10), [0, 1, 2], "what was noted three days ago was not used for a day");
+    let collected = store.collect(&nothing);
     child.kill().expect("it runs");
     child.wait().expect("it was ours");
+    assert!(!collected.expect("nobody writes").alone);
+    assert_eq!(there(&store, 0..10), [0, 1, 2], "what was noted three days ago was not used for a day");
     assert!(collect(directory.path(), &nothing).alone);
     assert_eq!(there(&store, 0..10), []);
 }

@@ -236,3 +236,46 @@ fn a_disk_that_is_full_costs_only_what_did_not_fit() {
     let said = events.take();
     assert!(said.iter().all(|event| matches!(event, StoreEvent::DidAbsorb { .. })), "{said:?}");
 }
+
+/// A file system that is full, where the test may make one.
+#[cfg(target_os = "linux")]
+#[test]
+#[expect(clippy::print_stderr, reason = "it has to be said that nothing was tried")]
+fn a_file_system_that_is_full_costs_only_what_did_not_fit() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mount = |arguments: &[&str]| {
+        let mut command = Command::new(arguments[0]);
+        command.args(&arguments[1..]).arg(directory.path()).stderr(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=6m", "doge"]) {
+        eprintln!("skipped: this user may not mount a file system");
+        return;
+    }
+    let tried = std::panic::catch_unwind(|| {
+        let mut child = child::start(Job::Fill, directory.path(), 0);
+        let stored: Vec<u64> = said(&mut child).collect();
+        assert!(child.wait().expect("it was ours").success());
+        assert!(stored.len() > 2, "{stored:?}");
+        let whole = |store: &Store| {
+            let snapshot = store.snapshot();
+            for number in &stored {
+                let value = sample::noise(*number, 300_000);
+                assert!(snapshot.value(doge_storage::Fingerprint::of(&value)) == Some(value), "{number}");
+            }
+        };
+        let (store, _) = open(directory.path());
+        whole(&store);
+        // A run that writes little goes on, whether there is room for it or not, and so does a collection.
+        store.commit(batch(0..1));
+        whole(&store);
+        let _ = store.collect(&doge_storage::Collection { dry_run: true, ..Default::default() });
+        let _ = store.collect(&doge_storage::Collection::default());
+        drop(open(directory.path()).0.verify().expect("it can be read"));
+    });
+    let unmounted = mount(&["umount"]);
+    if let Err(payload) = tried {
+        std::panic::resume_unwind(payload);
+    }
+    assert!(unmounted);
+}
