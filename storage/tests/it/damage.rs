@@ -24,7 +24,7 @@ fn used() -> &'static [u8] {
             store.commit(batch(first..first + 10));
             store.commit(batch(0..first));
         }
-        let many = Batch { runs: (1000..1130).map(run).collect(), ..Batch::default() };
+        let many = Batch { runs: (1000..1090).map(run).collect(), ..Batch::default() };
         store.commit(many);
         // Several worlds of a key, a value in pieces, values that are collected again and leave room behind.
         for world in 0..4 {
