@@ -192,7 +192,7 @@ fn no_run_fails_because_of_a_damaged_store() {
     let image = fs::read(store(&site)).expect("it can be read");
     let pages = image.len() / 4096;
     let factor: f64 = std::env::var("DOGE_TRIALS").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1.0);
-    let trials = ((16.0 * factor) as usize).max(1);
+    let trials = ((9.0 * factor) as usize).max(1);
     for trial in 0..trials {
         let mut damaged = image.clone();
         let page = trial * pages / trials * 4096;

@@ -9,8 +9,8 @@ use crate::events::open;
 use crate::sample::{self, Random, batch, count, file, is_whole, label, lease, noise, run, seal};
 use crate::trials::trials as how_many;
 
-/// Of each kind of damage, by default; `DOGE_TRIALS=5` makes it 200.
-const TRIALS: u64 = 40;
+/// Of each kind of damage, by default; `DOGE_TRIALS=12.5` makes it 200.
+const TRIALS: u64 = 16;
 const NUMBERS: u64 = 100;
 const PAGE: usize = 4096;
 
