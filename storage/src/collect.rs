@@ -526,14 +526,14 @@ fn choose(mut held: Held, collection: &Collection, alone: bool, collected: &mut 
         }
     }
 
+    let age = collection.older_than.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
     let mut kept = kept.into_iter().peekable();
     let mut order = order.into_iter().peekable();
     loop {
         let unit = order.peek().map(|unit| held.units[*unit as usize].last_use);
         let thing = kept.peek().map(|(last_use, _)| *last_use);
         let Some(last_use) = [unit, thing].into_iter().flatten().min() else { break };
-        let is_too_old =
-            collection.older_than.is_some_and(|age| last_use.saturating_add(age.as_micros() as u64) <= now);
+        let is_too_old = age.is_some_and(|age| last_use.saturating_add(age) <= now);
         let is_too_much = collection.max_bytes.is_some_and(|max| left > max);
         let is_quiet = alone || last_use.saturating_add(DAY) <= now;
         if !(is_too_old || is_too_much) || !is_quiet {

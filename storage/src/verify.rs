@@ -55,8 +55,8 @@ fn hex(bytes: &[u8]) -> String {
 struct Seen {
     specs: HashSet<[u8; 32]>,
     values: HashSet<[u8; 32]>,
-    /// Keys of traces that lack their spec or their value.
-    incomplete: Vec<Vec<u8>>,
+    /// Entries that lack what they belong to.
+    incomplete: Vec<(In, Vec<u8>)>,
 }
 
 impl Store {
@@ -108,8 +108,7 @@ impl Store {
             repaired &= self.replace(reader.as_ref().map(|(_, reader)| reader), &seen, &mut verified);
         } else if !seen.incomplete.is_empty() {
             let remove = |lease: &mut Lease| {
-                let keys = seen.incomplete.iter().map(Vec::as_slice);
-                lease.write(|writing| writing.remove_all(In::Traces, keys))
+                lease.write(|writing| seen.incomplete.iter().try_for_each(|(table, key)| writing.remove(*table, key)))
             };
             repaired &= self.commit_and(&Batch::default(), remove).is_ok();
         }
@@ -284,7 +283,7 @@ fn check(table: In, key: &[u8], payload: &[u8], seen: &mut Seen, chunks: &mut Ch
                     (false, _) => "its spec is not there",
                     (_, false) => "its value is not there",
                 };
-                seen.incomplete.push(key.to_vec());
+                seen.incomplete.push((table, key.to_vec()));
                 return Some(missing.to_owned());
             }
         },
@@ -296,7 +295,10 @@ fn check(table: In, key: &[u8], payload: &[u8], seen: &mut Seen, chunks: &mut Ch
             true
         }
         In::Names => match decode_names(payload) {
-            Some(_) if !seen.values.contains(&name) => return Some("its value is not there".to_owned()),
+            Some(_) if !seen.values.contains(&name) => {
+                seen.incomplete.push((table, key.to_vec()));
+                return Some("its value is not there".to_owned());
+            }
             decoded => decoded.is_some(),
         },
         In::Stamps => decode_stamp(payload).is_some(),

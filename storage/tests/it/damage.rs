@@ -345,3 +345,17 @@ fn damage_beside_the_file_never_becomes_a_wrong_value() {
         events.assert_silent();
     }
 }
+
+#[test]
+fn verifying_removes_a_trace_whose_value_is_not_there() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (store, _) = open(directory.path());
+    store.commit(batch(0..2));
+    store.commit(Batch { values: Default::default(), ..batch(2..3) });
+    let verified = store.verify().expect("it can be read");
+    let [finding] = verified.findings.as_slice() else { panic!("{verified:?}") };
+    assert!(finding.place == "traces" && finding.reason == "its value is not there" && verified.repaired);
+    assert!(store.snapshot().traces(sample::key("key", 2)).is_empty());
+    assert!((0..2).all(|number| is_whole(&store.snapshot(), number)));
+    assert_eq!(store.verify().expect("it can be read").findings, []);
+}
