@@ -338,7 +338,7 @@ impl<'a> Bench<'a> {
         options.names = doge::names_in;
         let store = Store::open(options);
         let part = |part: usize| store.survey(Vec::new()).before().bytes * part as u64 / 8;
-        let at_work = how % 2 == 0;
+        let at_work = how.is_multiple_of(2);
         if !at_work {
             self.reopen(false)?;
             self.engine.take().expect("the engine is open").close();
