@@ -127,11 +127,6 @@ fn after_a_run_it_collects_by_itself_when_a_day_has_passed_and_a_run_that_did_no
     site.needs("app = '*'");
     site.install();
     assert!(old.exists());
-    // Too much is a reason, too.
-    site.needs("app = '*'\ntool = '*'\nother = '*'");
-    let ran = site.command(&["install", "--json"]).env("DOGE_CACHE_MAX_SIZE", "10KiB").output().expect("it starts");
-    assert!(ran.status.success());
-    assert!(!old.exists());
 }
 
 #[test]

@@ -437,3 +437,17 @@ fn processes_that_write_while_others_collect_lose_nothing() {
         assert!((child * 100..child * 100 + 10).all(|number| sample::is_whole(&snapshot, number)), "{child}");
     }
 }
+
+#[test]
+fn a_collection_is_due_when_the_file_has_grown_beyond_the_limit_since_the_last_one() {
+    let directory = ten();
+    let (store, _) = open_naming(directory.path());
+    store.hold();
+    assert!(!store.is_collection_due(None) && store.is_collection_due(Some(1)), "there was none yet");
+    store.collect(&Collection::default()).expect("nobody writes");
+    assert!(!store.is_collection_due(Some(1)), "it has not grown");
+    let large = noise(1, 4 << 20);
+    store.commit(Batch { values: [(Fingerprint::of(&large), Arc::from(large))].into(), ..Batch::default() });
+    assert!(store.is_collection_due(Some(1)) && !store.is_collection_due(None));
+    assert!(!store.is_collection_due(Some(1 << 30)), "it is not too much");
+}
