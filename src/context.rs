@@ -290,6 +290,9 @@ impl ActionContext {
         if let Some(value) = interned.at_hand() {
             return Some(value);
         }
+        if let Some(bytes) = self.shared.at_hand.get(interned.fingerprint()) {
+            return interned.fill(&bytes);
+        }
         let store = self.shared.store.clone()?;
         let interned = interned.clone();
         self.blocking(move || interned.fill(&store.snapshot().value(interned.fingerprint())?)).await

@@ -20,7 +20,7 @@ use crate::effect::Effect;
 use crate::event::{Event, Listener};
 use crate::failure::{EngineFailure, Failure};
 use crate::graph::Graph;
-use crate::intern::{Intern, Interned};
+use crate::intern::{AtHand, Intern, Interned, names_in};
 use crate::kind::{ActionKind, EffectKind, ErasedKind, KindOf, ObservationKind, QueryKind, Typed};
 use crate::node::NodeIndex;
 use crate::observation::Observation;
@@ -318,15 +318,18 @@ impl Builder {
         };
         let store = self.store.as_ref().map(|directory| {
             let mut options = StoreOptions::new(directory);
+            options.names = names_in;
             if let Some(listener) = listener.clone() {
                 options.listener = Some(Arc::new(move |event| listener(&Event::Store(event))));
             }
             Store::open(options)
         });
         let writer = store.clone().map(Writer::start).transpose()?;
+        let at_hand = Arc::new(AtHand::default());
         let persist = match (&store, &writer) {
             (Some(store), Some(writer)) => {
-                Some(Persist::new(store.clone(), writer.clone(), RunId::new(), self.scope.clone()))
+                let run = RunId::new();
+                Some(Persist::new(store.clone(), writer.clone(), at_hand.clone(), run, self.scope.clone()))
             }
             _ => None,
         };
@@ -341,6 +344,7 @@ impl Builder {
             writer,
             locks,
             runtime,
+            at_hand,
             sightings: Mutex::default(),
         });
         Ok(Config {

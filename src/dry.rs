@@ -273,7 +273,7 @@ impl Pass<'_> {
     /// Runs a body, which is pure, as far as it comes.
     fn known_by_body(&self, node: NodeIndex, stale: Stale) -> Known {
         let table = self.db.table();
-        let Some(spec) = table.spec(node) else { return Known::Open };
+        let Some(spec) = table.spec_to_run(node) else { return Known::Open };
         let Ops::Query(ops) = spec.kind().ops() else { return Known::MustRun(stale) };
         let frame = Frame::new(node, Asked::default());
         let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::dry(self.db, &frame, self))));

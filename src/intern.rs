@@ -1,10 +1,16 @@
 //! Interned values: names for values that are too large to stand in a spec.
+//!
+//! In an encoding a name is a map of one entry, `interned`, so that the names in it can be found by whoever does not know
+//! its type: the store keeps a value as long as something that it keeps names it, and nothing is restored from the store
+//! whose names have lost their values.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use doge_storage::Fingerprint;
+use rustc_hash::FxHashMap;
+use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
@@ -89,12 +95,107 @@ impl<T: Intern> fmt::Display for Interned<T> {
 
 impl<T> Serialize for Interned<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.fingerprint.serialize(serializer)
+        if serializer.is_human_readable() {
+            return self.fingerprint.serialize(serializer);
+        }
+        let mut name = serializer.serialize_struct("Interned", 1)?;
+        name.serialize_field("interned", &self.fingerprint)?;
+        name.end()
     }
+}
+
+/// A name as it is encoded where it is not for people.
+#[derive(Deserialize)]
+struct Encoded {
+    interned: Fingerprint,
 }
 
 impl<'de, T> Deserialize<'de> for Interned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { fingerprint: Fingerprint::deserialize(deserializer)?, value: OnceLock::new() })
+        let fingerprint = if deserializer.is_human_readable() {
+            Fingerprint::deserialize(deserializer)?
+        } else {
+            Encoded::deserialize(deserializer)?.interned
+        };
+        Ok(Self { fingerprint, value: OnceLock::new() })
+    }
+}
+
+/// What stands before the bytes of a name: a map of one entry, its key, and the head of 32 bytes.
+const MARK: &[u8] = b"\x81\xa8interned\xc4\x20";
+
+/// The values that an encoded spec or value names.
+///
+/// Bytes that only look like a name may be among them; whoever keeps what is named keeps too much then, never too little.
+pub fn names_in(encoded: &[u8]) -> Vec<Fingerprint> {
+    let names = memchr::memmem::find_iter(encoded, MARK);
+    let name = |place: usize| encoded.get(place + MARK.len()..)?.first_chunk::<32>();
+    names.filter_map(name).map(|name| Fingerprint::from_bytes(*name)).collect()
+}
+
+/// Encodings of interned values that something restored from the store names.
+///
+/// They are read when it is restored and stay for the session: what was found whole then cannot be lost halfway, whatever
+/// becomes of the store.
+#[derive(Default)]
+pub(crate) struct AtHand(Mutex<FxHashMap<Fingerprint, Arc<[u8]>>>);
+
+impl AtHand {
+    fn values(&self) -> std::sync::MutexGuard<'_, FxHashMap<Fingerprint, Arc<[u8]>>> {
+        // Each change is one insertion, so a panic cannot leave it half-done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, name: Fingerprint) -> Option<Arc<[u8]>> {
+        self.values().get(&name).cloned()
+    }
+
+    pub(crate) fn keep(&self, name: Fingerprint, bytes: Arc<[u8]>) {
+        self.values().insert(name, bytes);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.values().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{decode, encode};
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Text(String);
+
+    impl Intern for Text {
+        const NAME: &'static str = "text";
+    }
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Holder {
+        digest: Fingerprint,
+        one: Interned<Text>,
+        more: Vec<Option<Interned<Text>>>,
+    }
+
+    #[test]
+    fn the_names_in_an_encoding_are_found_and_nothing_else_is_taken_for_one() {
+        let named = |text: &str| Interned::encoded(Text(text.to_owned())).expect("text has an encoding").0;
+        let (one, two) = (named("one"), named("two"));
+        let prints = [one.fingerprint(), two.fingerprint()];
+        let holder = Holder { digest: Fingerprint::of(b"no name"), one, more: vec![None, Some(two)] };
+        let mut bytes = Vec::new();
+        encode(&holder, &mut bytes).expect("it has an encoding");
+        assert_eq!(names_in(&bytes), prints);
+        assert_eq!(decode::<Holder>(&bytes).expect("it is whole"), holder);
+        assert_eq!(names_in(&bytes[..bytes.len() - 1]), prints[..1], "one that is cut off is none");
+    }
+
+    #[test]
+    fn people_see_a_name_as_digits() {
+        let (name, _) = Interned::encoded(Text("one".to_owned())).expect("text has an encoding");
+        let json = serde_json::to_string(&name).expect("it has JSON");
+        assert_eq!(json, format!("\"{}\"", name.fingerprint().to_hex()));
+        assert_eq!(serde_json::from_str::<Interned<Text>>(&json).expect("it is a name"), name);
     }
 }

@@ -140,7 +140,7 @@ pub use crate::event::{Event, Listener, Progress, Retreat};
 pub use crate::explain::{Change, Explanation, History, Step};
 pub use crate::failure::{AnyError, DomainError, EngineFailure, Failure};
 pub use crate::graph::Graph;
-pub use crate::intern::{Intern, Interned};
+pub use crate::intern::{Intern, Interned, names_in};
 pub use crate::kind::Role;
 pub use crate::lock::Held;
 pub use crate::observation::{Last, Observation, Seen};

@@ -195,6 +195,8 @@ pub(crate) enum Flag {
     Kept = 4,
     /// It had to run and its spec was nowhere to be found.
     Lost = 8,
+    /// The spec was read from the store, and nobody has seen to what it names yet.
+    Restored = 64,
     /// The newest world is the one that the present answer was found in.
     Current = 16,
     /// It ran because nothing was recorded. Any other reason is set aside.

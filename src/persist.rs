@@ -8,6 +8,7 @@ use doge_storage::{Batch, Dependency, Fingerprint, Key, LabelEntry, RunId, Snaps
 use futures::channel::oneshot;
 use rustc_hash::FxBuildHasher;
 
+use crate::intern::{AtHand, names_in};
 use crate::look::Sighting;
 use crate::node::{Flag, NodeIndex, World};
 use crate::spec::SharedSpec;
@@ -24,6 +25,7 @@ pub(crate) struct Persist {
     batch_bytes: usize,
     /// Values in the store or in a batch, as far as this process knows.
     kept_values: HashSet<Fingerprint, FxBuildHasher>,
+    at_hand: Arc<AtHand>,
     writer: Writer,
     /// Something was given to the writer.
     wrote: bool,
@@ -32,7 +34,9 @@ pub(crate) struct Persist {
 }
 
 impl Persist {
-    pub(crate) fn new(store: Store, writer: Writer, run: RunId, scope: Option<String>) -> Self {
+    pub(crate) fn new(store: Store, writer: Writer, at_hand: Arc<AtHand>, run: RunId, scope: Option<String>) -> Self {
+        // Before anything is read: what is seen must stay as long as this run may ask for it.
+        store.hold();
         let snapshot = store.snapshot();
         Self {
             store,
@@ -40,6 +44,7 @@ impl Persist {
             batch: Batch::default(),
             batch_bytes: 0,
             kept_values: HashSet::default(),
+            at_hand,
             writer,
             wrote: false,
             run,
@@ -67,8 +72,31 @@ impl Persist {
         self.snapshot.spec(key).map(|spec| spec.encoded)
     }
 
+    /// The encoding of a value, if it can be produced together with everything that it names.
+    pub(crate) fn whole_value(&mut self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        let bytes = self.value(fingerprint)?;
+        self.has_what_is_named(&bytes).then_some(bytes)
+    }
+
+    /// Whether all values that are named are there, directly and below. From now on they are.
+    pub(crate) fn has_what_is_named(&mut self, encoded: &[u8]) -> bool {
+        let mut names = names_in(encoded);
+        while let Some(name) = names.pop() {
+            if self.at_hand.get(name).is_some() {
+                continue;
+            }
+            let Some(bytes) = self.value(name) else { return false };
+            names.extend(names_in(&bytes));
+            self.at_hand.keep(name, bytes.into());
+        }
+        true
+    }
+
     pub(crate) fn value(&mut self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         if let Some(bytes) = self.batch.values.get(&fingerprint) {
+            return Some(bytes.to_vec());
+        }
+        if let Some(bytes) = self.at_hand.get(fingerprint) {
             return Some(bytes.to_vec());
         }
         self.snapshot.value(fingerprint).or_else(|| {
@@ -135,6 +163,7 @@ impl Persist {
     /// A new session begins: it sees what others committed, and its records carry an id of its own.
     pub(crate) fn begin_run(&mut self) {
         self.renew();
+        self.at_hand.clear();
         self.run = RunId::new();
     }
 
@@ -251,12 +280,18 @@ impl Writer {
         let (jobs, queue) = mpsc::channel::<(Batch, Write, oneshot::Sender<()>)>();
         std::thread::Builder::new().name("doge-writer".into()).spawn(move || {
             while let Ok((batch, write, done)) = queue.recv() {
+                // There was perhaps no store to hold before. What is committed must not be collected behind our back.
+                if !batch.is_empty() {
+                    store.make_and_hold();
+                }
                 // What became of it is an event of the store; nobody who waits can do anything about it.
                 match write {
                     _ if batch.is_empty() => {}
                     Write::Commit => drop(store.commit(batch)),
                     Write::Spill => drop(store.spill(batch)),
                 }
+                // Somebody may have been collecting just now.
+                store.hold();
                 // Nobody may be waiting any more.
                 let _ = done.send(());
             }

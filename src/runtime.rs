@@ -19,6 +19,7 @@ use crate::context::{ActionContext, Notes, ObserveContext, Resources, Roots};
 use crate::evaluate::panic_message;
 use crate::event::{Event, Listener, Retreat};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
+use crate::intern::AtHand;
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, look, stamp_key};
 use crate::node::NodeIndex;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) locks: Option<Locks>,
     pub(crate) runtime: Option<tokio::runtime::Handle>,
     /// What was seen in this session, by spec.
+    pub(crate) at_hand: Arc<AtHand>,
     pub(crate) sightings: Mutex<FxHashMap<Key, Arc<Sighting>>>,
 }
 

@@ -204,7 +204,11 @@ impl Table {
         if let Some(index) = self.find_key(key) {
             if let Some(spec) = spec {
                 let lost = self.change(index, |node| {
-                    node.spec.get_or_insert(spec);
+                    // One that was made now may have what it names in it.
+                    if node.spec.is_none() || node.is(Flag::Restored) {
+                        node.set(Flag::Restored, false);
+                        node.spec = Some(spec);
+                    }
                     let lost = node.is(Flag::Lost);
                     node.set(Flag::Lost, false);
                     lost
@@ -240,8 +244,23 @@ impl Table {
         }
         self.change(node, |node| {
             node.set(Flag::Kept, true);
+            node.set(Flag::Restored, true);
             node.spec = Some(spec.clone());
         });
+        Some(spec)
+    }
+
+    /// The spec of a node that is about to run: one from the store only if what it names is there.
+    pub(crate) fn spec_to_run(&self, node: NodeIndex) -> Option<SharedSpec> {
+        let spec = self.spec(node)?;
+        if self.with(node, |node| node.is(Flag::Restored)) {
+            let mut encoded = Vec::new();
+            spec.encode(&mut encoded).ok()?;
+            if !self.persist.borrow_mut().as_mut()?.has_what_is_named(&encoded) {
+                return None;
+            }
+            self.change(node, |node| node.set(Flag::Restored, false));
+        }
         Some(spec)
     }
 
@@ -258,7 +277,7 @@ impl Table {
             return Some(value.clone());
         }
         let kind = self.with(node, |node| node.kind);
-        let bytes = self.persist.borrow_mut().as_mut()?.value(cell.fingerprint())?;
+        let bytes = self.persist.borrow_mut().as_mut()?.whole_value(cell.fingerprint())?;
         let value = self.registered(kind).kind.decode_value(&bytes).ok()?;
         Some(cell.fill(value).clone())
     }
@@ -432,7 +451,7 @@ impl Table {
             let worlds: Vec<World> = worlds.collect();
             table.change(index, |new| {
                 new.put_worlds(worlds);
-                for flag in [Flag::Loaded, Flag::Kept, Flag::Lost] {
+                for flag in [Flag::Loaded, Flag::Kept, Flag::Restored, Flag::Lost] {
                     new.set(flag, node.is(flag));
                 }
                 new.height = node.height;

@@ -29,6 +29,36 @@ pub(crate) struct Common {
     pub(crate) cache_dir: Option<PathBuf>,
 }
 
+/// A size in bytes, as people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kib" => 1024.0,
+            "m" | "mib" => 1024.0 * 1024.0,
+            "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+            "t" | "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "tb" => 1e12,
+            unit => return Err(format!("`{unit}` is no unit; there are B, KiB, MiB, GiB, TiB, and KB, MB, GB, TB")),
+        };
+        match number.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Self((number * factor) as u64)),
+            _ => Err(format!("`{number}` is no number")),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Install environments of the workspace, solving and writing the lock file where that is needed.
@@ -55,7 +85,11 @@ impl Command {
             Command::Why(arguments) => arguments.json,
             Command::Runs(arguments) => arguments.json,
             Command::Cache(arguments) => match arguments.command {
-                CacheCommand::Dir { json } | CacheCommand::Info { json } | CacheCommand::Clear { json, .. } => json,
+                CacheCommand::Dir { json }
+                | CacheCommand::Info { json }
+                | CacheCommand::Verify { json }
+                | CacheCommand::Gc { json, .. }
+                | CacheCommand::Clear { json, .. } => json,
             },
         }
     }
@@ -190,6 +224,38 @@ pub(crate) enum CacheCommand {
     },
     /// Show how much is kept.
     Info {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what was not used for longest. That also happens by itself after runs that made something new, at most
+    /// once a day or when too much is kept: see the variables `DOGE_CACHE_MAX_SIZE` and `DOGE_CACHE_MAX_AGE`.
+    Gc {
+        /// Keep no more than this, as `500MiB` or `2GB`. By default what `DOGE_CACHE_MAX_SIZE` says, else 4 GiB.
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<Size>,
+        /// Remove what was not used for so long, as `30d`; of results only the day of the last use is known. By default
+        /// what `DOGE_CACHE_MAX_AGE` says, else 90 days.
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        older_than: Option<std::time::Duration>,
+        /// Collect packages as well, which may be shared with other tools.
+        #[arg(long)]
+        packages: bool,
+        /// Collect repodata as well, which may be shared likewise.
+        #[arg(long)]
+        repodata: bool,
+        /// Say what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Make the file of the results as small as it can be afterwards. Takes long, and others wait.
+        #[arg(long, conflicts_with = "dry_run")]
+        compact: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read all results and prove them whole. What is damaged is put aside, what is not is kept.
+    Verify {
         /// Print JSON.
         #[arg(long)]
         json: bool,

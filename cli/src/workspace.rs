@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use doge_queries::collect::{self, Limits};
 use doge_queries::config::Config;
+use doge_queries::doge::RunRecord;
 use doge_queries::environment::{LockFileSpec, ManifestText};
 use doge_queries::workspace::lock::LockedFile;
 use doge_queries::workspace::{LOCK_FILE, ManifestOptions, Workspace, discovery};
 use doge_queries::{CacheDirs, Problem};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
-use crate::arguments::Common;
+use crate::arguments::{Common, Size};
 use crate::outcome::say;
 
 /// A workspace, read.
@@ -20,6 +22,7 @@ pub(crate) struct Located {
     pub(crate) workspace: Workspace,
     pub(crate) config: Config,
     pub(crate) caches: CacheDirs,
+    pub(crate) limits: Limits,
 }
 
 impl Located {
@@ -42,7 +45,16 @@ impl Located {
         let workspace = Workspace::parse(&text, &root.join(&file_name), &options).map_err(Problem::new)?;
         let manifest = ManifestText::new(&file_name, &text, &options);
         let config = Config::load(&root)?;
-        Ok(Self { root, file_name, manifest, workspace, config, caches: cache_dirs(common)? })
+        Ok(Self { root, file_name, manifest, workspace, config, caches: cache_dirs(common)?, limits: cache_limits()? })
+    }
+
+    /// Collects what is old or too much, if the run wrote anything and it is time for that. Nobody waits for this but the
+    /// end of the process, and it ends soon.
+    pub(crate) fn collect_after(&self, record: &RunRecord) {
+        if !record.counts.executed.is_empty() {
+            // What was not collected now is collected after a later run.
+            let _ = collect::after_run(&self.caches, self.limits);
+        }
     }
 
     /// Says what the manifest asks for and does not get.
@@ -117,4 +129,45 @@ pub(crate) fn cache_dirs(common: &Common) -> miette::Result<CacheDirs> {
             )
         }),
     }
+}
+
+/// The variable that says how much is kept: a size, or `off`.
+const MAX_SIZE: &str = "DOGE_CACHE_MAX_SIZE";
+/// The variable that says how long what is not used is kept: a duration, or `off`.
+const MAX_AGE: &str = "DOGE_CACHE_MAX_AGE";
+
+/// How much is kept, and for how long.
+pub(crate) fn cache_limits() -> miette::Result<Limits> {
+    let mut limits = Limits::default();
+    if let Some(text) = limit(MAX_SIZE)? {
+        limits.max_bytes = parsed(MAX_SIZE, &text, "a size as `2GiB`, or `off`", |text| Ok(text.parse::<Size>()?.0))?;
+    }
+    if let Some(text) = limit(MAX_AGE)? {
+        let parse = |text: &str| humantime::parse_duration(text).map_err(|error| error.to_string());
+        limits.max_age = parsed(MAX_AGE, &text, "a duration as `90d`, or `off`", parse)?;
+    }
+    Ok(limits)
+}
+
+fn limit(name: &str) -> miette::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(miette!("the variable `{name}` is not text")),
+    }
+}
+
+fn parsed<T>(
+    name: &str,
+    text: &str,
+    form: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> miette::Result<Option<T>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    parse(text)
+        .map(Some)
+        .map_err(|error| miette!(help = form.to_owned(), "the variable `{name}` cannot be used: {error}"))
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cached_package;
+pub mod collect;
 pub mod conda;
 pub mod config;
 pub mod database;

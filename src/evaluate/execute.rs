@@ -38,7 +38,7 @@ fn prepare(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Option<(SharedSpec
             node.set_stale(Some(stale));
         }
     });
-    let spec = table.spec(node)?;
+    let spec = table.spec_to_run(node)?;
     let Ops::Query(ops) = spec.kind().ops() else { return None };
     Some((spec, ops))
 }

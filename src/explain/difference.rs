@@ -190,6 +190,12 @@ impl<'de> Visitor<'de> for TreeVisitor {
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
+        // The name of an interned value is shown as what it is.
+        if let [(Tree::Text(key), Tree::Bytes(name))] = entries.as_slice()
+            && key == "interned"
+        {
+            return Ok(Tree::Bytes(name.clone()));
+        }
         Ok(Tree::Map(entries))
     }
 }

@@ -270,15 +270,26 @@ impl Planner {
         let mut persist = self.table().persist.borrow_mut();
         if let Some(persist) = persist.as_mut().filter(|_| self.has_requests()) {
             crate::record::keep(&record, persist, executed);
-            let verified: Vec<Key> = self
-                .table()
-                .indices()
-                .filter(|node| self.table().status(*node) == Status::Verified)
-                .map(|node| self.table().with(node, |node| node.key))
-                .collect();
-            persist.touch(&verified, executed);
+            persist.touch(&self.used(), executed);
         }
         record
+    }
+
+    /// What of the store served this session: keys whose traces held, and stamps that were believed.
+    fn used(&self) -> Vec<Key> {
+        let table = self.table();
+        let used = table.indices().filter_map(|index| {
+            let (status, key, spec) = table.with(index, |node| (node.status(), node.key, node.spec.clone()));
+            match status {
+                Status::Verified => Some(key),
+                Status::Observed => {
+                    let believed = self.shared.sighting(key).is_some_and(|sighting| sighting.by_stamp);
+                    spec.filter(|_| believed).map(|spec| stamp_key(&self.shared, &spec, key))
+                }
+                _ => None,
+            }
+        });
+        used.collect()
     }
 
     pub(super) fn close(&mut self) -> RunRecord {
@@ -295,6 +306,9 @@ impl Planner {
         if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
             // The writer thread answers or dies; both end the wait.
             let _ = futures::executor::block_on(written);
+        }
+        if let Some(persist) = self.table().persist.borrow().as_ref() {
+            persist.store().release();
         }
         self.requests.clear();
         self.closed = true;

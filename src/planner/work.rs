@@ -36,7 +36,7 @@ impl Planner {
     }
 
     pub(super) fn start_node(&mut self, node: NodeIndex) {
-        let Some(spec) = self.table().spec(node) else {
+        let Some(spec) = self.table().spec_to_run(node) else {
             self.lost(node);
             return;
         };
@@ -114,7 +114,7 @@ impl Planner {
     }
 
     pub(super) fn start_observation(&mut self, node: NodeIndex) {
-        match self.table().spec(node) {
+        match self.table().spec_to_run(node) {
             Some(spec) => {
                 let last = self.last_look(node, &spec);
                 self.spawn_work(node, false, |shared, cancel| observing(shared, spec, cancel, last));

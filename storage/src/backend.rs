@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -20,7 +21,7 @@ const MODE: ConcurrencyMode = ConcurrencyMode::SingleWriter;
 pub(crate) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables, each with its name and its place among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub(crate) enum In {
     Traces,
@@ -31,11 +32,12 @@ pub(crate) enum In {
     Runs,
     Access,
     Meta,
+    Names,
 }
 
 impl In {
-    pub(crate) const ALL: [In; 8] =
-        [In::Traces, In::Specs, In::Values, In::Stamps, In::Labels, In::Runs, In::Access, In::Meta];
+    pub(crate) const ALL: [In; 9] =
+        [In::Traces, In::Specs, In::Values, In::Stamps, In::Labels, In::Runs, In::Access, In::Meta, In::Names];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -47,6 +49,7 @@ impl In {
             In::Runs => "runs",
             In::Access => "access",
             In::Meta => "meta",
+            In::Names => "names",
         }
     }
 
@@ -129,7 +132,9 @@ fn trouble(error: &redb::Error) -> Trouble {
     match error {
         redb::Error::DatabaseAlreadyOpen => Trouble::Busy,
         redb::Error::RepairAborted => Trouble::NeedsRepair,
-        redb::Error::LockProtocolMismatch | redb::Error::UpgradeRequired(_) => Trouble::Unsupported(error.to_string()),
+        redb::Error::LockProtocolMismatch | redb::Error::UpgradeRequired(_) | redb::Error::Unsupported => {
+            Trouble::Unsupported(error.to_string())
+        }
         redb::Error::Io(io) => match io.kind() {
             ErrorKind::NotFound => Trouble::Missing,
             ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput => {
@@ -138,23 +143,64 @@ fn trouble(error: &redb::Error) -> Trouble {
             ErrorKind::Unsupported => Trouble::Unsupported(error.to_string()),
             _ => Trouble::Io(error.to_string()),
         },
-        redb::Error::PreviousIo => Trouble::Io(error.to_string()),
+        // These tell of what happened to this handle, nothing of the file.
+        redb::Error::PreviousIo
+        | redb::Error::Backend(_)
+        | redb::Error::DatabaseClosed
+        | redb::Error::LockPoisoned(_)
+        | redb::Error::TransactionPoisoned => Trouble::Io(error.to_string()),
         _ => Trouble::Damaged(error.to_string()),
     }
 }
 
-fn builder(cache: usize) -> Builder {
-    let mut builder = Builder::new();
-    builder.set_concurrency_mode(MODE).set_cache_size(cache);
-    builder
+/// How files are opened.
+#[derive(Clone)]
+pub(crate) struct Medium {
+    /// How much of a file redb keeps in memory, in bytes.
+    pub(crate) cache: usize,
+    /// What goes wrong.
+    #[cfg(feature = "testing")]
+    pub(crate) faults: Option<crate::testing::Faults>,
+}
+
+impl Medium {
+    fn builder(&self) -> Builder {
+        let mut builder = Builder::new();
+        builder.set_concurrency_mode(MODE).set_cache_size(self.cache);
+        builder
+    }
+
+    fn read(&self, path: &Path) -> Result<ReadOnlyDatabase, redb::Error> {
+        #[cfg(feature = "testing")]
+        if let Some(faults) = &self.faults {
+            return Ok(self.builder().open_read_only_with_backend(faults.open(path, false)?)?);
+        }
+        Ok(self.builder().open_read_only(path)?)
+    }
+
+    fn write(&self, path: &Path) -> Result<Database, redb::Error> {
+        #[cfg(feature = "testing")]
+        if let Some(faults) = &self.faults {
+            return Ok(self.builder().create_with_backend(faults.open(path, true)?)?);
+        }
+        Ok(self.builder().create(path)?)
+    }
+
+    /// A step that changes other files than the one of the store, for tests that end a process at it.
+    pub(crate) fn step(&self) {
+        #[cfg(feature = "testing")]
+        if let Some(faults) = &self.faults {
+            faults.step();
+        }
+    }
 }
 
 /// A file that is open for reading.
 pub(crate) struct ReadFile(Guarded<ReadOnlyDatabase>);
 
 impl ReadFile {
-    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, Trouble> {
-        match guarded(|| Ok(Self(Guarded::new(builder(cache).open_read_only(path)?)))) {
+    pub(crate) fn open(path: &Path, medium: &Medium) -> Result<Self, Trouble> {
+        match guarded(|| Ok(Self(Guarded::new(medium.read(path)?)))) {
             // Its maker has not got further yet, or was killed before it did.
             Err(Trouble::Damaged(_)) if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) => {
                 Err(Trouble::Missing)
@@ -236,6 +282,20 @@ impl Reader {
         })
     }
 
+    /// Shows every entry, in the order of keys, until it is told to stop.
+    pub(crate) fn each(&self, table: In, mut show: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), Trouble> {
+        guarded(|| {
+            let Some(table) = self.table(table)? else { return Ok(()) };
+            for entry in table.range::<&[u8]>(..)? {
+                let (key, value) = entry?;
+                if show(key.value(), value.value()).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// How many entries the table has, and how many bytes they take.
     pub(crate) fn size(&self, table: In) -> Result<(u64, u64), Trouble> {
         guarded(|| {
@@ -250,8 +310,16 @@ pub(crate) struct Lease(Guarded<Database>);
 
 impl Lease {
     /// Takes the lease, making the file if there is none. Returns at once if somebody else has it.
-    pub(crate) fn take(path: &Path, cache: usize) -> Result<Self, Trouble> {
-        guarded(|| Ok(Self(Guarded::new(builder(cache).create(path)?))))
+    pub(crate) fn take(path: &Path, medium: &Medium) -> Result<Self, Trouble> {
+        guarded(|| Ok(Self(Guarded::new(medium.write(path)?))))
+    }
+
+    /// What was committed last.
+    pub(crate) fn begin(&self) -> Result<Reader, Trouble> {
+        guarded(|| {
+            let transaction = self.0.get()?.begin_read()?;
+            Ok(Reader { tables: Guarded::new(Default::default()), transaction: Guarded::new(transaction) })
+        })
     }
 
     /// Writes in one transaction: all of it or nothing.
@@ -318,8 +386,15 @@ impl Writing<'_> {
     }
 
     pub(crate) fn remove(&self, table: In, key: &[u8]) -> Result<(), Trouble> {
+        self.remove_all(table, [key])
+    }
+
+    pub(crate) fn remove_all<'b>(&self, table: In, keys: impl IntoIterator<Item = &'b [u8]>) -> Result<(), Trouble> {
         guarded(|| {
-            self.0.open_table(table.definition())?.remove(key)?;
+            let mut table = self.0.open_table(table.definition())?;
+            for key in keys {
+                table.remove(key)?;
+            }
             Ok(())
         })
     }
@@ -336,6 +411,22 @@ impl Writing<'_> {
                 entries.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(entries)
+        })
+    }
+
+    /// The keys that begin with `prefix`; what belongs to them is not looked at.
+    pub(crate) fn keys_beginning_with(&self, table: In, prefix: &[u8]) -> Result<Vec<Vec<u8>>, Trouble> {
+        guarded(|| {
+            let table = self.0.open_table(table.definition())?;
+            let mut keys = Vec::new();
+            for entry in table.range(prefix..)? {
+                let (key, _) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                keys.push(key.value().to_vec());
+            }
+            Ok(keys)
         })
     }
 

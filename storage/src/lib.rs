@@ -42,21 +42,28 @@
 
 mod backend;
 mod codec;
+mod collect;
 mod event;
 mod files;
 mod format;
+mod in_use;
 mod keys;
 mod locks;
 mod logs;
 mod pending;
 mod snapshot;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trace;
+mod verify;
 
 pub use crate::backend::is_inside_store;
+pub use crate::collect::{Amount, Amounts, Collected, Collection, Kept};
 pub use crate::event::{StoreEvent, StoreListener};
 pub use crate::keys::{Fingerprint, Key, NotAName, RunId};
 pub use crate::locks::{Acquired, Beat, Holder, LockGuard, Locks, try_acquire};
 pub use crate::snapshot::Snapshot;
-pub use crate::store::{Committed, Store, StoreInfo, StoreOptions};
+pub use crate::store::{Committed, Names, Store, StoreInfo, StoreOptions};
 pub use crate::trace::{Batch, Dependency, LabelEntry, RunEntry, Stamp, StoredSpec, Trace};
+pub use crate::verify::{Finding, Verified};

@@ -3,6 +3,7 @@
 //! Whatever happens, the work of those who use the store goes on: there is no error to return, only results that
 //! are not found again. What happened is told by events, the same thing once.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -10,13 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::backend::{In, Lease, ReadFile, Reader, Trouble, Writing};
+use crate::backend::{In, Lease, Medium, ReadFile, Reader, Trouble, Writing};
 use crate::codec::{Unsound, seal, unseal};
 use crate::event::{StoreEvent, StoreListener};
 use crate::files::{FileId, Files, file_id};
 use crate::format::{
-    decode_access, decode_labels, decode_trace, encode_access, encode_labels, encode_spec, encode_stamp, encode_trace,
+    decode_access, decode_labels, decode_names, decode_trace, encode_access, encode_labels, encode_names, encode_spec,
+    encode_stamp, encode_trace,
 };
+use crate::in_use::InUse;
 use crate::keys::{Fingerprint, Key};
 use crate::logs;
 use crate::pending::{self, Waiting};
@@ -30,8 +33,10 @@ pub(crate) const TOUCH_LOG: &str = "touch.log";
 const RUNS: u64 = 200;
 /// With this many batches waiting, whoever would add one takes the lease instead.
 const MANY: usize = 16;
-/// The version of what the tables hold; newer ones are not touched.
-const FORMAT: u32 = 1;
+/// A log that grew beyond this, in bytes, is taken in by whoever would add to it.
+const LONG: u64 = 4 << 20;
+/// The version of what the tables hold. Newer ones are not touched, older ones put aside.
+const FORMAT: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 const CLOCK_KEY: &[u8] = b"clock";
 
@@ -48,7 +53,15 @@ pub struct StoreOptions {
     pub cache_size: usize,
     /// Never write anything.
     pub read_only: bool,
+    /// Finds the values that an encoded spec or value names, so that they stay as long as it does.
+    pub names: Names,
+    /// What goes wrong.
+    #[cfg(feature = "testing")]
+    pub faults: Option<crate::testing::Faults>,
 }
+
+/// Finds the values that an encoding names, as whoever made the encoding knows them.
+pub type Names = fn(&[u8]) -> Vec<Fingerprint>;
 
 impl StoreOptions {
     /// A store in this directory: two seconds of patience, 64 MiB of memory.
@@ -59,6 +72,9 @@ impl StoreOptions {
             lease_deadline: Duration::from_secs(2),
             cache_size: 64 << 20,
             read_only: false,
+            names: |_| Vec::new(),
+            #[cfg(feature = "testing")]
+            faults: None,
         }
     }
 }
@@ -92,13 +108,15 @@ pub struct StoreInfo {
 /// A store. Cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What the handles and snapshots of a store share.
 pub(crate) struct Shared {
     pub(crate) files: Files,
-    options: StoreOptions,
+    pub(crate) options: StoreOptions,
+    pub(crate) medium: Medium,
+    pub(crate) in_use: InUse,
     /// The file cannot be believed any more; nothing is read from it until a writer has replaced it.
     suspect: AtomicBool,
     without: AtomicBool,
@@ -113,12 +131,24 @@ struct Open {
     waiting: Waiting,
 }
 
-fn today() -> u32 {
+pub(crate) fn today() -> u32 {
     (now_micros() / 1_000_000 / 86_400) as u32
 }
 
-fn now_micros() -> u64 {
+pub(crate) fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Whether this program can use a file of this version.
+fn check_format(format: u32) -> Result<(), Trouble> {
+    match format {
+        FORMAT => Ok(()),
+        newer if newer > FORMAT => {
+            Err(Trouble::Unsupported(format!("it is of version {newer}, this program knows {FORMAT}")))
+        }
+        // It lacks what this version relies on. What it holds is made again.
+        older => Err(Trouble::Damaged(format!("it is of version {older}, which is not used any more"))),
+    }
 }
 
 impl Shared {
@@ -127,7 +157,7 @@ impl Shared {
         self.suspect.load(Ordering::Relaxed)
     }
 
-    fn emit(&self, event: StoreEvent) {
+    pub(crate) fn emit(&self, event: StoreEvent) {
         tracing::debug!(%event, "store");
         if let Some(listener) = &self.options.listener {
             listener(event);
@@ -154,8 +184,14 @@ impl Shared {
         }
     }
 
+    /// The file that is there now is the one that is not to be believed.
+    pub(crate) fn suspect_current(&self) {
+        let current = file_id(&self.files.database());
+        self.open_state().suspected = current;
+    }
+
     /// The run goes on without the store; that is said once.
-    fn without(&self, trouble: &Trouble) {
+    pub(crate) fn without(&self, trouble: &Trouble) {
         if !self.without.swap(true, Ordering::Relaxed) {
             self.emit(StoreEvent::WillRunWithout { reason: trouble.to_string() });
         }
@@ -211,10 +247,8 @@ impl Shared {
                 let format = self.open(In::Meta, FORMAT_KEY, &sealed, |payload| {
                     Some(u32::from_le_bytes(payload.try_into().ok()?))
                 })?;
-                if format > FORMAT {
-                    self.without(&Trouble::Unsupported(format!(
-                        "it is of version {format}, this program knows {FORMAT}"
-                    )));
+                if let Err(trouble) = check_format(format) {
+                    self.suspect(&trouble);
                     return None;
                 }
             }
@@ -228,11 +262,11 @@ impl Shared {
     }
 
     fn open_file(&self, path: &std::path::Path) -> Option<ReadFile> {
-        let trouble = match ReadFile::open(path, self.options.cache_size) {
+        let trouble = match ReadFile::open(path, &self.medium) {
             Ok(file) => return Some(file),
             // The last writer was killed. Opening once for writing repairs the file in about a millisecond.
-            Err(Trouble::NeedsRepair) if !self.options.read_only => match Lease::take(path, self.options.cache_size) {
-                Ok(lease) => match lease.close().and_then(|()| ReadFile::open(path, self.options.cache_size)) {
+            Err(Trouble::NeedsRepair) if !self.options.read_only => match Lease::take(path, &self.medium) {
+                Ok(lease) => match lease.close().and_then(|()| ReadFile::open(path, &self.medium)) {
                     Ok(file) => return Some(file),
                     Err(trouble) => trouble,
                 },
@@ -273,7 +307,13 @@ impl Store {
         Self {
             shared: Arc::new(Shared {
                 files: Files::new(&options.directory),
+                medium: Medium {
+                    cache: options.cache_size,
+                    #[cfg(feature = "testing")]
+                    faults: options.faults.clone(),
+                },
                 options,
+                in_use: InUse::default(),
                 suspect: AtomicBool::new(false),
                 without: AtomicBool::new(false),
                 open: Mutex::default(),
@@ -362,11 +402,16 @@ impl Store {
     /// Remembers that keys were used, if the store does not know that of today or yesterday.
     pub fn log_touched(&self, snapshot: &Snapshot, keys: &[Key]) {
         let recent = today().saturating_sub(1);
-        let mut record = Vec::new();
-        for key in keys.iter().filter(|key| snapshot.last_used(**key).is_none_or(|day| day < recent)) {
-            record.extend_from_slice(key.as_bytes());
+        let is_old = |key: &&Key| snapshot.last_used(**key).is_none_or(|day| day < recent);
+        let mut old: Vec<Key> = keys.iter().filter(is_old).copied().collect();
+        if old.is_empty() {
+            return;
         }
-        if !record.is_empty() {
+        // What is in the log already counts as used on the day on which the log is taken in.
+        let logged: HashSet<Key> = touched(&logs::read(&self.shared.files.log(TOUCH_LOG))).collect();
+        old.retain(|key| !logged.contains(key));
+        if !old.is_empty() {
+            let record: Vec<u8> = old.iter().flat_map(|key| *key.as_bytes()).collect();
             self.append(TOUCH_LOG, &record);
         }
     }
@@ -375,8 +420,12 @@ impl Store {
         if self.shared.options.read_only {
             return;
         }
-        if let Err(error) = logs::append(&self.shared.files.log(log), record) {
+        let path = self.shared.files.log(log);
+        if let Err(error) = logs::append(&path, record) {
             self.shared.without(&Trouble::Io(error.to_string()));
+        } else if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LONG) {
+            // Nobody has written for a very long time.
+            self.commit(Batch::default());
         }
     }
 
@@ -431,12 +480,12 @@ impl Store {
     }
 
     /// Takes the lease, waiting for other writers up to the deadline.
-    fn lease(&self) -> Result<Lease, Trouble> {
+    pub(crate) fn lease(&self) -> Result<Lease, Trouble> {
         let path = self.shared.files.database();
         let deadline = Instant::now() + self.shared.options.lease_deadline;
         let mut pause = Duration::from_micros(100);
         loop {
-            match Lease::take(&path, self.shared.options.cache_size) {
+            match Lease::take(&path, &self.shared.medium) {
                 Err(Trouble::Busy) if Instant::now() < deadline => {
                     // Writers that woke together must not meet again: everybody waits a little differently.
                     let jitter = u64::from(std::process::id()) * 2_654_435_761 % 1000 + now_micros() % 1000;
@@ -449,12 +498,21 @@ impl Store {
     }
 
     fn try_commit(&self, batch: &Batch) -> Result<(), Trouble> {
+        self.commit_and(batch, |_| Ok(()))
+    }
+
+    /// Commits, and then does more under the same lease.
+    pub(crate) fn commit_and<T>(
+        &self,
+        batch: &Batch,
+        mut more: impl FnMut(&mut Lease) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let files = &self.shared.files;
         fs::create_dir_all(&files.directory).map_err(|error| Trouble::Io(error.to_string()))?;
         // A damaged file is replaced once; a new file that is damaged again is a reason to give up.
         for _ in 0..2 {
             let before = file_id(&files.database());
-            let lease = match self.lease() {
+            let mut lease = match self.lease() {
                 Ok(lease) => lease,
                 Err(Trouble::Damaged(_)) => {
                     self.quarantine(before);
@@ -470,8 +528,9 @@ impl Store {
                 self.trust_again();
                 continue;
             }
-            match self.write(&lease, batch) {
-                Ok(absorbed) => {
+            let written = self.write(&lease, batch).and_then(|absorbed| Ok((absorbed, more(&mut lease)?)));
+            match written {
+                Ok((absorbed, done)) => {
                     lease.close()?;
                     if file_id(&files.database()) != id {
                         // Somebody put the file aside meanwhile; what was written is gone with it.
@@ -479,7 +538,7 @@ impl Store {
                     }
                     absorbed.done(&self.shared);
                     self.trust_again();
-                    return Ok(());
+                    return Ok(done);
                 }
                 Err(Trouble::Damaged(reason)) => {
                     self.shared.emit(StoreEvent::DidDiscard { table: "store", reason });
@@ -498,7 +557,7 @@ impl Store {
     }
 
     /// Whatever was wrong was wrong with a file that is not there any more.
-    fn trust_again(&self) {
+    pub(crate) fn trust_again(&self) {
         let mut open = self.shared.open_state();
         let current = file_id(&self.shared.files.database());
         if open.suspected.is_none() || open.suspected != current {
@@ -524,11 +583,13 @@ impl Store {
         self.trust_again();
     }
 
-    fn put_file_aside(&self) {
+    pub(crate) fn put_file_aside(&self) {
         let files = &self.shared.files;
         let path = files.quarantine().join(format!("{}.redb", crate::keys::RunId::new().to_hex()));
         // If it cannot be put aside, it cannot be replaced either, and the run goes on without.
+        self.shared.medium.step();
         let moved = fs::create_dir_all(files.quarantine()).and_then(|()| fs::rename(files.database(), &path));
+        self.shared.medium.step();
         if moved.is_ok() {
             self.shared.emit(StoreEvent::DidQuarantine { path });
         }
@@ -539,6 +600,7 @@ impl Store {
         let waiting = pending::read(&files.pending(), &Waiting::new());
         let runs = logs::drain(&files.log(RUNS_LOG));
         let touches = logs::drain(&files.log(TOUCH_LOG));
+        self.shared.medium.step();
         lease.write(|writing| {
             let writing = Entries { shared: &self.shared, writing };
             let mut clock = writing.begin()?;
@@ -548,12 +610,7 @@ impl Store {
             writing.batch(batch, &mut clock)?;
             let logged = Batch {
                 runs: runs.records.iter().filter_map(|record| parse_run(record)).collect(),
-                touches: touches
-                    .records
-                    .iter()
-                    .flat_map(|record| record.chunks_exact(32))
-                    .filter_map(|key| Some(Key::from_bytes(key.try_into().ok()?)))
-                    .collect(),
+                touches: touched(&touches.records).collect(),
                 ..Batch::default()
             };
             writing.batch(&logged, &mut clock)?;
@@ -561,6 +618,12 @@ impl Store {
         })?;
         Ok(Absorbed { waiting, runs, touches })
     }
+}
+
+/// The keys in the records of the log of what was used.
+pub(crate) fn touched(records: &[Vec<u8>]) -> impl Iterator<Item = Key> {
+    let keys = records.iter().flat_map(|record| record.chunks_exact(32));
+    keys.filter_map(|key| Some(Key::from_bytes(key.try_into().ok()?)))
 }
 
 /// What a commit took in and what can be removed now.
@@ -572,8 +635,11 @@ struct Absorbed {
 
 impl Absorbed {
     fn done(self, shared: &Shared) {
+        shared.medium.step();
         pending::remove(&shared.files.pending(), self.waiting.keys());
+        shared.medium.step();
         self.runs.remove();
+        shared.medium.step();
         self.touches.remove();
         let batches = self.waiting.values().filter(|batch| batch.is_ok()).count();
         if batches > 0 {
@@ -607,10 +673,7 @@ impl Entries<'_> {
     fn begin(&self) -> Result<u64, Trouble> {
         let number = |payload: &[u8]| Some(u32::from_le_bytes(payload.try_into().ok()?));
         match self.get(In::Meta, FORMAT_KEY, number)? {
-            Some(format) if format > FORMAT => {
-                return Err(Trouble::Unsupported(format!("it is of version {format}, this program knows {FORMAT}")));
-            }
-            Some(_) => {}
+            Some(format) => check_format(format)?,
             None => self.put(In::Meta, FORMAT_KEY, &FORMAT.to_le_bytes())?,
         }
         let clock = |payload: &[u8]| Some(u64::from_le_bytes(payload.try_into().ok()?));
@@ -666,18 +729,26 @@ impl Entries<'_> {
 
     /// Writes a value unless it is there: equal values are one.
     fn value(&self, fingerprint: Fingerprint, value: &[u8]) -> Result<(), Trouble> {
-        if self.get(In::Values, &chunk_key(fingerprint, 0), |_| Some(()))?.is_some() {
+        if self.get(In::Names, fingerprint.as_bytes(), decode_names)?.is_some()
+            && self.get(In::Values, &chunk_key(fingerprint, 0), |_| Some(()))?.is_some()
+        {
             return Ok(());
         }
         let mut pieces = value.chunks(CHUNK);
+        let mut bytes = 0;
         let mut first = (value.len() as u64).to_le_bytes().to_vec();
         first.extend_from_slice(pieces.next().unwrap_or_default());
         let later = pieces.map(<[u8]>::to_vec);
         for (chunk, piece) in std::iter::once(first).chain(later).enumerate() {
             let chunk = u32::try_from(chunk).map_err(|_| Trouble::Io("a value is too large".to_owned()))?;
-            self.put(In::Values, &chunk_key(fingerprint, chunk), &piece)?;
+            let key = chunk_key(fingerprint, chunk);
+            let sealed = seal(In::Values.name(), &key, &piece);
+            bytes += (key.len() + sealed.len()) as u64;
+            self.writing.put(In::Values, &key, &sealed)?;
         }
-        Ok(())
+        let mut payload = Vec::new();
+        encode_names(bytes, &(self.shared.options.names)(value), &mut payload);
+        self.put(In::Names, fingerprint.as_bytes(), &payload)
     }
 
     /// Keeps the newest traces of a key and removes the others.
@@ -725,7 +796,7 @@ impl Entries<'_> {
             let dependencies: usize = trace.groups.iter().map(Vec::len).sum();
             *used.entry(*key).or_default() += value + 65 * dependencies as u64;
         }
-        for key in &batch.touches {
+        for key in batch.touches.iter().chain(batch.stamps.keys()) {
             used.entry(*key).or_default();
         }
         for (key, size) in used {

@@ -1,6 +1,7 @@
 //! Tests of the engine as a whole, by topic. What ran is asserted, not only what came out.
 
 mod cancel;
+mod collect;
 mod cycles;
 mod dry;
 mod effects;

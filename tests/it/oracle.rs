@@ -2,7 +2,8 @@
 //!
 //! A case is a program and a list of operations: asking (one, several at once, the same again), letting pieces of
 //! work end in any order, withdrawing requests, changing variables (also to the value they have), returning to
-//! earlier worlds, refreshing, closing and reopening, and dying without closing. After each:
+//! earlier worlds, refreshing, closing and reopening, dying without closing, and collecting what the store holds. After
+//! each:
 //!
 //! * what was asked and answered while the world held still is what the oracle says;
 //! * nothing ran whose trace had been recorded in the same world before;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use doge::storage::{Collection, Store, StoreOptions};
 use doge::testing::{Asked, EventLog, Look, Script, Stepper, Work};
 use doge::{Database, Event};
 use proptest::prelude::*;
@@ -42,6 +44,8 @@ enum Op {
     Refresh,
     Reopen,
     Kill,
+    /// Collects: while the engine is at work, whatever is asked for; or between two runs, down to a part of what there is.
+    Collect(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -59,6 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Refresh),
         1 => Just(Op::Reopen),
         1 => Just(Op::Kill),
+        1 => any::<usize>().prop_map(Op::Collect),
     ]
 }
 
@@ -327,6 +332,33 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    fn collect(&mut self, how: usize) -> Result<(), TestCaseError> {
+        let Some(directory) = self.directory else { return Ok(()) };
+        let mut options = StoreOptions::new(directory);
+        options.names = doge::names_in;
+        let store = Store::open(options);
+        let part = |part: usize| store.survey(Vec::new()).before().bytes * part as u64 / 8;
+        let at_work = how.is_multiple_of(2);
+        if !at_work {
+            self.reopen(false)?;
+            self.engine.take().expect("the engine is open").close();
+        }
+        let max_bytes = Some(part(how / 2 % 10));
+        let collected = store.collect(&Collection { max_bytes, ..Collection::default() });
+        let collected = collected.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        if at_work && store.directory().join("in-use").exists() {
+            // All of it was used today, so nothing goes that a run under way could ask for.
+            check(collected.removed().count == 0, || format!("{collected:?}"))?;
+        } else if !at_work {
+            self.queries.clear();
+            self.works.clear();
+            self.durable = Default::default();
+            self.open();
+        }
+        let findings = store.verify().map_err(|error| TestCaseError::fail(error.to_string()))?.findings;
+        check(findings.is_empty(), || format!("{findings:?}"))
+    }
+
     fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
         match op {
             Op::Ask(query) => self.ask(*query),
@@ -381,6 +413,7 @@ impl<'a> Bench<'a> {
             Op::Refresh => self.refresh(),
             Op::Reopen => self.reopen(false)?,
             Op::Kill => self.reopen(true)?,
+            Op::Collect(how) => self.collect(*how)?,
         }
         self.compare()
     }

@@ -93,7 +93,9 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
                 seconds(ended.record.duration()),
                 report.done(ended.fetched)
             );
-            report.end(None, &closing, arguments.lock.json)
+            let exit = report.end(None, &closing, arguments.lock.json);
+            located.collect_after(&ended.record);
+            exit
         }
         Err(problem) => report.end(Some(problem), "", arguments.lock.json),
     }

@@ -1,6 +1,7 @@
 //! The program as its users see it. What ran is asserted, not only what came out.
 
 mod channels;
+mod collect;
 mod commands;
 #[cfg(target_os = "linux")]
 mod crowd;

@@ -154,6 +154,39 @@ pub(crate) fn decode_access(bytes: &[u8]) -> Option<(u32, u64)> {
     whole(&cursor, (day, size))
 }
 
+/// How many bytes a value takes in the store, then how many values it names, then each.
+pub(crate) fn encode_names(bytes: u64, names: &[Fingerprint], into: &mut Vec<u8>) {
+    put_number(bytes, into);
+    put_number(names.len() as u64, into);
+    for name in names {
+        into.extend_from_slice(name.as_bytes());
+    }
+}
+
+pub(crate) fn decode_names(bytes: &[u8]) -> Option<(u64, Vec<Fingerprint>)> {
+    let mut cursor = Cursor::new(bytes);
+    let taken = cursor.number()?;
+    let count = cursor.length()?;
+    let mut names = cursor.room(count, 32);
+    for _ in 0..count {
+        names.push(fingerprint(&mut cursor)?);
+    }
+    whole(&cursor, (taken, names))
+}
+
+/// When the last collection ended, in microseconds since 1970, and how many bytes the file had then.
+pub(crate) fn encode_collected(micros: u64, bytes: u64, into: &mut Vec<u8>) {
+    put_number(micros, into);
+    put_number(bytes, into);
+}
+
+pub(crate) fn decode_collected(bytes: &[u8]) -> Option<(u64, u64)> {
+    let mut cursor = Cursor::new(bytes);
+    let micros = cursor.number()?;
+    let bytes = cursor.number()?;
+    whole(&cursor, (micros, bytes))
+}
+
 /// Each field of the batch in turn: how many, then each with its key before it.
 pub(crate) fn encode_batch(batch: &Batch, into: &mut Vec<u8>) {
     put_number(batch.specs.len() as u64, into);
@@ -345,6 +378,26 @@ mod tests {
         "#]],
         );
         assert_eq!(decode_access(&bytes), Some((20_000, 300)));
+    }
+
+    #[test]
+    fn names_and_the_last_collection() {
+        let bytes = check(
+            |into| encode_names(300, &[print(1), print(2)], into),
+            expect![[r#"
+                ac02020101010101010101010101010101010101010101010101010101010101
+                0101010202020202020202020202020202020202020202020202020202020202
+                020202
+            "#]],
+        );
+        assert_eq!(decode_names(&bytes), Some((300, vec![print(1), print(2)])));
+        let bytes = check(
+            |into| encode_collected(1_700_000_000_000_000, 70_000, into),
+            expect![[r#"
+                8080f9c0c1c48203f0a204
+            "#]],
+        );
+        assert_eq!(decode_collected(&bytes), Some((1_700_000_000_000_000, 70_000)));
     }
 
     #[test]

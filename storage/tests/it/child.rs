@@ -8,6 +8,7 @@ use std::time::Duration;
 use doge_storage::{Batch, Committed, StoreEvent};
 
 use crate::events::open;
+use crate::faults;
 use crate::sample::{self, batch, is_whole};
 
 const JOB: &str = "DOGE_STORAGE_TEST_JOB";
@@ -27,9 +28,24 @@ pub(crate) enum Job {
     ReadOnly,
     /// Commits large values until they do not fit any more, and says each.
     Fill,
+    /// Uses a store for ever, and says when it does.
+    Use,
+    /// Commits, and is killed at the point of this number.
+    CommitUntilKilled,
+    /// Collects, and is killed at the point of this number.
+    CollectUntilKilled,
 }
 
-const JOBS: [Job; 5] = [Job::Commit, Job::Share, Job::Hold, Job::ReadOnly, Job::Fill];
+const JOBS: [Job; 8] = [
+    Job::Commit,
+    Job::Share,
+    Job::Hold,
+    Job::ReadOnly,
+    Job::Fill,
+    Job::Use,
+    Job::CommitUntilKilled,
+    Job::CollectUntilKilled,
+];
 
 /// The arguments that lead to the job, and nothing else.
 pub(crate) const ARGUMENTS: [&str; 4] = ["child::a_child_does_its_job", "--exact", "--nocapture", "--test-threads=1"];
@@ -77,6 +93,8 @@ fn a_child_does_its_job() {
         Job::Hold => hold(&directory),
         Job::ReadOnly => read_only(&directory),
         Job::Fill => fill(&directory),
+        Job::Use => hold_in_use(&directory),
+        Job::CommitUntilKilled | Job::CollectUntilKilled => faults::until_killed(job, &directory, number, say),
     }
 }
 
@@ -110,6 +128,15 @@ fn hold(directory: &Path) {
     for number in 0..100_u64 {
         open.insert(number.to_le_bytes().as_slice(), [0; 500].as_slice()).expect("it can be written");
     }
+    say(0);
+    loop {
+        std::thread::park();
+    }
+}
+
+fn hold_in_use(directory: &Path) {
+    let (store, _) = open(directory);
+    store.hold();
     say(0);
     loop {
         std::thread::park();

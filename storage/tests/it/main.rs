@@ -2,8 +2,10 @@
 //! file, the disk or a process fails.
 
 mod child;
+mod collect;
 mod damage;
 mod events;
+mod faults;
 mod killed;
 mod logs;
 mod refused;
@@ -11,5 +13,6 @@ mod restart;
 mod sample;
 mod together;
 mod traces;
+mod trials;
 mod values;
 mod waiting;

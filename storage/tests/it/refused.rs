@@ -9,7 +9,7 @@ use redb::TableDefinition;
 
 use crate::child::{self, ARGUMENTS, Job, said};
 use crate::events::{Events, open};
-use crate::sample::{self, batch, bytes_below, file, is_whole, lease};
+use crate::sample::{self, batch, bytes_below, file, is_whole, lease, seal};
 
 #[test]
 fn a_foreign_file_is_put_aside_whatever_it_is() {
@@ -77,20 +77,6 @@ fn a_redb_file_of_somebody_else_is_put_aside() {
     assert!(is_whole(&open(directory.path()).0.snapshot(), 0));
 }
 
-/// An entry as the page on the format describes it, so that this is a second reading of that page.
-fn seal(table: &str, key: &[u8], version: u32, payload: &[u8]) -> Vec<u8> {
-    let mut sealed = vec![1, 0];
-    sealed.extend_from_slice(&version.to_le_bytes());
-    let mut hasher = blake3::Hasher::new_keyed(b"doge store: the seal of an entry");
-    for part in [table.as_bytes(), key] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    hasher.update(&sealed).update(payload);
-    sealed.extend_from_slice(&hasher.finalize().as_bytes()[..16]);
-    sealed.extend_from_slice(payload);
-    sealed
-}
-
 fn put(directory: &Path, table: &str, key: &[u8], sealed: &[u8]) {
     let database = lease(directory);
     let transaction = database.begin_write().expect("we are the writer");
@@ -109,7 +95,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     open(directory.path()).0.commit(batch(0..3));
     let format =
         |version: u32| put(directory.path(), "meta", b"format", &seal("meta", b"format", 1, &version.to_le_bytes()));
-    format(2);
+    format(3);
     let before = bytes_below(&directory.path().join("store-v1"));
 
     let (store, events) = open(directory.path());
@@ -118,7 +104,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     }
     let said = events.take();
     let [StoreEvent::WillRunWithout { reason }] = said.as_slice() else { panic!("{said:?}") };
-    assert!(reason.contains("version 2"), "{reason}");
+    assert!(reason.contains("version 3"), "{reason}");
     assert!(before == bytes_below(&directory.path().join("store-v1")));
 
     assert_eq!(store.commit(batch(3..4)), Committed::Spilled);
@@ -128,7 +114,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     assert_eq!(sample::count(&snapshot, 0, "newer"), 0);
 
     // The other program's next writer takes it in: as it would, this one does when it knows the format.
-    format(1);
+    format(2);
     let (store, events) = open(directory.path());
     assert_eq!(store.commit(batch(4..5)), Committed::Stored);
     assert_eq!(events.take(), [StoreEvent::DidAbsorb { batches: 1 }]);
@@ -249,4 +235,47 @@ fn a_disk_that_is_full_costs_only_what_did_not_fit() {
     assert!(is_whole(&store.snapshot(), 0));
     let said = events.take();
     assert!(said.iter().all(|event| matches!(event, StoreEvent::DidAbsorb { .. })), "{said:?}");
+}
+
+/// A file system that is full, where the test may make one.
+#[cfg(target_os = "linux")]
+#[test]
+#[expect(clippy::print_stderr, reason = "it has to be said that nothing was tried")]
+fn a_file_system_that_is_full_costs_only_what_did_not_fit() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mount = |arguments: &[&str]| {
+        let mut command = Command::new(arguments[0]);
+        command.args(&arguments[1..]).arg(directory.path()).stderr(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=6m", "doge"]) {
+        eprintln!("skipped: this user may not mount a file system");
+        return;
+    }
+    let tried = std::panic::catch_unwind(|| {
+        let mut child = child::start(Job::Fill, directory.path(), 0);
+        let stored: Vec<u64> = said(&mut child).collect();
+        assert!(child.wait().expect("it was ours").success());
+        assert!(stored.len() > 2, "{stored:?}");
+        let whole = |store: &Store| {
+            let snapshot = store.snapshot();
+            for number in &stored {
+                let value = sample::noise(*number, 300_000);
+                assert!(snapshot.value(doge_storage::Fingerprint::of(&value)) == Some(value), "{number}");
+            }
+        };
+        let (store, _) = open(directory.path());
+        whole(&store);
+        // A run that writes little goes on, whether there is room for it or not, and so does a collection.
+        store.commit(batch(0..1));
+        whole(&store);
+        let _ = store.collect(&doge_storage::Collection { dry_run: true, ..Default::default() });
+        let _ = store.collect(&doge_storage::Collection::default());
+        drop(open(directory.path()).0.verify().expect("it can be read"));
+    });
+    let unmounted = mount(&["umount"]);
+    if let Err(payload) = tried {
+        std::panic::resume_unwind(payload);
+    }
+    assert!(unmounted);
 }

@@ -169,3 +169,45 @@ pub(crate) fn bytes_below(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     }
     files
 }
+
+/// A copy of a directory with everything in it.
+pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("a temporary directory");
+    for (name, bytes) in bytes_below(from) {
+        let path = to.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("it is below a directory")).expect("it can be made");
+        std::fs::write(path, bytes).expect("it can be written");
+    }
+    to
+}
+
+const NAMES: &[u8] = b"names: ";
+
+/// A value that names others.
+pub(crate) fn naming(number: u64, names: &[Fingerprint]) -> Vec<u8> {
+    let mut value = format!("value {number} ").into_bytes();
+    value.extend_from_slice(NAMES);
+    names.iter().for_each(|name| value.extend_from_slice(name.as_bytes()));
+    value
+}
+
+/// Whom a value names, as [`naming`] wrote it.
+pub(crate) fn names(bytes: &[u8]) -> Vec<Fingerprint> {
+    let Some(place) = bytes.windows(NAMES.len()).position(|window| window == NAMES) else { return Vec::new() };
+    let names = bytes[place + NAMES.len()..].chunks_exact(32);
+    names.map(|name| Fingerprint::from_bytes(name.try_into().expect("there are 32"))).collect()
+}
+
+/// An entry as the page on the format describes it, so that this is a second reading of that page.
+pub(crate) fn seal(table: &str, key: &[u8], version: u32, payload: &[u8]) -> Vec<u8> {
+    let mut sealed = vec![1, 0];
+    sealed.extend_from_slice(&version.to_le_bytes());
+    let mut hasher = blake3::Hasher::new_keyed(b"doge store: the seal of an entry");
+    for part in [table.as_bytes(), key] {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    hasher.update(&sealed).update(payload);
+    sealed.extend_from_slice(&hasher.finalize().as_bytes()[..16]);
+    sealed.extend_from_slice(payload);
+    sealed
+}

@@ -1,0 +1,160 @@
+//! What is kept beside the store, and when it is collected.
+//!
+//! Each sort of thing is listed by a function here, with its size, its last use and how it is removed; the order in which
+//! things of all sorts go is the store's business ([`doge::storage::Collection`]). Packages and repodata are shared with
+//! pixi and go only when somebody asks for that.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use doge::names_in;
+use doge::storage::{Acquired, Collected, Collection, Kept, Store, StoreOptions, try_acquire};
+
+use crate::database::CacheDirs;
+
+/// What may be kept of what is collected by itself, in bytes, unless somebody says otherwise.
+pub const MAX_BYTES: u64 = 4 << 30;
+/// What was not used for so long is not kept, unless somebody says otherwise.
+pub const MAX_AGE: Duration = Duration::from_secs(90 * 86_400);
+
+/// How long a collection after a run may take.
+const WITHIN: Duration = Duration::from_secs(1);
+/// How long one after a run waits for somebody who writes.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How much is kept, and for how long. `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In bytes.
+    pub max_bytes: Option<u64>,
+    /// Since the last use.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: Some(MAX_BYTES), max_age: Some(MAX_AGE) }
+    }
+}
+
+/// The store of these caches, for those who use it without the engine.
+pub fn store(caches: &CacheDirs, read_only: bool) -> Store {
+    Store::open(options(caches, read_only))
+}
+
+fn options(caches: &CacheDirs, read_only: bool) -> StoreOptions {
+    let mut options = StoreOptions::new(&caches.store);
+    options.read_only = read_only;
+    options.names = names_in;
+    options
+}
+
+/// Collects after a run that wrote to the store, if that is due: a day after the last time, or when too much is kept.
+pub fn after_run(caches: &CacheDirs, limits: Limits) -> Option<Collected> {
+    let mut options = options(caches, false);
+    options.lease_deadline = PATIENCE;
+    let store = Store::open(options);
+    if !store.is_collection_due(limits.max_bytes) {
+        return None;
+    }
+    let collection = Collection {
+        max_bytes: limits.max_bytes,
+        older_than: limits.max_age,
+        within: Some(WITHIN),
+        kept: kept(caches),
+        ..Collection::default()
+    };
+    // What is not collected now is collected after a later run.
+    store.collect(&collection).inspect_err(|error| tracing::debug!(%error, "nothing was collected")).ok()
+}
+
+/// What is kept beside the store and collected with it.
+pub fn kept(caches: &CacheDirs) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    for file in files_below(&caches.solutions) {
+        kept.extend(Kept::file("solutions", file));
+    }
+    for file in files_below(&caches.store.join("locks")) {
+        // As long as a run lives it may hold one of them or be about to.
+        kept.extend(Kept::file("locks", file).map(|lock| Kept { needs_quiet: true, remove: remove_lock, ..lock }));
+    }
+    kept
+}
+
+/// Extracted packages, each a directory.
+pub fn packages(caches: &CacheDirs) -> Vec<Kept> {
+    let listing = fs::read_dir(&caches.packages).into_iter().flatten().flatten();
+    let package = |entry: fs::DirEntry| {
+        let path = entry.path();
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+        let written = metadata.modified().ok()?;
+        // Whoever takes a package from the cache locks this file, and some write to it.
+        let locked = fs::metadata(lock_of(&path)).and_then(|metadata| metadata.modified()).ok();
+        let last_use = written.max(locked.unwrap_or(SystemTime::UNIX_EPOCH));
+        Some(Kept {
+            kind: "packages",
+            bytes: size_of(&path).1,
+            path,
+            last_use,
+            needs_quiet: true,
+            remove: remove_package,
+        })
+    };
+    listing.filter_map(package).collect()
+}
+
+/// What is known of channels, each a file.
+pub fn repodata(caches: &CacheDirs) -> Vec<Kept> {
+    let files = files_below(&caches.repodata).into_iter();
+    files.filter_map(|file| Some(Kept { needs_quiet: true, ..Kept::file("repodata", file)? })).collect()
+}
+
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => directories.push(entry.path()),
+                Ok(kind) if kind.is_file() => files.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
+/// How many files there are below a directory, and how many bytes they have. What cannot be looked at counts nothing.
+pub fn size_of(path: &Path) -> (u64, u64) {
+    let mut size = (0, 0);
+    for file in files_below(path) {
+        if let Ok(metadata) = fs::symlink_metadata(file) {
+            size = (size.0 + 1, size.1 + metadata.len());
+        }
+    }
+    size
+}
+
+fn remove_lock(path: &Path) -> io::Result<()> {
+    match try_acquire(path, "removing a lock that nobody has taken for long")? {
+        Acquired::Guard(_guard) => fs::remove_file(path),
+        Acquired::Held(holder) => Err(io::Error::other(format!("{holder} has it"))),
+    }
+}
+
+fn lock_of(package: &Path) -> PathBuf {
+    let mut path = package.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Removes an extracted package, unless somebody has locked it. It disappears at once, not file by file.
+fn remove_package(path: &Path) -> io::Result<()> {
+    let lock = fs::OpenOptions::new().append(true).create(true).open(lock_of(path))?;
+    lock.try_lock().map_err(|_| io::Error::other("somebody is using it"))?;
+    let aside = path.with_file_name(format!(".removing-{}-{}", std::process::id(), doge::RunId::new()));
+    fs::rename(path, &aside)?;
+    fs::remove_dir_all(aside)
+}
