@@ -208,8 +208,10 @@ impl<'a> Db<'a> {
         match table.read(node, &found.cell).and_then(|value| value.downcast::<K::Output>().ok()) {
             Some(value) => Ok(value),
             None => {
-                // The trace holds, but the store cannot produce the value: whoever makes it has to run.
+                // The trace holds, but the store cannot produce the value: whoever makes it has to run. It will come to
+                // the same value, so salsa would not see a reason to ask this body again.
                 if self.dry.is_none() {
+                    self.engine.report_untracked_read();
                     table.amend.borrow_mut().push((node, Amend::Run));
                 }
                 self.frame.asked.borrow_mut().demands.push(Demand::Answer(node));

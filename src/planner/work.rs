@@ -102,7 +102,13 @@ impl Planner {
 
     /// What a look may go by: what this session saw, else what the store remembers.
     pub(super) fn last_look(&self, node: NodeIndex, spec: &SharedSpec) -> Option<KnownLast> {
-        let key = self.table().with(node, |node| node.key);
+        let (key, lost) = self
+            .table()
+            .with(node, |node| (node.key, matches!(node.stale.as_deref(), Some(crate::table::Stale::Lost))));
+        if lost {
+            // The stamp would say that the value is the one that nobody has any more.
+            return None;
+        }
         if let Some(sighting) = self.shared.sighting(key) {
             return sighting.as_last();
         }

@@ -51,6 +51,8 @@ mod logs;
 mod pending;
 mod snapshot;
 mod store;
+#[cfg(feature = "testing")]
+mod testing;
 mod trace;
 
 pub use crate::backend::is_inside_store;

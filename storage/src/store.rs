@@ -431,7 +431,7 @@ impl Store {
     }
 
     /// Takes the lease, waiting for other writers up to the deadline.
-    fn lease(&self) -> Result<Lease, Trouble> {
+    pub(crate) fn lease(&self) -> Result<Lease, Trouble> {
         let path = self.shared.files.database();
         let deadline = Instant::now() + self.shared.options.lease_deadline;
         let mut pause = Duration::from_micros(100);

@@ -12,4 +12,5 @@ mod races;
 mod restart;
 mod serial;
 mod sessions;
+mod together;
 mod waves;
