@@ -175,8 +175,8 @@ pub(crate) struct Table {
     pub(crate) loose: StdCell<bool>,
     /// What evaluation found that only a change of inputs can put right: the planner sees to it.
     pub(crate) amend: RefCell<Vec<(NodeIndex, Amend)>>,
-    /// The targets that an effect has changed on behalf of a query, in live requests.
-    pub(crate) effects_done: RefCell<FxHashMap<NodeIndex, Vec<NodeIndex>>>,
+    /// The targets that an effect has changed on behalf of a query, in live requests, and which effect that was.
+    pub(crate) effects_done: RefCell<FxHashMap<NodeIndex, FxHashMap<NodeIndex, NodeIndex>>>,
     pub(crate) persist: RefCell<Option<Persist>>,
     pub(crate) tally: RefCell<Tally>,
     pub(crate) listener: Option<Listener>,
@@ -313,6 +313,8 @@ impl Table {
             if let Some(spec) = spec {
                 let lost = self.change(index, |node| {
                     node.spec.get_or_insert(spec);
+                    // The store does not have it, whatever its traces promise: it is to be written again.
+                    node.kept &= !node.lost;
                     std::mem::take(&mut node.lost)
                 });
                 if lost {

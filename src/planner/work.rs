@@ -287,7 +287,7 @@ impl Planner {
                 let target = self.table().intern_shared(target);
                 if done {
                     for query in self.schedule.waiters_of_run(node).to_vec() {
-                        self.table().effects_done.borrow_mut().entry(query).or_default().push(target);
+                        self.table().effects_done.borrow_mut().entry(query).or_default().insert(target, node);
                     }
                 }
                 self.observed(target, &sighting);

@@ -188,6 +188,8 @@ struct Seat {
     asked: Vec<(usize, bool, Asked<u64, NodeError>)>,
     memory: Memory,
     nodes: usize,
+    /// The store has lost things that this engine may believe to be there.
+    misled: bool,
 }
 
 struct Bench {
@@ -264,6 +266,7 @@ impl Bench {
                 asked: Vec::new(),
                 memory: Memory::default(),
                 nodes: 0,
+                misled: false,
             });
             bench.open(bench.seats.len() - 1);
         }
@@ -289,6 +292,7 @@ impl Bench {
         }
         self.seats[seat].engine = Some(Stepper::new(builder).expect("a thread can be started"));
         self.seats[seat].nodes = 0;
+        self.seats[seat].misled = false;
         self.begin_session(seat);
     }
 
@@ -515,7 +519,7 @@ impl Bench {
         self.seats[seat].log.take();
         if self.directory.is_none() {
             self.seats[seat].memory = Memory::default();
-        } else if !matches!(how, Op::Kill) {
+        } else if !matches!(how, Op::Kill) && !self.seats[seat].misled {
             self.durable.learn(&self.seats[seat].memory);
         }
         Ok(())
@@ -588,6 +592,7 @@ impl Bench {
         check(lost.is_ok(), || format!("nothing could be lost: {lost:?}"))?;
         // Wherever it was, it may have to be worked out again.
         self.all_memories().for_each(|(_, memory)| *memory = Memory::default());
+        self.seats.iter_mut().for_each(|seat| seat.misled = true);
         Ok(())
     }
 
@@ -694,9 +699,7 @@ impl Bench {
                 self.close(seat, &Op::Reopen)?;
             }
         }
-        let lost = self.durable.queries.is_empty();
-        if lost {
-            // What this engine believes to be in the store may not be there.
+        if self.seats[0].misled {
             self.reopen(0, &Op::Reopen)?;
         }
         self.refresh(0)?;

@@ -393,6 +393,25 @@ fn an_observation_whose_value_was_lost_is_made_anew_though_its_stamp_is_right() 
     assert!(lines.contains(&"observed look(a)".to_owned()), "{lines:?}");
 }
 
+/// [P8] Found by the oracle: the trace that names it promised that it is in the store, so it was never written again, and
+/// every process from then on had to run who stands on it.
+#[test]
+fn a_spec_that_the_store_has_lost_is_written_again() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 3);
+    let query = Parity(total(&["v"]));
+    restarts.run(&query);
+    let store = Store::open(StoreOptions::new(restarts.directory.path()));
+    let lost = store.lose(|table, _| table == "specs").expect("nobody else uses it");
+    assert!(lost > 0);
+
+    restarts.log.take();
+    assert_eq!(restarts.run(&query).0, 1);
+    assert!(!restarts.log.take_executed().is_empty(), "nobody could look at a variable without its name");
+    assert_eq!(restarts.run(&query).0, 1);
+    assert_eq!(restarts.log.take_executed(), Vec::<String>::new());
+}
+
 /// [P8] Equality of fingerprints is all that checking needs.
 #[test]
 fn a_lost_value_that_nobody_reads_is_not_made_again() {
