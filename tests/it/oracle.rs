@@ -188,8 +188,6 @@ struct Seat {
     asked: Vec<(usize, bool, Asked<u64, NodeError>)>,
     memory: Memory,
     nodes: usize,
-    /// The store has lost things that this engine may believe to be there.
-    misled: bool,
 }
 
 struct Bench {
@@ -205,6 +203,9 @@ struct Bench {
     /// What the store had to say.
     store: Vec<String>,
     forced: u64,
+    /// The store has lost things. What it still has may be of no use without them, so from then on only answers count,
+    /// and that asking again in one session runs nothing.
+    lost: bool,
 }
 
 fn check(holds: bool, message: impl FnOnce() -> String) -> Result<(), TestCaseError> {
@@ -255,6 +256,7 @@ impl Bench {
             durable: Memory::default(),
             store: Vec::new(),
             forced: 0,
+            lost: false,
         };
         bench.enter(world);
         for _ in 0..seats {
@@ -266,7 +268,6 @@ impl Bench {
                 asked: Vec::new(),
                 memory: Memory::default(),
                 nodes: 0,
-                misled: false,
             });
             bench.open(bench.seats.len() - 1);
         }
@@ -292,7 +293,6 @@ impl Bench {
         }
         self.seats[seat].engine = Some(Stepper::new(builder).expect("a thread can be started"));
         self.seats[seat].nodes = 0;
-        self.seats[seat].misled = false;
         self.begin_session(seat);
     }
 
@@ -398,13 +398,13 @@ impl Bench {
 
     fn compare_events(&mut self, seat: usize, events: Vec<Event>) -> Result<(), TestCaseError> {
         self.see_effects();
-        let (shared, still) = (self.is_shared(), self.seats[seat].still);
+        let (shared, still, lost) = (self.is_shared(), self.seats[seat].still, self.lost);
         for event in events {
             match event {
                 Event::DidExecute { spec, .. } => match parse_query(&spec.to_string()) {
                     Named::Keep(index) => {
                         let held = still && self.seats[seat].as_wanted.contains(&index);
-                        check(!(held && self.seats[seat].memory.kept.contains(&index)), || {
+                        check(lost || !(held && self.seats[seat].memory.kept.contains(&index)), || {
                             format!("{spec} ran again, though the world is as wanted")
                         })?;
                         // Its one trace that matters is the one of the world as it is wanted.
@@ -423,7 +423,7 @@ impl Bench {
                         }
                         let Some(Some(trace)) = self.scratch(query).traces.remove(&query) else { continue };
                         let known = self.seats[seat].memory.queries.entry(query).or_default();
-                        check(!known.must_know(&trace, shared), || {
+                        check(lost || !known.must_know(&trace, shared), || {
                             format!("q{query} ran again, with the trace {trace:?}")
                         })?;
                         self.all_memories().for_each(|(place, memory)| {
@@ -454,7 +454,9 @@ impl Bench {
                         continue;
                     }
                     let known = self.seats[seat].memory.works.entry(ask.clone()).or_default();
-                    check(!known.must_know(&values, shared), || format!("{ask:?} ran again, reading {values:?}"))?;
+                    check(lost || !known.must_know(&values, shared), || {
+                        format!("{ask:?} ran again, reading {values:?}")
+                    })?;
                     self.all_memories().for_each(|(place, memory)| {
                         memory.works.entry(ask.clone()).or_default().record(values.clone(), place == Some(seat));
                     });
@@ -519,7 +521,7 @@ impl Bench {
         self.seats[seat].log.take();
         if self.directory.is_none() {
             self.seats[seat].memory = Memory::default();
-        } else if !matches!(how, Op::Kill) && !self.seats[seat].misled {
+        } else if !matches!(how, Op::Kill) {
             self.durable.learn(&self.seats[seat].memory);
         }
         Ok(())
@@ -550,8 +552,9 @@ impl Bench {
         self.engine(seat).settle();
         let events = self.seats[seat].log.take();
         let ran = ran(&events);
-        // It has no verdict on cycles, and says of what stands on one that it may run.
-        if self.seats[seat].still && !self.scratch(node.query).rings {
+        // It has no verdict on cycles, and says of what stands on one that it may run; and it does not know of values
+        // that the store has lost.
+        if self.seats[seat].still && !self.lost && !self.scratch(node.query).rings {
             let fits = match &report.verdict {
                 DryVerdict::Holds => ran.is_empty(),
                 DryVerdict::Missing | DryVerdict::Stale(_) => ran.contains(&node.to_string()),
@@ -590,9 +593,7 @@ impl Bench {
         let mut chance = Chance::new(seed);
         let lost = store.lose(|_, _| chance.percent(percent));
         check(lost.is_ok(), || format!("nothing could be lost: {lost:?}"))?;
-        // Wherever it was, it may have to be worked out again.
-        self.all_memories().for_each(|(_, memory)| *memory = Memory::default());
-        self.seats.iter_mut().for_each(|seat| seat.misled = true);
+        self.lost = true;
         Ok(())
     }
 
@@ -699,19 +700,16 @@ impl Bench {
                 self.close(seat, &Op::Reopen)?;
             }
         }
-        if self.seats[0].misled {
-            self.reopen(0, &Op::Reopen)?;
-        }
         self.refresh(0)?;
         self.settle(0)?;
         self.ask_everything(0, false)?;
         self.ask_everything(0, true)?;
         self.reopen(0, &Op::Reopen)?;
-        self.ask_everything(0, self.directory.is_some())?;
+        self.ask_everything(0, self.directory.is_some() && !self.lost)?;
         for seat in 1..self.seats.len() {
             self.seats[seat].memory = self.durable.clone();
             self.open(seat);
-            self.ask_everything(seat, true)?;
+            self.ask_everything(seat, !self.lost)?;
         }
         Ok(())
     }
