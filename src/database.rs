@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use doge_storage::{Fingerprint, Locks, RunId, Store, StoreOptions};
 use futures::channel::oneshot;
@@ -140,6 +141,7 @@ pub struct Builder {
     title: String,
     scope: Option<String>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+    patience: Option<Duration>,
 }
 
 impl Builder {
@@ -213,6 +215,15 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, directory: impl Into<PathBuf>) -> Self {
         self.store = Some(directory.into());
+        self
+    }
+
+    /// How long another writer of the store is waited for before results are put beside it: for tests that have no
+    /// two seconds to spare.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -319,6 +330,7 @@ impl Builder {
         let store = self.store.as_ref().map(|directory| {
             let mut options = StoreOptions::new(directory);
             options.names = names_in;
+            options.lease_deadline = self.patience.unwrap_or(options.lease_deadline);
             if let Some(listener) = listener.clone() {
                 options.listener = Some(Arc::new(move |event| listener(&Event::Store(event))));
             }

@@ -7,7 +7,7 @@ use crate::action::Action;
 use crate::answer::{Asked as Answered, Found, Stop, StopInner};
 use crate::dry::Pass;
 use crate::effect::Effect;
-use crate::evaluate::{Reply, ask, heed_attempts};
+use crate::evaluate::{Reply, ask, heed_attempts, slot_of};
 use crate::failure::{EngineFailure, Failure, FailureInner, engine_failure};
 use crate::intern::{Intern, Interned};
 use crate::kind::{ActionKind, EffectKind, KindOf, ObservationKind, QueryKind};
@@ -84,8 +84,11 @@ impl<'a> Db<'a> {
     pub fn effect<E: Effect>(&self, effect: &E) -> Result<(), Stop<Failure<E::Error>>> {
         let table = self.engine.table();
         let target = table.intern::<ObservationKind<E::Target>>(&effect.target());
-        let done = table.effects_done.borrow().get(&self.frame.node).is_some_and(|targets| targets.contains(&target));
-        if done {
+        let done = table.effects_done.borrow().get(&self.frame.node).and_then(|done| done.get(&target).copied());
+        if let Some(done) = done {
+            // That it is done is what has changed, if the target looks as it did: without reading it, the answer would
+            // seem to be older than whoever found it pending meanwhile, and they would find it so for ever.
+            slot_of(self.engine, done).outcome(self.engine);
             heed_attempts(self.engine);
             return Ok(());
         }
@@ -206,8 +209,10 @@ impl<'a> Db<'a> {
         match table.read(node, &found.cell).and_then(|value| value.downcast::<K::Output>().ok()) {
             Some(value) => Ok(value),
             None => {
-                // The trace holds, but the store cannot produce the value: whoever makes it has to run.
+                // The trace holds, but the store cannot produce the value: whoever makes it has to run. It will come to
+                // the same value, so salsa would not see a reason to ask this body again.
                 if self.dry.is_none() {
+                    self.engine.report_untracked_read();
                     table.amend.borrow_mut().push((node, Amend::Run));
                 }
                 self.frame.asked.borrow_mut().demands.push(Demand::Answer(node));

@@ -12,8 +12,8 @@ use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, Found, StopInner};
 use crate::db::{Asked, Db, Frame};
-use crate::evaluate::Reply;
-use crate::failure::FailureInner;
+use crate::evaluate::{Reply, panic_message};
+use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::memo::{Engine, EngineDb};
 use crate::node::{Demand, NodeData, NodeIndex, Stale, World};
@@ -285,11 +285,18 @@ impl Pass<'_> {
                 let kind = table.with(node, |node| node.kind);
                 match table.encode(kind, &value) {
                     Ok((fingerprint, _)) => Known::Value(Found::new(Cell::new(fingerprint, value)), Some(stale)),
-                    Err(_) => Known::Open,
+                    Err(error) => {
+                        let (spec, message) = (table.name(node), error.to_string().into());
+                        Known::Failed(engine_failure(spec.clone(), EngineFailure::NotEncodable { spec, message }))
+                    }
                 }
             }
             Ok(Err(StopInner::Failed(failure))) => Known::Failed(failure),
-            Ok(Err(StopInner::Pending)) | Err(_) => Known::Open,
+            Ok(Err(StopInner::Pending)) => Known::Open,
+            Err(payload) => {
+                let (spec, message) = (table.name(node), panic_message(payload.as_ref()).into());
+                Known::Failed(engine_failure(spec.clone(), EngineFailure::Panicked { spec, message }))
+            }
         }
     }
 }

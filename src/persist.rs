@@ -17,6 +17,10 @@ use crate::table::Table;
 /// A batch is written before it grows beyond this, in bytes of values.
 const FLUSH_AT: usize = 8 << 20;
 
+/// So many values are known to be in the store at the beginning of a session; with more, all are forgotten. Who does
+/// not know that a value is there gives it to the writer, which leaves out what it finds there.
+const KEPT_VALUES: usize = 1 << 14;
+
 /// What the planner knows of the store.
 pub(crate) struct Persist {
     store: Store,
@@ -99,11 +103,16 @@ impl Persist {
         if let Some(bytes) = self.at_hand.get(fingerprint) {
             return Some(bytes.to_vec());
         }
-        self.snapshot.value(fingerprint).or_else(|| {
+        let value = self.snapshot.value(fingerprint).or_else(|| {
             // Another process, or a task of this one, may have written it since.
             self.renew();
             self.snapshot.value(fingerprint)
-        })
+        });
+        if value.is_none() {
+            // When it is made again, it is to be written again.
+            self.kept_values.remove(&fingerprint);
+        }
+        value
     }
 
     pub(crate) fn stamp(&mut self, key: Key) -> Option<Stamp> {
@@ -165,6 +174,9 @@ impl Persist {
         self.renew();
         self.at_hand.clear();
         self.run = RunId::new();
+        if self.kept_values.len() > KEPT_VALUES {
+            self.kept_values.clear();
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {

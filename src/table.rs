@@ -45,8 +45,8 @@ pub(crate) struct Table {
     pub(crate) loose: StdCell<bool>,
     /// What evaluation found that only a change of inputs can put right: the planner sees to it.
     pub(crate) amend: RefCell<Vec<(NodeIndex, Amend)>>,
-    /// The targets that an effect has changed on behalf of a query, in live requests.
-    pub(crate) effects_done: RefCell<FxHashMap<NodeIndex, Vec<NodeIndex>>>,
+    /// The targets that an effect has changed on behalf of a query, in live requests, and which effect that was.
+    pub(crate) effects_done: RefCell<FxHashMap<NodeIndex, FxHashMap<NodeIndex, NodeIndex>>>,
     pub(crate) persist: RefCell<Option<Persist>>,
     pub(crate) tally: RefCell<Tally>,
     pub(crate) listener: Option<Listener>,
@@ -210,7 +210,11 @@ impl Table {
                         node.spec = Some(spec);
                     }
                     let lost = node.is(Flag::Lost);
-                    node.set(Flag::Lost, false);
+                    if lost {
+                        // The store does not have it, whatever its traces promise: it is to be written again.
+                        node.set(Flag::Kept, false);
+                        node.set(Flag::Lost, false);
+                    }
                     lost
                 });
                 if lost {

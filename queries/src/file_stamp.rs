@@ -74,3 +74,29 @@ impl FileStamp {
         UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// [R7] Its size and the time of its content can be made what they were, the time of what is known of it cannot.
+    #[test]
+    fn an_edit_of_the_same_size_with_the_old_time_has_another_stamp() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, "one").expect("it can be written");
+        let before = FileStamp::of(&path).expect("it can be read").expect("it is there");
+        let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("files have times");
+
+        // Longer than a tick of the clock that files are stamped by.
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(&path, "two").expect("it can be written");
+        let file = std::fs::File::options().append(true).open(&path).expect("it is there");
+        file.set_modified(modified).expect("it is ours");
+
+        let after = FileStamp::of(&path).expect("it can be read").expect("it is there");
+        assert_eq!((before.inode, before.size, before.modified), (after.inode, after.size, after.modified));
+        assert_ne!(before, after);
+        assert!(after.newest() > before.newest(), "what was edited just now is not settled, whatever its time says");
+    }
+}

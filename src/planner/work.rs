@@ -14,7 +14,7 @@ use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, stamp_key};
 use crate::memo::{Order, Outcome};
-use crate::node::{Demand, Dep, Flag, NodeData, NodeIndex, Status, World};
+use crate::node::{Demand, Dep, Flag, NodeData, NodeIndex, Stale, Status, World};
 use crate::runtime::{Answered, Ended, Known, Shared, Task, observing, working};
 use crate::spec::SharedSpec;
 use crate::value::Cell;
@@ -103,7 +103,11 @@ impl Planner {
 
     /// What a look may go by: what this session saw, else what the store remembers.
     pub(super) fn last_look(&self, node: NodeIndex, spec: &SharedSpec) -> Option<KnownLast> {
-        let key = self.table().with(node, |node| node.key);
+        let (key, lost) = self.table().with(node, |node| (node.key, matches!(node.stale(), Some(Stale::Lost))));
+        if lost {
+            // The stamp would say that the value is the one that nobody has any more.
+            return None;
+        }
         if let Some(sighting) = self.shared.sighting(key) {
             return sighting.as_last();
         }
@@ -284,7 +288,7 @@ impl Planner {
                 let target = self.table().intern_shared(target);
                 if done {
                     for query in self.schedule.waiters_of_run(node).to_vec() {
-                        self.table().effects_done.borrow_mut().entry(query).or_default().push(target);
+                        self.table().effects_done.borrow_mut().entry(query).or_default().insert(target, node);
                     }
                 }
                 self.observed(target, &sighting);

@@ -121,6 +121,20 @@ impl Script {
         self.state().during.insert(work.to_owned(), Box::new(happens));
     }
 
+    /// Sets a variable under this stamp, so that several processes can agree on the stamps of a world.
+    pub fn set_stamped(&self, name: &str, value: Option<u64>, stamp: u64) {
+        self.change(name, |variable| {
+            variable.value = value;
+            variable.broken = false;
+            variable.stamp = stamp;
+        });
+    }
+
+    /// Whether looking at a variable fails.
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.variable(name).broken
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<u64> {
         self.state().variables.get(name).and_then(|variable| variable.value)

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
 use doge::{Database, DryReport, DryVerdict, Event, Fingerprint, Outcome, Reason, Role, RunRecord};
 
-use crate::kinds::{All, InTurn, Parities, WorkOnParity, keep, open, stepper, total};
+use crate::kinds::{All, InTurn, Panics, Parities, WorkOnParity, keep, open, stepper, total};
 use crate::model::{Chance, Node, Program, Shape, publish, unpublish, variable};
 
 /// The work of a report, by name and verdict.
@@ -143,6 +143,16 @@ fn an_effect_would_run_only_if_the_world_is_not_as_wanted() {
     assert_eq!(would_run(&report), []);
 }
 
+/// [F7] Found by the oracle: it said that something might run, and nothing did.
+#[test]
+fn a_body_that_panics_fails() {
+    let mut engine = stepper(&Script::new(), &EventLog::new());
+    let DryVerdict::Fails(said) = engine.dry(&Panics).verdict else { panic!("it is not safe") };
+    let failure = engine.get(&Panics).expect_err("it is not safe");
+    assert_eq!(said, failure.to_string());
+    assert!(said.contains("it is not safe"), "{said}");
+}
+
 /// [D5] Looking is all it does.
 #[test]
 fn it_starts_no_work_and_tells_no_execution() {
@@ -250,7 +260,7 @@ struct Trial {
 
 impl Trial {
     fn new(seed: u64) -> Self {
-        let program = Arc::new(Program::generate(seed, Shape { cyclic: 0, tolerant: 30, panics: 0 }));
+        let program = Arc::new(Program::generate(seed, Shape { cyclic: 0, tolerant: 30, panics: 0, effects: 0 }));
         publish(seed, program.clone());
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         Self { seed, program, chance: Chance::new(seed), script: Script::new(), log: EventLog::new(), directory }

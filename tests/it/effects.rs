@@ -1,9 +1,12 @@
 //! Effects change what is observed; afterwards the world is looked at again. [E]
 
-use doge::EngineFailure;
-use doge::testing::{EventLog, Script};
+use std::fmt;
 
-use crate::kinds::{Keep, KeepError, keep, stepper};
+use doge::testing::{EventLog, Script};
+use doge::{AnyError, Db, EngineFailure, Epoch, Halt, Query, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{Keep, KeepError, keep, spec, stepper};
 
 /// [E1]
 #[test]
@@ -164,4 +167,36 @@ fn an_effect_that_ends_while_the_world_is_looked_at_again_does_not_keep_the_refr
     assert!(refreshed.try_recv().is_ok_and(|refreshed| refreshed.is_some()));
     assert_eq!(*asked.answer().expect("all has ended").expect("it is put"), 3);
     assert_eq!(log.take_executed(), ["put v=3", "keep v=3"]);
+}
+
+/// Stands on a variable that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct AboveKept(Keep);
+spec!(AboveKept, "above_kept", |this| format!("above {}", this.0));
+
+impl Query for AboveKept {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        Ok(*db.get(&self.0)?)
+    }
+}
+
+/// [E7] Found by torture: the target looks as it did before the effect, so the answer that had been pending seemed to be
+/// older than the wait for it. Whoever waited was evaluated for ever.
+#[test]
+fn whoever_waits_for_an_effect_that_changes_nothing_goes_on_when_it_is_done() {
+    let script = Script::new();
+    script.set("v", 3);
+    let mut engine = stepper(&script, &EventLog::new());
+    let mut above = engine.ask(&AboveKept(Keep { force: Some(1), ..keep("v", 3) }));
+    engine.finish(0);
+    engine.advance();
+    assert_eq!(engine.running(), 1, "the effect is under way");
+    // Everybody who waits is asked again when something is withdrawn.
+    let other = engine.ask(&keep("other", 1));
+    engine.cancel(&other);
+    engine.settle();
+    assert_eq!(*above.answer().expect("all has ended").expect("nothing fails"), 3);
 }

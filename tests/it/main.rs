@@ -13,4 +13,5 @@ mod races;
 mod restart;
 mod serial;
 mod sessions;
+mod together;
 mod waves;

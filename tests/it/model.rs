@@ -12,6 +12,8 @@ use doge::testing::{Look, Work};
 use doge::{AnyError, Db, Epoch, Failure, Halt, Member, Pending, Query, Settled, Spec, Tolerate};
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::{Keep, KeepError, keep};
+
 /// A small deterministic generator, so that a program is a function of its seed.
 #[derive(Clone)]
 pub(crate) struct Chance(u64);
@@ -44,6 +46,8 @@ pub(crate) enum Target {
     Variable(usize),
     /// Work, reading none, one or two variables.
     Work(usize),
+    /// A variable that is kept at a value, by an effect where it is not.
+    Kept(usize),
     /// An earlier query, or any query.
     Query {
         base: usize,
@@ -72,6 +76,7 @@ pub(crate) struct Shape {
     pub(crate) cyclic: u64,
     pub(crate) tolerant: u64,
     pub(crate) panics: u64,
+    pub(crate) effects: u64,
 }
 
 impl Program {
@@ -90,6 +95,7 @@ impl Program {
         match chance.below(10) {
             0..2 => Target::Variable(chance.below(64)),
             2..4 => Target::Work(chance.below(64)),
+            4 if chance.percent(shape.effects) => Target::Kept(chance.below(64)),
             _ => Target::Query { base: chance.below(64), back: chance.percent(shape.cyclic) },
         }
     }
@@ -112,6 +118,7 @@ impl Program {
 pub(crate) enum Ask {
     Variable(usize),
     Work { name: usize, input: u64, reads: Vec<usize> },
+    Kept(usize),
     Query(usize),
 }
 
@@ -142,6 +149,25 @@ pub(crate) fn variable(index: usize) -> String {
     format!("v{index}")
 }
 
+/// How many variables there are that are kept at a value. They stand behind the others in a [`World`]; nobody looks at
+/// them but who keeps them, for what others would see depends on whether they look before or after that.
+pub(crate) const KEPT: usize = 2;
+
+/// The variable that is kept.
+pub(crate) fn kept_variable(index: usize) -> String {
+    format!("k{index}")
+}
+
+/// The value that it is kept at.
+pub(crate) fn kept_at(index: usize) -> u64 {
+    index as u64 + 1
+}
+
+/// Who keeps it.
+pub(crate) fn kept(index: usize) -> Keep {
+    keep(&kept_variable(index), kept_at(index))
+}
+
 impl Program {
     fn resolve(&self, target: Target, query: usize, sum: u64) -> Ask {
         let of = |base: usize| base + sum as usize;
@@ -156,6 +182,7 @@ impl Program {
                 };
                 Ask::Work { name, input: sum % 3, reads }
             }
+            Target::Kept(base) => Ask::Kept(of(base) % KEPT),
             Target::Query { base, back: true } => Ask::Query(of(base) % self.queries.len()),
             Target::Query { base, back: false } if query > 0 => Ask::Query(of(base) % query),
             Target::Query { base, back: false } => Ask::Variable(of(base) % self.variables),
@@ -272,6 +299,10 @@ impl Asker for Engine<'_, '_> {
                 let done = db.act(&work(*name, *input, reads)).settle();
                 told(done.map(|done| done.map(|value| *value % 5)))
             }
+            Ask::Kept(index) => {
+                let kept = db.get(&kept(*index)).settle();
+                told(kept.map(|kept| kept.map(|value| *value)))
+            }
             Ask::Query(query) => {
                 let got = db.get(&Node { program, query: *query }).settle();
                 told(got.map(|got| got.map(|value| *value)))
@@ -283,6 +314,7 @@ impl Asker for Engine<'_, '_> {
         enum Any {
             Variable(Settled<Option<u64>, Failure<doge::testing::WorkError>>),
             Work(Settled<u64, Failure<doge::testing::WorkError>>),
+            Kept(Settled<u64, Failure<KeepError>>),
             Query(Settled<u64, Failure<NodeError>>),
         }
         impl doge::Joined for Any {
@@ -292,6 +324,7 @@ impl Asker for Engine<'_, '_> {
                 Ok(match self {
                     Any::Variable(member) => member.take()?.ok().map(|value| value.unwrap_or(0)),
                     Any::Work(member) => member.take()?.ok().map(|value| *value % 5),
+                    Any::Kept(member) => member.take()?.ok().map(|value| *value),
                     Any::Query(member) => member.take()?.ok().map(|value| *value),
                 })
             }
@@ -299,6 +332,7 @@ impl Asker for Engine<'_, '_> {
         enum Strict {
             Variable(Member<Option<u64>, Failure<doge::testing::WorkError>>),
             Work(Member<u64, Failure<doge::testing::WorkError>>),
+            Kept(Member<u64, Failure<KeepError>>),
             Query(Member<u64, Failure<NodeError>>),
         }
         impl doge::Joined for Strict {
@@ -308,6 +342,7 @@ impl Asker for Engine<'_, '_> {
                 Ok(Some(match self {
                     Strict::Variable(member) => member.take().map_err(|stop| stop.map(Failure::erase))?.unwrap_or(0),
                     Strict::Work(member) => *member.take().map_err(|stop| stop.map(Failure::erase))? % 5,
+                    Strict::Kept(member) => *member.take().map_err(|stop| stop.map(Failure::erase))?,
                     Strict::Query(member) => *member.take().map_err(|stop| stop.map(Failure::erase))?,
                 }))
             }
@@ -319,6 +354,7 @@ impl Asker for Engine<'_, '_> {
                     .map(|ask| match ask {
                         Ask::Variable(index) => Any::Variable(join.observe_settled(&Look(variable(*index)))),
                         Ask::Work { name, input, reads } => Any::Work(join.act_settled(&work(*name, *input, reads))),
+                        Ask::Kept(index) => Any::Kept(join.get_settled(&kept(*index))),
                         Ask::Query(query) => Any::Query(join.get_settled(&Node { program, query: *query })),
                     })
                     .collect::<Vec<_>>()
@@ -334,6 +370,7 @@ impl Asker for Engine<'_, '_> {
                 .map(|ask| match ask {
                     Ask::Variable(index) => Strict::Variable(join.observe(&Look(variable(*index)))),
                     Ask::Work { name, input, reads } => Strict::Work(join.act(&work(*name, *input, reads))),
+                    Ask::Kept(index) => Strict::Kept(join.get(&kept(*index))),
                     Ask::Query(query) => Strict::Query(join.get(&Node { program, query: *query })),
                 })
                 .collect::<Vec<_>>()
@@ -387,6 +424,8 @@ pub(crate) struct Answered {
     pub(crate) end: End,
     /// Whether it is part of a cycle itself.
     pub(crate) cyclic: bool,
+    /// Whether there is a cycle anywhere below.
+    pub(crate) rings: bool,
     /// What each of the queries that were asked on the way asked; `None` where a failure was seen, here or below.
     pub(crate) traces: BTreeMap<usize, Option<Trace>>,
 }
@@ -430,6 +469,10 @@ impl ScratchAsker<'_, '_> {
                 }
                 Told::Value(sum % 5)
             }
+            Ask::Kept(index) => match world.0[self.scratch.program.variables + index] {
+                Ok(_) => Told::Value(kept_at(*index)),
+                Err(()) => Told::Failed,
+            },
             Ask::Query(query) => match self.scratch.ends.get(query) {
                 Some(End::Value(value)) => Told::Value(*value),
                 Some(End::Failed | End::Panicked) => Told::Failed,
@@ -511,7 +554,8 @@ impl<'a> Scratch<'a> {
                 end => {
                     let end = end.clone();
                     let traces = scratch.traces();
-                    return Answered { end, cyclic: scratch.cyclic.contains(&root), traces };
+                    let rings = !scratch.cyclic.is_empty();
+                    return Answered { end, cyclic: scratch.cyclic.contains(&root), rings, traces };
                 }
             }
         }

@@ -350,6 +350,68 @@ fn a_value_that_the_store_has_lost_is_made_again_when_someone_reads_it() {
     assert_eq!(holed.log.take_executed(), Vec::<String>::new(), "the values are there again");
 }
 
+/// [P8] Found by the oracle and by torture: the value is made again and is what it was, so nothing had changed for who
+/// had asked for it, and it was asked for again and again.
+#[test]
+fn who_reads_a_value_that_was_lost_goes_on_when_it_is_there_again() {
+    let [whole, holed] = [Restarts::new(), Restarts::new()];
+    let set = |a, b| {
+        for script in [&whole.script, &holed.script] {
+            script.set("a", a);
+            script.set("b", b);
+        }
+    };
+    set(3, 3);
+    let query = Parities(vec![total(&["a"]), total(&["b"])]);
+    let (_, record) = whole.run(&query);
+    copy_without_values(whole.directory.path(), holed.directory.path(), &record, |_| false);
+
+    set(3, 4);
+    assert_eq!(holed.run(&query).0, 1);
+    assert!(holed.log.take_executed().contains(&"parity of total(a)".to_owned()), "it was read, and was lost");
+    assert_eq!(holed.run(&query).0, 1);
+    assert_eq!(holed.log.take_executed(), Vec::<String>::new());
+}
+
+/// [P8] Found by the oracle: the stamp said that the value is the one that nobody had any more.
+#[test]
+fn an_observation_whose_value_was_lost_is_made_anew_though_its_stamp_is_right() {
+    let restarts = Restarts::new();
+    restarts.script.set("a", 1);
+    restarts.script.set("b", 1);
+    let query = total(&["a", "b"]);
+    assert_eq!(restarts.run(&query).0, 2);
+    let store = Store::open(StoreOptions::new(restarts.directory.path()));
+    let lost = store.lose(|table, _| table == "values").expect("nobody else uses it");
+    assert!(lost > 0);
+
+    restarts.script.set("b", 2);
+    restarts.log.take();
+    assert_eq!(restarts.run(&query).0, 3);
+    let lines = restarts.log.take_lines();
+    assert!(lines.contains(&"observed look(a) (by stamp)".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"observed look(a)".to_owned()), "{lines:?}");
+}
+
+/// [P8] Found by the oracle: the trace that names it promised that it is in the store, so it was never written again, and
+/// every process from then on had to run who stands on it.
+#[test]
+fn a_spec_that_the_store_has_lost_is_written_again() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 3);
+    let query = Parity(total(&["v"]));
+    restarts.run(&query);
+    let store = Store::open(StoreOptions::new(restarts.directory.path()));
+    let lost = store.lose(|table, _| table == "specs").expect("nobody else uses it");
+    assert!(lost > 0);
+
+    restarts.log.take();
+    assert_eq!(restarts.run(&query).0, 1);
+    assert!(!restarts.log.take_executed().is_empty(), "nobody could look at a variable without its name");
+    assert_eq!(restarts.run(&query).0, 1);
+    assert_eq!(restarts.log.take_executed(), Vec::<String>::new());
+}
+
 /// [P8] Equality of fingerprints is all that checking needs.
 #[test]
 fn a_lost_value_that_nobody_reads_is_not_made_again() {
