@@ -62,6 +62,8 @@ impl Persist {
 
     /// Sees what other processes, and this one's writer, committed meanwhile.
     pub(crate) fn renew(&mut self) {
+        // There was perhaps no store when this run began.
+        self.store.hold();
         self.snapshot = self.store.snapshot();
     }
 
