@@ -188,7 +188,11 @@ impl Persist {
     /// Gives the batch to the writer, if there is anything in it. The future ends when it is written.
     pub(crate) fn flush(&mut self, write: Write) -> Option<oneshot::Receiver<()>> {
         self.batch_bytes = 0;
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        if write == Write::Spill {
+            // A writer leaves out what the store has. What is put beside it is read by every run until one writes.
+            batch.values.retain(|fingerprint, _| !self.snapshot.has_value(*fingerprint));
+        }
         if batch.is_empty() {
             return None;
         }

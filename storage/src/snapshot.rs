@@ -88,6 +88,12 @@ impl Snapshot {
         waiting.or_else(|| self.entry(In::Specs, key.as_bytes(), decode_spec))
     }
 
+    /// Whether there is a value, as far as its first piece tells.
+    pub fn has_value(&self, fingerprint: Fingerprint) -> bool {
+        self.waiting.iter().any(|batch| batch.values.contains_key(&fingerprint))
+            || self.entry(In::Values, &chunk_key(fingerprint, 0), |_| Some(())).is_some()
+    }
+
     /// A value: bytes whose fingerprint this certainly is.
     pub fn value(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         if let Some(value) = self.waiting.iter().rev().find_map(|batch| batch.values.get(&fingerprint)) {

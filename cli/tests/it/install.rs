@@ -36,6 +36,18 @@ fn the_first_run_does_everything_once_and_the_second_does_nothing() {
 }
 
 #[test]
+fn runs_that_do_nothing_pile_nothing_up_beside_the_store() {
+    let site = Site::new();
+    site.install();
+    for _ in 0..5 {
+        site.install().assert_nothing_ran();
+    }
+    // Stamps that have come to be believed are put there once.
+    let pending = std::fs::read_dir(site.cache().join("doge/store-v1/pending")).map_or(0, Iterator::count);
+    assert!(pending <= 1, "{pending} batches wait");
+}
+
+#[test]
 fn what_is_locked_and_installed_needs_neither_channel_nor_results() {
     let site = Site::new();
     site.install();
