@@ -219,7 +219,12 @@ fn take_stamp(path: &Path) -> Result<Option<PrefixStamp>, PrefixError> {
         if !is_of_interest(&name) {
             continue;
         }
-        match fs::metadata(entry.path()) {
+        // Looked at from inside of the folder: the way to it is long, and there are hundreds of files.
+        let metadata = match entry.metadata() {
+            Ok(metadata) if metadata.is_symlink() => fs::metadata(entry.path()),
+            metadata => metadata,
+        };
+        match metadata {
             Ok(metadata) => {
                 files.insert(name, FileStamp::new(&metadata));
             }

@@ -265,6 +265,12 @@ pub(crate) fn why_no_version(error: &ParseVersionSpecError) -> String {
     }
 }
 
+/// Whether a name has no parts that could be taken for something else, such as the ending of a file.
+fn is_plain(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
 fn finish(
     entry: &Entry<'_, '_>,
     name: &PackageName,
@@ -273,6 +279,12 @@ fn finish(
     archive: Option<Location>,
 ) -> Result<DependencyKind, ManifestError> {
     let text = spec.to_canonical_string().map_err(|error| bad(entry, name, error))?;
+    let any_version = MatchSpec { name: spec.name.clone(), ..MatchSpec::default() };
+    if text == name.as_normalized() && spec == any_version && is_plain(&text) {
+        // Such a name alone means nothing else, and most dependencies are that.
+        let name = text.clone();
+        return Ok(DependencyKind::Package(Box::new(Requirement { name, spec: text, channel, archive })));
+    }
     // What is written down has to mean what was read, or a cached solve would be one of something else.
     match parse_canonical(&text) {
         Ok(read) if read == spec => {}
