@@ -1,7 +1,8 @@
 //! The whole process: `doge install` when everything is up to date, from start to exit.
 //!
-//! The channel and its packages are made here, so nothing but Rust is needed. `version` is the floor: the same process
-//! that does nothing.
+//! The channel and its packages are made here, so nothing but Rust is needed. `floor` is a program that only opens the
+//! store and looks at the files of `conda-meta` (`cargo build --release --example floor` makes it); `version` is the same
+//! process as ours, doing nothing.
 
 use std::path::Path;
 use std::process::Command;
@@ -58,6 +59,19 @@ fn run(directory: &Path) -> String {
 #[divan::bench]
 fn version(bencher: Bencher<'_, '_>) {
     bencher.bench(|| assert!(doge().arg("--version").output().expect("it can be started").status.success()));
+}
+
+#[divan::bench]
+fn floor(bencher: Bencher<'_, '_>) {
+    let floor = Path::new(env!("CARGO_BIN_EXE_doge")).with_file_name("examples").join("floor");
+    assert!(floor.is_file(), "run `cargo build --release --example floor` first");
+    let directory = installed(300);
+    let run = || {
+        let mut command = Command::new(&floor);
+        command.arg(directory.path().join("cache/doge")).arg(directory.path().join(".pixi/envs/default/conda-meta"));
+        command.status().expect("it can be started").success()
+    };
+    bencher.bench(|| assert!(run()));
 }
 
 #[divan::bench(args = [5, 30, 300])]
