@@ -150,8 +150,7 @@ impl Trials {
     fn is_taken_for_lack_of_support(&self, point: &str) -> bool {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let was = log.lines().find_map(|line| line.strip_prefix(&format!("{point} "))).unwrap_or_default();
-        (was.starts_with("symlink ") && was.ends_with("/bin/linked"))
-            || (was.starts_with("write ") && was.ends_with("/bin/placed"))
+        was.starts_with("write ") && was.ends_with("/bin/placed")
     }
 
     fn fail_each(&self, error: &str, points: Option<&str>, few: usize) {

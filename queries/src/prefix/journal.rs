@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use rattler::install::PythonInfo;
-use rattler_conda_types::package::{LinkJson, NoArchLinks, PackageFile as _, PathsJson};
+use rattler_conda_types::package::{LinkJson, NoArchLinks, PackageFile as _, PathType, PathsEntry, PathsJson};
 use rattler_conda_types::{PrefixRecord, RepoDataRecord};
 use serde::{Deserialize, Serialize};
 
@@ -38,15 +38,21 @@ pub(crate) struct Planned {
     pub(crate) record: String,
     /// The files it brings, relative to the prefix.
     pub(crate) paths: Vec<String>,
+    /// Those of them that are symbolic links; only known to who links, to see afterwards that they are.
+    #[serde(skip)]
+    pub(crate) symbolic: Vec<String>,
 }
 
 impl Planned {
     /// The files that linking a package from the cache will bring.
     pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: PathsJson, python: Option<&PythonInfo>) -> Self {
         let noarch_python = record.package_record.noarch.is_python();
+        let is_link = |entry: &&PathsEntry| entry.path_type == PathType::SoftLink;
+        let mut symbolic: Vec<PathBuf> =
+            paths.paths.iter().filter(is_link).map(|entry| entry.relative_path.clone()).collect();
         let mut paths: Vec<PathBuf> = paths.paths.into_iter().map(|entry| entry.relative_path).collect();
         if let (true, Some(python)) = (noarch_python, python) {
-            for path in &mut paths {
+            for path in paths.iter_mut().chain(&mut symbolic) {
                 *path = python.get_python_noarch_target_path(path).into_owned();
             }
             if let Ok(LinkJson { noarch: NoArchLinks::Python(links), .. }) = LinkJson::from_package_directory(package) {
@@ -63,6 +69,7 @@ impl Planned {
             name: record.package_record.name.as_normalized().to_owned(),
             record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
             paths: paths.iter().filter_map(|path| relative(path)).collect(),
+            symbolic: symbolic.iter().filter_map(|path| relative(path)).collect(),
         }
     }
 }
@@ -74,6 +81,7 @@ impl From<&PrefixRecord> for Planned {
             name: record.repodata_record.package_record.name.as_normalized().to_owned(),
             record: record.file_name(),
             paths: record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect(),
+            symbolic: Vec::new(),
         }
     }
 }

@@ -535,10 +535,40 @@ impl Plan {
                 Err(message) => summary.script_failures.push(message),
             }
         }
+        // A script of a package may do with its links as it likes.
+        let links = if symbolic == Some(true) && !spec.link_scripts { self.journal.links } else { Vec::new() };
         let path = path.to_owned();
+        let not_linked = {
+            let path = path.clone();
+            ctx.blocking(move || not_linked(&path, &links)).await
+        };
+        if let Some((path, source)) = not_linked {
+            return Err(LinkError::Io { path, source });
+        }
         ctx.blocking(move || settle(&path).map_err(|source| LinkError::Io { path: path.clone(), source })).await?;
         Ok(summary)
     }
+}
+
+/// A symbolic link of a package that is not one in the prefix.
+///
+/// The installer takes an error at making it for a file system that has none, and copies what it leads to, as it is in
+/// the cache.
+fn not_linked(prefix: &Path, links: &[Planned]) -> Option<(PathBuf, io::Error)> {
+    // Of a path that several packages bring, another one may have won.
+    let mut brought: HashMap<&str, usize> = HashMap::new();
+    for path in links.iter().flat_map(|planned| &planned.paths) {
+        *brought.entry(path).or_default() += 1;
+    }
+    let symbolic = links.par_iter().flat_map(|planned| &planned.symbolic);
+    symbolic.filter(|path| brought.get(path.as_str()) == Some(&1)).find_map_any(|path| {
+        let path = prefix.join(path);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => None,
+            Ok(_) => Some((path, io::Error::other("a file was put where a symbolic link was to be made"))),
+            Err(error) => Some((path, error)),
+        }
+    })
 }
 
 fn name_of(record: &RepoDataRecord) -> String {
