@@ -23,6 +23,27 @@ fn a_record_that_was_deleted_is_linked_anew_and_nothing_else_is() {
     site.install().assert_nothing_ran();
 }
 
+/// Nobody else knows which files were its own.
+#[test]
+fn a_package_whose_record_was_taken_away_leaves_nothing_behind_though_it_is_not_wanted_any_more() {
+    for lost in [None, Some("{")] {
+        let site = Site::new();
+        site.needs("app = '*'\ntool = '*'");
+        site.install();
+        let record = site.prefix("conda-meta/tool-1.0-0.json");
+        match lost {
+            None => fs::remove_file(&record).expect("it is there"),
+            Some(text) => fs::write(&record, text).expect("it can be written"),
+        }
+        site.needs("app = '*'");
+        assert!(site.prefix("share/tool").exists());
+        site.install();
+        assert!(!site.prefix("share/tool").exists(), "{lost:?}");
+        assert!(!record.exists());
+        site.install().assert_nothing_ran();
+    }
+}
+
 #[test]
 fn a_record_that_was_edited_is_linked_anew() {
     let site = Site::new();

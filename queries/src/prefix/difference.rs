@@ -45,6 +45,11 @@ pub enum Difference {
         /// The file in `conda-meta`.
         file_name: String,
     },
+    /// The record of a package that is not wanted was taken away, and its files perhaps were not.
+    TakenAway {
+        /// The file in `conda-meta`.
+        file_name: String,
+    },
     /// A package has to be linked anew because the version of Python changes.
     OtherPython {
         /// Its name.
@@ -67,6 +72,7 @@ impl fmt::Display for Difference {
             Difference::Other { name, found } => write!(f, "{name} is {found}"),
             Difference::Unwanted { name } => write!(f, "{name} is not wanted"),
             Difference::Edited { file_name } => write!(f, "{file_name} was changed by somebody else"),
+            Difference::TakenAway { file_name } => write!(f, "{file_name} was taken away by somebody else"),
             Difference::OtherPython { name } => write!(f, "{name} was linked for another Python"),
             Difference::Twice { name } => write!(f, "{name} is recorded twice"),
         }
@@ -154,5 +160,7 @@ pub fn differences(state: &PrefixState, wanted: &[RepoDataRecord], platform: Sub
             .filter(|name| !names.contains(**name))
             .map(|name| Difference::Unwanted { name: (*name).to_owned() }),
     );
+    differences
+        .extend(prefix.taken_away.iter().map(|file_name| Difference::TakenAway { file_name: file_name.clone() }));
     differences
 }

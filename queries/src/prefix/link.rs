@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
 use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
 use rattler::package_cache::PackageCache;
-use rattler_conda_types::package::PathsJson;
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -24,7 +23,7 @@ use crate::prefix::files::{
     CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, aside, meta, remove, remove_leftovers,
     replace,
 };
-use crate::prefix::journal::{CLOBBERS, Journal, Planned, relative, remove_unnamed};
+use crate::prefix::journal::{CLOBBERS, CleanedUp, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
 use crate::prefix::threads;
@@ -389,7 +388,11 @@ impl Plan {
                 _ => {}
             }
         }
-        cleaned_up += clean_up_broken(path, &broken, &installed, wanted, packages).map_err(io)?;
+        let mut lost = broken;
+        lost.extend(state.iter().flat_map(|state| state.taken_away.iter().cloned()));
+        let cleaned = clean_up_lost(path, &lost, &installed, spec.platform, packages).map_err(io)?;
+        relink.extend(cleaned.link_anew);
+        cleaned_up += cleaned.removed;
         installed.sort_by_key(PrefixRecord::file_name);
         while let Some(twice) = second_of_two(&installed, wanted) {
             let extra = installed.remove(twice);
@@ -594,40 +597,31 @@ fn second_of_two(installed: &[PrefixRecord], wanted: &Records) -> Option<usize> 
     None
 }
 
-/// Removes records that cannot be read, and the files of their packages where the cache still tells which those are.
-fn clean_up_broken(
+/// Removes records that cannot be read, and the files of packages without a record where the cache still tells which
+/// those are: whether they are wanted or not, nothing else will.
+fn clean_up_lost(
     prefix: &Path,
-    broken: &[String],
+    lost: &[String],
     installed: &[PrefixRecord],
-    wanted: &Records,
+    platform: Subdir,
     packages: &Packages,
-) -> io::Result<usize> {
-    let mut removed = 0;
-    for file_name in broken {
-        // The file is named as the cache names the package.
-        let stem = file_name.trim_end_matches(".json");
-        let package = packages.directory.join(stem);
-        let record = wanted.as_slice().iter().find(|record| cached(record) == stem);
-        if let Some(record) = record {
-            let python = installed
-                .iter()
-                .find(|record| record.repodata_record.package_record.name.as_normalized() == "python")
-                .and_then(|python| {
-                    PythonInfo::from_python_record(
-                        &python.repodata_record.package_record,
-                        record.package_record.subdir.parse().ok()?,
-                    )
-                    .ok()
-                });
-            if let Ok(paths) = PathsJson::from_package_directory_with_deprecated_fallback(&package) {
-                let planned = Planned::new(record, &package, paths, python.as_ref());
-                let journal = Journal::new(BTreeSet::new(), vec![planned]);
-                removed += journal.clean_up(prefix, installed)?.removed;
-            }
-        }
-        remove(&meta(prefix, file_name))?;
+) -> io::Result<CleanedUp> {
+    if lost.is_empty() {
+        return Ok(CleanedUp::default());
     }
-    Ok(removed)
+    let python = installed
+        .iter()
+        .map(|record| &record.repodata_record.package_record)
+        .find(|record| record.name.as_normalized() == "python")
+        .and_then(|python| PythonInfo::from_python_record(python, platform).ok());
+    // The file is named as the cache names the package.
+    let package = |record: &String| packages.directory.join(record.trim_end_matches(".json"));
+    let planned = lost.iter().filter_map(|record| Planned::lost(record, &package(record), python.as_ref()));
+    let cleaned = Journal::new(BTreeSet::new(), planned.collect()).clean_up(prefix, installed)?;
+    for record in lost {
+        remove(&meta(prefix, record))?;
+    }
+    Ok(cleaned)
 }
 
 /// pixi must not believe that the prefix is as it left it.

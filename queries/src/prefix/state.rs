@@ -58,6 +58,9 @@ pub struct PrefixValue {
     pub linked_for: Option<String>,
     /// What is installed, by file name of the record.
     pub packages: Vec<InstalledPackage>,
+    /// Records that were there when we left the prefix and that somebody took away, by file name. Not known where pixi was
+    /// since, for it may have put something else in the place of what it removed.
+    pub taken_away: Vec<String>,
     /// A change of the prefix was begun and never finished.
     pub unfinished: bool,
     /// What pixi says of the prefix, as a fingerprint of its files.
@@ -288,7 +291,10 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
             ledger.as_ref().map(|ledger| ledger.records.get(name).is_some_and(|left| left.content == content));
         packages.push(InstalledPackage { file_name: name.clone(), content, as_left, package });
     }
+    let left = ledger.iter().flat_map(|ledger| ledger.records.keys()).filter(|_| pixi.is_empty());
+    let taken_away = left.filter(|name| !stamp.files.contains_key(*name)).cloned().collect();
     Ok(PrefixValue {
+        taken_away,
         path: stamp.path.clone(),
         linked_for,
         packages,
