@@ -1,7 +1,8 @@
 //! The salsa database: what is memoized, and the inputs that can change it.
 //!
-//! Each node of the table is one salsa struct with one tracked function, [`crate::evaluate::evaluate`]. Salsa keeps the answers, knows which answer read which, and re-evaluates no more than what changed. Everything
-//! that can change an answer while a session lasts is one of three inputs:
+//! Each node of the table is one salsa struct with one tracked function, [`crate::evaluate::evaluate`]. Salsa keeps the
+//! answers, knows which answer read which, and re-evaluates no more than what changed. Everything that can change an
+//! answer while a session lasts is one of three inputs:
 //!
 //! * [`Slot`]: the end of the work of an action, effect or observation. Created empty with low durability, filled
 //!   with high durability: filling it leaves finished answers untouched and re-runs exactly those that wait.

@@ -302,7 +302,7 @@ struct Contested {
 impl Contested {
     /// Of what is installed, of which some go, and of what comes.
     fn new(installed: &[PrefixRecord], going: &BTreeSet<String>, coming: &[Planned]) -> Self {
-        let name = |record: &PrefixRecord| record.repodata_record.package_record.name.as_normalized().to_owned();
+        let name = |record: &PrefixRecord| name_of(&record.repodata_record);
         // A record of a change that was cut off does not say who lost; every path has the place where it should be.
         let paths = |record: &PrefixRecord| -> Vec<String> {
             record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect()
