@@ -7,7 +7,7 @@ use crate::action::Action;
 use crate::answer::{Asked as Answered, Found, Stop, StopInner};
 use crate::dry::Pass;
 use crate::effect::Effect;
-use crate::evaluate::{Reply, ask, heed_attempts, slot_of};
+use crate::evaluate::{Reply, ask, go_blind, heed_attempts, slot_of};
 use crate::failure::{EngineFailure, Failure, FailureInner, engine_failure};
 use crate::intern::{Intern, Interned};
 use crate::kind::{ActionKind, EffectKind, KindOf, ObservationKind, QueryKind};
@@ -212,9 +212,9 @@ impl<'a> Db<'a> {
                 // The trace holds, but the store cannot produce the value: whoever makes it has to run. It will come to
                 // the same value, so salsa would not see a reason to ask this body again.
                 if self.dry.is_none() {
-                    self.engine.report_untracked_read();
-                    table.amend.borrow_mut().push((node, Amend::Run));
+                    go_blind(self.engine);
                 }
+                table.amend.borrow_mut().push((node, Amend::Run));
                 self.frame.asked.borrow_mut().demands.push(Demand::Answer(node));
                 Err(Stop::PENDING)
             }

@@ -15,8 +15,8 @@ use crate::db::{Asked, Db, Frame};
 use crate::evaluate::{Reply, panic_message};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
-use crate::memo::{Engine, EngineDb};
-use crate::node::{Demand, NodeData, NodeIndex, Stale, World};
+use crate::memo::{Engine, EngineDb, Order};
+use crate::node::{Amend, Demand, NodeData, NodeIndex, Stale, World};
 use crate::run::Reason;
 use crate::spec::SpecName;
 use crate::value::Cell;
@@ -61,7 +61,7 @@ pub struct WouldRun {
 /// A dry evaluation under way.
 pub(crate) struct DryRun {
     root: NodeIndex,
-    reply: Option<oneshot::Sender<DryReport>>,
+    reply: oneshot::Sender<DryReport>,
     wanted: Vec<NodeIndex>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Pass<'a> {
 
 impl DryRun {
     pub(crate) fn new(root: NodeIndex, reply: oneshot::Sender<DryReport>) -> Self {
-        Self { root, reply: Some(reply), wanted: Vec::new() }
+        Self { root, reply, wanted: Vec::new() }
     }
 
     /// The observations that the next pass needs.
@@ -98,8 +98,10 @@ impl DryRun {
         self.wanted.clone()
     }
 
-    /// Goes as far as the observations at hand allow; `Some` when the answer has been given.
-    pub(crate) fn advance(&mut self, db: &EngineDb) -> Option<()> {
+    /// Goes as far as the observations at hand allow; `Some` when it needs no more of them.
+    ///
+    /// What is found counts only if the pass asked for no change of inputs on its way.
+    pub(crate) fn advance(&mut self, db: &EngineDb) -> Option<DryReport> {
         let pass = Pass {
             db,
             known: RefCell::default(),
@@ -108,6 +110,12 @@ impl DryRun {
             depth: std::cell::Cell::new(0),
         };
         let known = pass.look_at(self.root);
+        if let Known::Value(found, _) = &known
+            && db.table().read(self.root, &found.cell).is_none()
+        {
+            // As when a request is answered: what holds is of no use without its value.
+            db.table().amend.borrow_mut().push((self.root, Amend::Run));
+        }
         self.wanted = pass.wanted.take();
         if !self.wanted.is_empty() {
             return None;
@@ -124,7 +132,7 @@ impl DryRun {
         };
         let would_run = pass.would_run.take();
         let seen = pass.known.borrow();
-        let report = DryReport {
+        Some(DryReport {
             verdict: verdict(&known),
             would_run: would_run
                 .into_iter()
@@ -140,12 +148,13 @@ impl DryRun {
                     }
                 })
                 .collect(),
-        };
-        if let Some(reply) = self.reply.take() {
-            // Whoever asked may have gone.
-            let _ = reply.send(report);
-        }
-        Some(())
+        })
+    }
+
+    /// Gives the answer.
+    pub(crate) fn answer(self, report: DryReport) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(report);
     }
 }
 
@@ -183,7 +192,10 @@ impl Pass<'_> {
         self.depth.set(self.depth.get() + 1);
         let known = match self.known_this_session(node, role) {
             Some(known) => known,
-            None => self.known_by_traces(node),
+            None => match self.ordered(node) {
+                Some(stale) => Known::MustRun(stale),
+                None => self.known_by_traces(node),
+            },
         };
         let known = match (known, role) {
             (Known::MustRun(stale), Role::Query) => self.known_by_body(node, stale),
@@ -225,6 +237,15 @@ impl Pass<'_> {
             }
         }
         Some(if open { Known::Open } else { Known::Value(found.clone(), None) })
+    }
+
+    /// Why it runs whatever its traces say, if it does.
+    fn ordered(&self, node: NodeIndex) -> Option<Stale> {
+        let (directive, stale) = self.db.table().with(node, |node| (node.directive(), node.stale()));
+        match directive?.order(self.db) {
+            Order::Run => Some(stale.unwrap_or(Stale::Forced)),
+            Order::Free | Order::Cycle(_) => None,
+        }
     }
 
     fn known_by_traces(&self, node: NodeIndex) -> Known {
@@ -273,7 +294,10 @@ impl Pass<'_> {
     /// Runs a body, which is pure, as far as it comes.
     fn known_by_body(&self, node: NodeIndex, stale: Stale) -> Known {
         let table = self.db.table();
-        let Some(spec) = table.spec_to_run(node) else { return Known::Open };
+        let Some(spec) = table.spec_to_run(node) else {
+            // Whoever asks with the spec in hand brings it back to life.
+            return Known::Failed(table.lose(node));
+        };
         let Ops::Query(ops) = spec.kind().ops() else { return Known::MustRun(stale) };
         let frame = Frame::new(node, Asked::default());
         let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::dry(self.db, &frame, self))));

@@ -201,6 +201,8 @@ pub(crate) enum Flag {
     Current = 16,
     /// It ran because nothing was recorded. Any other reason is set aside.
     Missing = 32,
+    /// Its last answer was "pending" for a reason that salsa does not track.
+    Blind = 128,
 }
 
 impl NodeData {

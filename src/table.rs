@@ -19,6 +19,7 @@ use thin_vec::ThinVec;
 use crate::answer::Answer;
 use crate::db::Asked;
 use crate::event::{Event, Listener};
+use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{KindOf, Role, Typed, typed};
 use crate::node::{Amend, Demand, Dep, Flag, NodeData, NodeIndex, Nodes, Status, World};
 use crate::persist::Persist;
@@ -39,6 +40,8 @@ pub(crate) struct Table {
     pub(crate) depth_limit: usize,
     /// A spec was asked for that is on the stack of active specs: there may be a cycle.
     pub(crate) suspect: StdCell<bool>,
+    /// What is being evaluated waits for something that salsa does not track.
+    pub(crate) blind: StdCell<bool>,
     /// Something with very many dependencies was evaluated.
     wide: StdCell<bool>,
     /// Some answer is one that the next attempt repeats.
@@ -96,6 +99,7 @@ impl Table {
             depth: StdCell::new(0),
             depth_limit,
             suspect: StdCell::new(false),
+            blind: StdCell::new(false),
             wide: StdCell::new(false),
             loose: StdCell::new(false),
             amend: RefCell::default(),
@@ -266,6 +270,13 @@ impl Table {
             self.change(node, |node| node.set(Flag::Restored, false));
         }
         Some(spec)
+    }
+
+    /// The node has to run, and its spec is nowhere to be found: it fails until somebody asks with the spec in hand.
+    pub(crate) fn lose(&self, node: NodeIndex) -> Arc<FailureInner> {
+        self.change(node, |node| node.set(Flag::Lost, true));
+        let name = self.name(node);
+        engine_failure(name.clone(), EngineFailure::Lost { spec: name })
     }
 
     pub(crate) fn name(&self, node: NodeIndex) -> SpecName {

@@ -15,7 +15,7 @@ use crate::evaluate::{heed, heed_attempts, record};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, QueryOps, Role, Stopped};
 use crate::memo::Engine;
-use crate::node::{Demand, Flag, NodeIndex, Stale};
+use crate::node::{Demand, NodeIndex, Stale};
 use crate::spec::SharedSpec;
 use crate::value::AnyValue;
 
@@ -86,13 +86,8 @@ fn finish(db: &dyn Engine, node: NodeIndex, asked: Asked, ended: Ended, cost: Du
 fn lost(db: &dyn Engine, node: NodeIndex) -> Answer {
     let table = db.table();
     heed(db, node);
-    table.change(node, |node| {
-        node.set(Flag::Lost, true);
-        node.stand_on(Vec::new());
-    });
-    let name = table.name(node);
-    let failure = engine_failure(name.clone(), EngineFailure::Lost { spec: name });
-    Answer::Failed(failure)
+    table.change(node, |node| node.stand_on(Vec::new()));
+    Answer::Failed(table.lose(node))
 }
 
 fn panicked(db: &dyn Engine, node: NodeIndex, message: &str) -> Arc<FailureInner> {

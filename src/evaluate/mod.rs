@@ -43,11 +43,27 @@ pub(crate) fn evaluate(db: &dyn Engine, memo: Memo) -> Answer {
         Order::Free => false,
     };
     let active = Active::enter(table, node);
-    match active.role {
+    if active.was_blind {
+        // Salsa dates an answer by the inputs that it stands on. These may all be older than the "pending" before it,
+        // and whoever was told that would not be told of this.
+        db.report_untracked_read();
+    }
+    let outer = table.blind.replace(false);
+    let answer = match active.role {
         Role::Query => query(db, node, forced),
         Role::Action => action(db, node, forced),
         Role::Effect | Role::Observation => slot(db, node),
+    };
+    if table.blind.replace(outer) {
+        table.change(node, |node| node.set(Flag::Blind, true));
     }
+    answer
+}
+
+/// What is being evaluated will end as pending, and salsa cannot see on what.
+pub(crate) fn go_blind(db: &dyn Engine) {
+    db.report_untracked_read();
+    db.table().blind.set(true);
 }
 
 /// The answer of an effect or observation. They have no traces of their own; askers read their slots.
@@ -68,6 +84,7 @@ fn met_cycle(db: &dyn Engine, _id: salsa::Id, memo: Memo) -> Answer {
     let node = memo.node(db);
     db.table().suspect.set(true);
     db.report_untracked_read();
+    db.table().change(node, |node| node.set(Flag::Blind, true));
     match order(db, node) {
         Order::Cycle(ring) => cycle_failure(db.table(), node, ring),
         Order::Free | Order::Run => Answer::Pending,
@@ -151,7 +168,7 @@ pub(crate) fn ask(db: &dyn Engine, node: NodeIndex) -> Reply {
     if active {
         // It needs its own result, or seems to. Entering salsa here would let salsa decide what that means.
         table.suspect.set(true);
-        db.report_untracked_read();
+        go_blind(db);
         return Reply::Pending(Demand::Answer(node));
     }
     if table.depth.get() >= table.depth_limit {
@@ -280,16 +297,19 @@ struct Active<'a> {
     table: &'a Table,
     node: NodeIndex,
     role: Role,
+    was_blind: bool,
 }
 
 impl<'a> Active<'a> {
     fn enter(table: &'a Table, node: NodeIndex) -> Self {
-        let role = table.change(node, |node| {
+        let (role, was_blind) = table.change(node, |node| {
             node.set(Flag::Active, true);
-            node.role()
+            let was_blind = node.is(Flag::Blind);
+            node.set(Flag::Blind, false);
+            (node.role(), was_blind)
         });
         table.depth.set(table.depth.get() + 1);
-        Self { table, node, role }
+        Self { table, node, role, was_blind }
     }
 }
 

@@ -260,7 +260,9 @@ impl Planner {
         loop {
             self.drain();
             self.start();
-            self.advance_dry();
+            if self.advance_dry() {
+                continue;
+            }
             if !self.schedule.has_waiting() {
                 break;
             }

@@ -141,23 +141,44 @@ impl Planner {
         }
     }
 
-    pub(super) fn advance_dry(&mut self) {
-        let runs = std::mem::take(&mut self.dry);
-        for mut run in runs {
-            match run.advance(self.db()) {
-                Some(()) => {}
-                None => {
-                    for node in run.wanted() {
-                        if self.serial && !self.running.is_empty() {
-                            break;
-                        }
-                        if !self.running.contains_key(&node) && !self.slot_is_full(node) {
-                            self.start_observation(node);
-                        }
-                    }
-                    self.dry.push(run);
+    /// Takes dry evaluations as far as they come without waiting; whether requests can go on for it.
+    pub(super) fn advance_dry(&mut self) -> bool {
+        let mut moved = false;
+        for mut run in std::mem::take(&mut self.dry) {
+            loop {
+                let report = run.advance(self.db());
+                // What the pass met in a state that only a change of inputs puts right, it has not seen as it is. Each
+                // change brings a spec or a value back, so there is an end to them.
+                if self.amend() {
+                    moved = true;
+                    continue;
                 }
+                if let Some(report) = report {
+                    run.answer(report);
+                    break;
+                }
+                if !self.look_for(&run.wanted()) {
+                    self.dry.push(run);
+                    break;
+                }
+                moved = true;
             }
         }
+        moved
+    }
+
+    /// Makes the observations that a dry evaluation wants; whether it can go on with some of them at once.
+    fn look_for(&mut self, wanted: &[NodeIndex]) -> bool {
+        let mut at_once = false;
+        for node in wanted.iter().copied() {
+            if self.serial && !self.running.is_empty() {
+                break;
+            }
+            if !self.running.contains_key(&node) && !self.slot_is_full(node) {
+                self.start_observation(node);
+                at_once |= self.slot_is_full(node);
+            }
+        }
+        at_once
     }
 }

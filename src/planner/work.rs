@@ -129,9 +129,7 @@ impl Planner {
 
     /// Somebody needs this node to run, and its spec is nowhere to be found.
     pub(super) fn lost(&mut self, node: NodeIndex) {
-        self.table().change(node, |node| node.set(Flag::Lost, true));
-        let name = self.table().name(node);
-        let failure = engine_failure(name.clone(), EngineFailure::Lost { spec: name });
+        let failure = self.table().lose(node);
         self.fill_slot(node, Outcome { answer: Answer::Failed(failure), reads: Vec::new() });
         self.schedule.wake(Demand::Run(node));
         self.drain();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use doge::storage::{Store, StoreOptions};
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
 use doge::{Database, DryReport, DryVerdict, Event, Fingerprint, Outcome, Reason, Role, RunRecord};
 
-use crate::kinds::{All, InTurn, Panics, Parities, WorkOnParity, keep, open, stepper, total};
+use crate::kinds::{All, InTurn, Panics, Parities, Parity, WorkOnParity, keep, open, stepper, total};
 use crate::model::{Chance, Node, Program, Shape, publish, unpublish, variable};
 
 /// The work of a report, by name and verdict.
@@ -378,4 +379,54 @@ fn it_does_not_wait_for_work_under_way() {
     assert!(asked.answer().is_none());
     engine.settle();
     assert!(asked.answer().is_some_and(|answer| answer.is_ok()));
+}
+
+/// A store that has lost a table of what a run of `query` put into it, and an engine on it that comes after.
+fn after_losing(table: &str, query: &Parity) -> (tempfile::TempDir, Stepper, EventLog) {
+    let script = Script::new();
+    script.set("v", 3);
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut engine = open(directory.path(), &script, &EventLog::new());
+    assert!(engine.get(query).is_ok());
+    engine.close();
+    let store = Store::open(StoreOptions::new(directory.path()));
+    assert!(store.lose(|other, _| other == table).expect("nobody else uses it") > 0);
+    let log = EventLog::new();
+    let engine = open(directory.path(), &script, &log);
+    (directory, engine, log)
+}
+
+/// [D10] Found by the oracle: what is to be looked at had lost its spec, so nothing was under way and nobody went on.
+#[test]
+fn a_spec_that_the_store_has_lost_leaves_it_with_an_answer() {
+    let query = Parity(total(&["v"]));
+    let (_directory, mut engine, log) = after_losing("specs", &query);
+    let report = engine.dry(&query);
+    assert_eq!(report.verdict, DryVerdict::Holds, "what it asks comes to the same value again");
+    assert_eq!(log.take_executed(), Vec::<String>::new());
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&1));
+    assert_eq!(log.take_executed(), ["total(v)"]);
+}
+
+/// [D10]
+#[test]
+fn a_value_that_the_store_has_lost_is_made_for_it_where_it_is_read() {
+    let script = Script::new();
+    script.set("a", 3);
+    script.set("b", 3);
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let query = Parities(vec![total(&["a"]), total(&["b"])]);
+    let mut engine = open(directory.path(), &script, &EventLog::new());
+    assert!(engine.get(&query).is_ok());
+    engine.close();
+    let store = Store::open(StoreOptions::new(directory.path()));
+    assert!(store.lose(|table, _| table == "values").expect("nobody else uses it") > 0);
+
+    script.set("b", 4);
+    let log = EventLog::new();
+    let mut engine = open(directory.path(), &script, &log);
+    let report = engine.dry(&query);
+    assert!(matches!(report.verdict, DryVerdict::Stale(_)), "{report:?}");
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&1));
+    assert!(log.take_executed().contains(&"parities of 2".to_owned()));
 }

@@ -558,13 +558,15 @@ impl Bench {
         self.engine(seat).settle();
         let events = self.seats[seat].log.take();
         let ran = ran(&events);
-        // It has no verdict on cycles, and says of what stands on one that it may run; and it does not know of values
-        // that the store has lost.
-        if self.seats[seat].still && !self.lost && !self.scratch(node.query).rings {
+        // It has no verdict on cycles, and says of what stands on one that it may run.
+        let scratch = self.scratch(node.query);
+        if self.seats[seat].still && !scratch.rings {
+            // What was made with the help of a failure is recorded nowhere, but this engine may still have it.
+            let tainted = scratch.traces[&node.query].is_none();
             let fits = match &report.verdict {
                 // A query below may run, and come to the value it had.
                 DryVerdict::Holds => ran.iter().all(|name| *name != node.to_string() && name.starts_with(['q', 'k'])),
-                DryVerdict::Missing | DryVerdict::Stale(_) => ran.contains(&node.to_string()),
+                DryVerdict::Missing | DryVerdict::Stale(_) => tainted || ran.contains(&node.to_string()),
                 DryVerdict::Fails(_) => !ran.contains(&node.to_string()),
                 DryVerdict::MayRun => !ran.is_empty(),
             };

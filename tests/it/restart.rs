@@ -373,6 +373,33 @@ fn who_reads_a_value_that_was_lost_goes_on_when_it_is_there_again() {
     assert_eq!(holed.log.take_executed(), Vec::<String>::new());
 }
 
+/// [P8] Found by the oracle: what was in the middle had to wait for a value that was made again, and its own, dated by
+/// what it stands on, was older than the news that it waits.
+#[test]
+fn values_lost_one_above_the_other_are_made_again_from_below() {
+    let [whole, holed] = [Restarts::new(), Restarts::new()];
+    let set = |a, b| {
+        for script in [&whole.script, &holed.script] {
+            script.set("a", a);
+            script.set("b", b);
+            // So that no sum is a value that something else has, too: they would share it.
+            script.set("c", 10);
+        }
+    };
+    set(3, 3);
+    let query = Parities(vec![total(&["a", "c"]), total(&["b"])]);
+    let (_, record) = whole.run(&query);
+    copy_without_values(whole.directory.path(), holed.directory.path(), &record, |name| name.starts_with("look("));
+
+    set(3, 4);
+    assert_eq!(holed.run(&query).0, 1);
+    let executed = holed.log.take_executed();
+    let place = |name: &str| executed.iter().position(|executed| executed == name);
+    assert!(place("total(a+c)").is_some() && place("total(a+c)") < place("parity of total(a+c)"), "{executed:?}");
+    assert_eq!(holed.run(&query).0, 1);
+    assert_eq!(holed.log.take_executed(), Vec::<String>::new());
+}
+
 /// [P8] Found by the oracle: the stamp said that the value is the one that nobody had any more.
 #[test]
 fn an_observation_whose_value_was_lost_is_made_anew_though_its_stamp_is_right() {
