@@ -138,8 +138,6 @@ impl DryRun {
                 .into_iter()
                 .map(|node| {
                     let (kind, role) = table.with(node, |node| (node.kind, node.role()));
-                    // A spec that is known from a trace by its key is read, so that it can be named.
-                    table.spec(node);
                     WouldRun {
                         spec: table.name(node),
                         kind: table.registered(kind).kind.name(),
@@ -199,6 +197,8 @@ impl Pass<'_> {
         };
         let known = match (known, role) {
             (Known::MustRun(stale), Role::Query) => self.known_by_body(node, stale),
+            // Whoever asks with the spec in hand brings it back to life.
+            (Known::MustRun(_), _) if table.spec_to_run(node).is_none() => Known::Failed(table.lose(node)),
             (Known::MustRun(stale), _) => {
                 self.would_run(node);
                 Known::MustRun(stale)
@@ -294,10 +294,7 @@ impl Pass<'_> {
     /// Runs a body, which is pure, as far as it comes.
     fn known_by_body(&self, node: NodeIndex, stale: Stale) -> Known {
         let table = self.db.table();
-        let Some(spec) = table.spec_to_run(node) else {
-            // Whoever asks with the spec in hand brings it back to life.
-            return Known::Failed(table.lose(node));
-        };
+        let Some(spec) = table.spec_to_run(node) else { return Known::Failed(table.lose(node)) };
         let Ops::Query(ops) = spec.kind().ops() else { return Known::MustRun(stale) };
         let frame = Frame::new(node, Asked::default());
         let ended = catch_unwind(AssertUnwindSafe(|| ops.compute(&spec, &Db::dry(self.db, &frame, self))));

@@ -201,7 +201,7 @@ pub(crate) enum Flag {
     Current = 16,
     /// It ran because nothing was recorded. Any other reason is set aside.
     Missing = 32,
-    /// Its last answer was "pending" for a reason that salsa does not track.
+    /// It was answered with "pending" for a reason that salsa does not track; it is in the list of those.
     Blind = 128,
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Table {
     pub(crate) suspect: StdCell<bool>,
     /// What is being evaluated waits for something that salsa does not track.
     pub(crate) blind: StdCell<bool>,
+    /// What was answered with "pending" for such a reason.
+    pub(crate) blinded: RefCell<Vec<NodeIndex>>,
     /// Something with very many dependencies was evaluated.
     wide: StdCell<bool>,
     /// Some answer is one that the next attempt repeats.
@@ -100,6 +102,7 @@ impl Table {
             depth_limit,
             suspect: StdCell::new(false),
             blind: StdCell::new(false),
+            blinded: RefCell::default(),
             wide: StdCell::new(false),
             loose: StdCell::new(false),
             amend: RefCell::default(),
@@ -410,6 +413,18 @@ impl Table {
             });
         }
         seen
+    }
+
+    /// The node was answered with "pending", and salsa cannot see why.
+    pub(crate) fn note_blind(&self, node: NodeIndex) {
+        let was = self.change(node, |node| {
+            let was = node.is(Flag::Blind);
+            node.set(Flag::Blind, true);
+            was
+        });
+        if !was {
+            self.blinded.borrow_mut().push(node);
+        }
     }
 
     /// Something with so many dependencies is being evaluated.

@@ -43,11 +43,6 @@ pub(crate) fn evaluate(db: &dyn Engine, memo: Memo) -> Answer {
         Order::Free => false,
     };
     let active = Active::enter(table, node);
-    if active.was_blind {
-        // Salsa dates an answer by the inputs that it stands on. These may all be older than the "pending" before it,
-        // and whoever was told that would not be told of this.
-        db.report_untracked_read();
-    }
     let outer = table.blind.replace(false);
     let answer = match active.role {
         Role::Query => query(db, node, forced),
@@ -55,7 +50,7 @@ pub(crate) fn evaluate(db: &dyn Engine, memo: Memo) -> Answer {
         Role::Effect | Role::Observation => slot(db, node),
     };
     if table.blind.replace(outer) {
-        table.change(node, |node| node.set(Flag::Blind, true));
+        table.note_blind(node);
     }
     answer
 }
@@ -84,7 +79,7 @@ fn met_cycle(db: &dyn Engine, _id: salsa::Id, memo: Memo) -> Answer {
     let node = memo.node(db);
     db.table().suspect.set(true);
     db.report_untracked_read();
-    db.table().change(node, |node| node.set(Flag::Blind, true));
+    db.table().note_blind(node);
     match order(db, node) {
         Order::Cycle(ring) => cycle_failure(db.table(), node, ring),
         Order::Free | Order::Run => Answer::Pending,
@@ -297,19 +292,16 @@ struct Active<'a> {
     table: &'a Table,
     node: NodeIndex,
     role: Role,
-    was_blind: bool,
 }
 
 impl<'a> Active<'a> {
     fn enter(table: &'a Table, node: NodeIndex) -> Self {
-        let (role, was_blind) = table.change(node, |node| {
+        let role = table.change(node, |node| {
             node.set(Flag::Active, true);
-            let was_blind = node.is(Flag::Blind);
-            node.set(Flag::Blind, false);
-            (node.role(), was_blind)
+            node.role()
         });
         table.depth.set(table.depth.get() + 1);
-        Self { table, node, role, was_blind }
+        Self { table, node, role }
     }
 }
 

@@ -32,7 +32,7 @@ impl Planner {
                     let demands = self.table().with(node, |node| node.demands().to_vec());
                     if demands.is_empty() {
                         // Salsa put "pending" in the place of an answer while it verified; the next revision runs it.
-                        self.db_mut().synthetic_write(Durability::LOW);
+                        self.renew_blind();
                         self.schedule.want(node);
                         continue;
                     }
@@ -80,6 +80,7 @@ impl Planner {
         if amends.is_empty() {
             return false;
         }
+        self.renew_blind();
         for (node, amend) in amends {
             match amend {
                 Amend::Outdated => self.empty_slot(node),
@@ -88,6 +89,23 @@ impl Planner {
         }
         self.invalidated();
         true
+    }
+
+    /// Gives what salsa could not see the reason of a new date: a new revision begins.
+    ///
+    /// Salsa dates an answer by the inputs that it stands on. Those may all be older than the "pending" that was told
+    /// before, and whoever was told that would never hear of the answer.
+    fn renew_blind(&mut self) {
+        let blinded = self.table().blinded.take();
+        if blinded.is_empty() {
+            self.db_mut().synthetic_write(Durability::LOW);
+        }
+        for node in blinded {
+            self.table().change(node, |node| node.set(Flag::Blind, false));
+            let order =
+                self.table().with(node, NodeData::directive).map(|directive| directive.order(self.db()).clone());
+            self.set_order(node, order.unwrap_or(Order::Free));
+        }
     }
 
     /// The node runs again, whatever its traces say.
