@@ -16,7 +16,7 @@ use crate::evaluate::{Reply, panic_message};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::memo::{Engine, EngineDb, Order};
-use crate::node::{Amend, Demand, NodeData, NodeIndex, Stale, World};
+use crate::node::{Amend, Demand, NodeData, NodeIndex, Stale, Status, World};
 use crate::run::Reason;
 use crate::spec::SpecName;
 use crate::value::Cell;
@@ -241,10 +241,13 @@ impl Pass<'_> {
 
     /// Why it runs whatever its traces say, if it does.
     fn ordered(&self, node: NodeIndex) -> Option<Stale> {
-        let (directive, stale) = self.db.table().with(node, |node| (node.directive(), node.stale()));
+        let table = self.db.table();
+        let (directive, stale) = table.with(node, |node| (node.directive(), node.stale()));
+        // The order stands for the rest of the session, and was carried out if it has run in it.
+        let has_run = matches!(table.status(node), Status::Executed | Status::CutOff);
         match directive?.order(self.db) {
-            Order::Run => Some(stale.unwrap_or(Stale::Forced)),
-            Order::Free | Order::Cycle(_) => None,
+            Order::Run if !has_run => Some(stale.unwrap_or(Stale::Forced)),
+            Order::Run | Order::Free | Order::Cycle(_) => None,
         }
     }
 

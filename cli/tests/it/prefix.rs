@@ -23,25 +23,61 @@ fn a_record_that_was_deleted_is_linked_anew_and_nothing_else_is() {
     site.install().assert_nothing_ran();
 }
 
-/// Nobody else knows which files were its own.
+/// Nobody else knows which files were its own, least of all when its package has left the cache, too.
 #[test]
 fn a_package_whose_record_was_taken_away_leaves_nothing_behind_though_it_is_not_wanted_any_more() {
     for lost in [None, Some("{")] {
-        let site = Site::new();
-        site.needs("app = '*'\ntool = '*'");
-        site.install();
-        let record = site.prefix("conda-meta/tool-1.0-0.json");
-        match lost {
-            None => fs::remove_file(&record).expect("it is there"),
-            Some(text) => fs::write(&record, text).expect("it can be written"),
+        for with_its_package in [false, true] {
+            let site = Site::new();
+            site.needs("app = '*'\ntool = '*'");
+            site.install();
+            let record = site.prefix("conda-meta/tool-1.0-0.json");
+            match lost {
+                None => fs::remove_file(&record).expect("it is there"),
+                Some(text) => fs::write(&record, text).expect("it can be written"),
+            }
+            if with_its_package {
+                fs::remove_dir_all(site.cache().join("pkgs")).expect("it is there");
+            }
+            site.needs("app = '*'");
+            assert!(site.prefix("share/tool").exists());
+            site.install();
+            assert!(!site.prefix("share/tool").exists(), "{lost:?}, with its package: {with_its_package}");
+            assert!(!record.exists());
+            site.install().assert_nothing_ran();
         }
-        site.needs("app = '*'");
-        assert!(site.prefix("share/tool").exists());
-        site.install();
-        assert!(!site.prefix("share/tool").exists(), "{lost:?}");
-        assert!(!record.exists());
-        site.install().assert_nothing_ran();
     }
+}
+
+/// What it had linked is known to its journal, and the next change, which is cut off, too, writes one of its own.
+#[test]
+fn what_a_change_that_was_cut_off_has_linked_is_not_forgotten() {
+    let site = Site::new();
+    site.install();
+    let before = fs::read(site.prefix("conda-meta/doge")).expect("it is there");
+    let files = fs::read(site.prefix("conda-meta/doge-files")).expect("it is there");
+    site.needs("app = '*'\ntool = '*'");
+    site.install();
+    // As if it had been cut off when everything was linked.
+    fs::write(site.prefix("conda-meta/doge"), before).expect("it can be written");
+    fs::write(site.prefix("conda-meta/doge-files"), files).expect("it can be written");
+    let journal = r#"{"version":1,"removes":[],"links":[
+        {"name":"tool","record":"tool-1.0-0.json","paths":["share/tool"]}]}"#;
+    fs::write(site.prefix("conda-meta/doge-journal"), journal).expect("it can be written");
+    // A change of something else, which cannot come to its end.
+    site.needs("app = '*'\ntool = '*'\nother = '*'");
+    fs::create_dir_all(site.prefix("share").join("other/in the way")).expect("it can be made");
+    let ran = site.run(&["install"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("could not be linked"), "{}", ran.stderr);
+    fs::remove_dir_all(site.prefix("share/other")).expect("it is there");
+
+    fs::remove_file(site.prefix("conda-meta/tool-1.0-0.json")).expect("it is there");
+    fs::remove_dir_all(site.cache().join("pkgs")).expect("it is there");
+    site.needs("app = '*'");
+    site.install();
+    assert!(!site.prefix("share/tool").exists());
+    site.install().assert_nothing_ran();
 }
 
 #[test]

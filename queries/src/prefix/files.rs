@@ -7,6 +7,8 @@ pub(crate) const CONDA_META: &str = "conda-meta";
 
 /// What the prefix looked like when we left it.
 pub(crate) const LEDGER: &str = "doge";
+/// Which files its packages brought.
+pub(crate) const INVENTORY: &str = "doge-files";
 /// What is being changed.
 pub(crate) const JOURNAL: &str = "doge-journal";
 /// pixi's lock of the environment, which also holds a fingerprint of what it installed: sixteen hexadecimal digits, or

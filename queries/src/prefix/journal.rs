@@ -9,9 +9,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use rattler::install::PythonInfo;
-use rattler_conda_types::package::{
-    IndexJson, LinkJson, NoArchLinks, PackageFile as _, PathType, PathsEntry, PathsJson,
-};
+use rattler_conda_types::package::{LinkJson, NoArchLinks, PackageFile as _, PathType, PathsEntry, PathsJson};
 use rattler_conda_types::{PrefixRecord, RepoDataRecord};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +30,7 @@ pub(crate) struct Journal {
     pub(crate) links: Vec<Planned>,
 }
 
-/// A package that is being linked.
+/// A package that is being linked, or was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Planned {
     pub(crate) name: String,
@@ -48,30 +46,11 @@ pub(crate) struct Planned {
 impl Planned {
     /// The files that linking a package from the cache will bring.
     pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: PathsJson, python: Option<&PythonInfo>) -> Self {
-        Self {
-            name: record.package_record.name.as_normalized().to_owned(),
-            record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
-            ..Self::unnamed(record.package_record.noarch.is_python(), package, paths, python)
-        }
-    }
-
-    /// The files that linking a package brought whose record is lost, if the cache still tells which these are.
-    pub(crate) fn lost(record: &str, package: &Path, python: Option<&PythonInfo>) -> Option<Self> {
-        let index = IndexJson::from_package_directory(package).ok()?;
-        let paths = PathsJson::from_package_directory_with_deprecated_fallback(package).ok()?;
-        Some(Self {
-            name: index.name.as_normalized().to_owned(),
-            record: record.to_owned(),
-            ..Self::unnamed(index.noarch.is_python(), package, paths, python)
-        })
-    }
-
-    fn unnamed(noarch_python: bool, package: &Path, paths: PathsJson, python: Option<&PythonInfo>) -> Self {
         let is_link = |entry: &&PathsEntry| entry.path_type == PathType::SoftLink;
         let mut symbolic: Vec<PathBuf> =
             paths.paths.iter().filter(is_link).map(|entry| entry.relative_path.clone()).collect();
         let mut paths: Vec<PathBuf> = paths.paths.into_iter().map(|entry| entry.relative_path).collect();
-        if let (true, Some(python)) = (noarch_python, python) {
+        if let (true, Some(python)) = (record.package_record.noarch.is_python(), python) {
             for path in paths.iter_mut().chain(&mut symbolic) {
                 *path = python.get_python_noarch_target_path(path).into_owned();
             }
@@ -86,8 +65,8 @@ impl Planned {
             }
         }
         Self {
-            name: String::new(),
-            record: String::new(),
+            name: record.package_record.name.as_normalized().to_owned(),
+            record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
             paths: paths.iter().filter_map(|path| relative(path)).collect(),
             symbolic: symbolic.iter().filter_map(|path| relative(path)).collect(),
         }

@@ -1,6 +1,6 @@
 //! Changing a prefix: the effect.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -23,9 +23,12 @@ use crate::prefix::files::{
     CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, aside, meta, remove, remove_leftovers,
     replace,
 };
+use crate::prefix::inventory::Inventory;
 use crate::prefix::journal::{CLOBBERS, CleanedUp, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
-use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec, identity, is_record, look_now};
+use crate::prefix::state::{
+    PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, is_record, look_now, parse_record,
+};
 use crate::prefix::threads;
 use crate::records::Records;
 use crate::waiting::are_not_to_be_had;
@@ -327,24 +330,26 @@ impl Contested {
     }
 }
 
-/// The records of a prefix that are whole, and the names of the files that are not.
+/// The records of a prefix that are whole, in the order of their files, and the names of the files that are not.
 fn read_records(prefix: &Path) -> io::Result<(Vec<PrefixRecord>, Vec<String>)> {
-    let mut whole: BTreeMap<String, PrefixRecord> = BTreeMap::new();
-    let mut broken = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(prefix.join(CONDA_META))? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if !name.ends_with(".json") {
-            continue;
-        }
-        match PrefixRecord::from_path(entry.path()) {
-            Ok(record) if record.file_name() == name => {
-                whole.insert(name, record);
-            }
-            _ => broken.push(name),
+        names.extend(entry?.file_name().into_string().ok().filter(|name| is_record(name)));
+    }
+    names.sort();
+    let read = |name: String| {
+        let record = std::fs::read(meta(prefix, &name)).ok().and_then(|bytes| parse_record(&bytes, &name));
+        record.ok_or(name)
+    };
+    let read: Vec<_> = names.into_par_iter().map(read).collect();
+    let (mut whole, mut broken) = (Vec::new(), Vec::new());
+    for record in read {
+        match record {
+            Ok(record) => whole.push(record),
+            Err(name) => broken.push(name),
         }
     }
-    Ok((whole.into_values().collect(), broken))
+    Ok((whole, broken))
 }
 
 impl Plan {
@@ -388,12 +393,9 @@ impl Plan {
                 _ => {}
             }
         }
-        let mut lost = broken;
-        lost.extend(state.iter().flat_map(|state| state.taken_away.iter().cloned()));
-        let cleaned = clean_up_lost(path, &lost, &installed, spec.platform, packages).map_err(io)?;
+        let cleaned = clean_up_lost(path, &broken, &installed, state).map_err(io)?;
         relink.extend(cleaned.link_anew);
         cleaned_up += cleaned.removed;
-        installed.sort_by_key(PrefixRecord::file_name);
         while let Some(twice) = second_of_two(&installed, wanted) {
             let extra = installed.remove(twice);
             let planned = Planned::from(&extra);
@@ -478,6 +480,8 @@ impl Plan {
         let io = |source| LinkError::Io { path: path.to_owned(), source };
         let mut summary = self.summary;
         forget_pixi(path).map_err(io)?;
+        // What a change that was cut off has linked is known to its journal, and this one takes its place.
+        Inventory::new(&self.installed).write(path).map_err(io)?;
         // From here on the journal says that nothing in the prefix can be trusted.
         self.journal.write(path).map_err(io)?;
         // rattler's installer locks the package cache it writes to as a whole, for the whole of its work, and blocks
@@ -597,28 +601,23 @@ fn second_of_two(installed: &[PrefixRecord], wanted: &Records) -> Option<usize> 
     None
 }
 
-/// Removes records that cannot be read, and the files of packages without a record where the cache still tells which
-/// those are: whether they are wanted or not, nothing else will.
+/// Removes records that cannot be read, and the files of packages without a record: whether they are wanted or not,
+/// nothing else will.
 fn clean_up_lost(
     prefix: &Path,
-    lost: &[String],
+    broken: &[String],
     installed: &[PrefixRecord],
-    platform: Subdir,
-    packages: &Packages,
+    state: &PrefixState,
 ) -> io::Result<CleanedUp> {
-    if lost.is_empty() {
-        return Ok(CleanedUp::default());
-    }
-    let python = installed
-        .iter()
-        .map(|record| &record.repodata_record.package_record)
-        .find(|record| record.name.as_normalized() == "python")
-        .and_then(|python| PythonInfo::from_python_record(python, platform).ok());
-    // The file is named as the cache names the package.
-    let package = |record: &String| packages.directory.join(record.trim_end_matches(".json"));
-    let planned = lost.iter().filter_map(|record| Planned::lost(record, &package(record), python.as_ref()));
-    let cleaned = Journal::new(BTreeSet::new(), planned.collect()).clean_up(prefix, installed)?;
-    for record in lost {
+    let inventory = Inventory::read(prefix)?;
+    let whole: BTreeSet<String> = installed.iter().map(PrefixRecord::file_name).collect();
+    // Where pixi was since, it may have put something else in the place of what it removed.
+    let pixi_was_there = state.as_ref().is_some_and(|state| state.pixi.is_some());
+    let known = inventory.packages().iter();
+    let lost = known.filter(|(record, _)| broken.contains(record) || !pixi_was_there && !whole.contains(*record));
+    let lost = lost.map(|(_, planned)| planned.clone()).collect();
+    let cleaned = Journal::new(BTreeSet::new(), lost).clean_up(prefix, installed)?;
+    for record in broken {
         remove(&meta(prefix, record))?;
     }
     Ok(cleaned)
@@ -641,17 +640,21 @@ fn settle(prefix: &Path) -> io::Result<()> {
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
     let entries: Vec<_> = std::fs::read_dir(prefix.join(CONDA_META))?.collect::<io::Result<_>>()?;
-    let read = |entry: &std::fs::DirEntry| -> io::Result<Option<(String, LedgerEntry)>> {
+    let read = |entry: &std::fs::DirEntry| -> io::Result<Option<(LedgerEntry, PrefixRecord)>> {
         let Ok(name) = entry.file_name().into_string() else { return Ok(None) };
         if !is_record(&name) {
             return Ok(None);
         }
         let bytes = std::fs::read(entry.path())?;
-        let package = identity(&bytes, &name);
-        Ok(package.map(|package| (name, LedgerEntry { content: Fingerprint::of(&bytes), package })))
+        let Some(record) = parse_record(&bytes, &name) else { return Ok(None) };
+        let package = PackageIdentity::new(&record.repodata_record.package_record);
+        Ok(Some((LedgerEntry { content: Fingerprint::of(&bytes), package }, record)))
     };
-    let records: Vec<Option<(String, LedgerEntry)>> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
-    Ledger::new(canonical.to_owned(), records.into_iter().flatten().collect()).write(prefix)?;
+    let records: Vec<_> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
+    let (entries, records): (Vec<_>, Vec<_>) = records.into_iter().flatten().unzip();
+    Inventory::new(&records).write(prefix)?;
+    let entries = records.iter().map(PrefixRecord::file_name).zip(entries);
+    Ledger::new(canonical.to_owned(), entries.collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
     remove_empty(&prefix.join(CLOBBERS))?;
     Journal::remove(prefix)

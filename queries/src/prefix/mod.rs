@@ -4,13 +4,15 @@
 //! not with the number of their files. A query compares that with the records that are wanted. When they differ, an
 //! effect changes the prefix and it is observed again.
 //!
-//! Doge and pixi share prefixes. Two files in `conda-meta` are ours: the *ledger*, which says what a prefix looked
-//! like when we left it, and the *journal*, which exists only while it is being changed and says how to clean up if
-//! that is never finished. pixi's files are kept from claiming what is not so.
+//! Doge and pixi share prefixes. Three files in `conda-meta` are ours: the *ledger*, which says what a prefix looked
+//! like when we left it, the *inventory*, which says once more what files the packages brought, and the *journal*, which
+//! exists only while the prefix is being changed and says how to clean up if that is never finished. pixi's files are
+//! kept from claiming what is not so.
 
 mod difference;
 mod files;
 mod install;
+mod inventory;
 mod journal;
 mod ledger;
 mod link;

@@ -281,7 +281,8 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
                 let left = ledger.as_ref().and_then(|ledger| ledger.records.get(name));
                 let package = match left.filter(|left| left.content == content) {
                     Some(left) => Some(left.package.clone()),
-                    None => identity(&bytes, name),
+                    None => parse_record(&bytes, name)
+                        .map(|record| PackageIdentity::new(&record.repodata_record.package_record)),
                 };
                 (content, package)
             }),
@@ -303,8 +304,7 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
     })
 }
 
-/// What a record says, if it is one and stands in the file that it should.
-pub(crate) fn identity(bytes: &[u8], file_name: &str) -> Option<PackageIdentity> {
-    let record = PrefixRecord::from_reader(bytes).ok()?;
-    (record.file_name() == file_name).then(|| PackageIdentity::new(&record.repodata_record.package_record))
+/// A record, if it is one and stands in the file that it should.
+pub(crate) fn parse_record(bytes: &[u8], file_name: &str) -> Option<PrefixRecord> {
+    PrefixRecord::from_reader(bytes).ok().filter(|record| record.file_name() == file_name)
 }

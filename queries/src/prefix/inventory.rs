@@ -1,0 +1,53 @@
+//! The inventory: which files each package brought, for the day when its record is lost.
+//!
+//! A record is the only one to know the files of its package. If somebody takes it away or spoils it, and the package is
+//! not wanted any more, nobody would remove them: the package cache tells what a package brings, but may have lost it,
+//! too. So what the records say is written down once more, and read only when one of them is missing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use rattler_conda_types::PrefixRecord;
+use serde::{Deserialize, Serialize};
+
+use crate::prefix::files::{INVENTORY, meta, replace};
+use crate::prefix::journal::Planned;
+
+/// The version of its layout; another one is as good as none.
+const VERSION: u32 = 1;
+
+/// Which files the packages brought, by file name of the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inventory {
+    version: u32,
+    packages: BTreeMap<String, Planned>,
+}
+
+impl Inventory {
+    pub(crate) fn new<'a>(records: impl IntoIterator<Item = &'a PrefixRecord>) -> Self {
+        let packages = records.into_iter().map(Planned::from).map(|package| (package.record.clone(), package));
+        Self { version: VERSION, packages: packages.collect() }
+    }
+
+    /// What was written last. One that cannot be read knows nothing.
+    pub(crate) fn read(prefix: &Path) -> io::Result<Self> {
+        match std::fs::read(meta(prefix, INVENTORY)) {
+            Ok(bytes) => {
+                let read = serde_json::from_slice(&bytes).ok().filter(|read: &Self| read.version == VERSION);
+                Ok(read.unwrap_or_else(|| Self::new([])))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::new([])),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn write(&self, prefix: &Path) -> io::Result<()> {
+        replace(&meta(prefix, INVENTORY), &serde_json::to_vec(self)?)
+    }
+
+    /// The packages that it knows, by file name of the record.
+    pub(crate) fn packages(&self) -> &BTreeMap<String, Planned> {
+        &self.packages
+    }
+}
