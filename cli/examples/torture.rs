@@ -622,7 +622,7 @@ fn difference(one: &BTreeMap<PathBuf, Vec<u8>>, scratch: &BTreeMap<PathBuf, Vec<
             (a, b) => {
                 let show = |side: Option<&Vec<u8>>| {
                     side.map_or("not there".to_owned(), |bytes| {
-                        String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
+                        String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned()
                     })
                 };
                 found.push(format!("{}: {} / from scratch: {}", path.display(), show(a), show(b)));

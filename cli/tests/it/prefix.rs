@@ -53,14 +53,12 @@ fn a_package_whose_record_was_taken_away_leaves_nothing_behind_though_it_is_not_
 #[test]
 fn what_a_change_that_was_cut_off_has_linked_is_not_forgotten() {
     let site = Site::new();
-    site.install();
-    let before = fs::read(site.prefix("conda-meta/doge")).expect("it is there");
-    let files = fs::read(site.prefix("conda-meta/doge-files")).expect("it is there");
     site.needs("app = '*'\ntool = '*'");
     site.install();
-    // As if it had been cut off when everything was linked.
-    fs::write(site.prefix("conda-meta/doge"), before).expect("it can be written");
-    fs::write(site.prefix("conda-meta/doge-files"), files).expect("it can be written");
+    // As if the first change had been cut off when everything was linked.
+    for name in ["doge", "doge-files", "pixi_env_prefix"] {
+        fs::remove_file(site.prefix("conda-meta").join(name)).expect("it is there");
+    }
     let journal = r#"{"version":1,"removes":[],"links":[
         {"name":"tool","record":"tool-1.0-0.json","paths":["share/tool"]}]}"#;
     fs::write(site.prefix("conda-meta/doge-journal"), journal).expect("it can be written");
