@@ -41,11 +41,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Panics inside of the store are caught there and mean that the store is damaged.
+/// Panics inside of the store are caught there and mean that the store is damaged; those of the installer are caught,
+/// too, and mean that somebody changed the environment under it.
 fn quiet_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !doge_queries::doge::storage::is_inside_store() {
+        if doge_queries::doge::storage::is_inside_store() || doge_queries::prefix::is_inside_installer() {
+            tracing::debug!(%panic, "a panic that is caught");
+        } else {
             usual(panic);
         }
     }));

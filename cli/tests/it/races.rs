@@ -149,6 +149,24 @@ fn an_environment_that_somebody_changes_while_it_is_linked_is_put_right() {
     site.install().assert_nothing_ran();
 }
 
+/// The installer takes that for impossible and panics.
+#[test]
+fn a_record_that_vanishes_while_something_else_is_linked_is_put_right() {
+    let site = Site::new();
+    site.install();
+    let expected = contents(&site.prefix(""));
+    fs::remove_dir_all(site.prefix("")).expect("it is there");
+    site.needs("lib = '*'");
+    site.install();
+    site.needs("app = '*'");
+    let stopped = Stopped::at(&site, &["install", "--json"], "conda-meta/app-2.0-0.json");
+    fs::remove_file(site.prefix("conda-meta/lib-1.1-0.json")).expect("it is there");
+    let ran = stopped.go_on();
+    assert!(ran.code == 0 && !ran.stderr.contains("panicked"), "{} {}", ran.code, ran.stderr);
+    assert!(contents(&site.prefix("")) == expected);
+    site.install().assert_nothing_ran();
+}
+
 /// A package that is taken away while it is linked is fetched again, and the installation begins anew.
 #[test]
 fn a_package_that_vanishes_while_it_is_linked_is_fetched_again() {

@@ -29,7 +29,7 @@ use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::state::{
     PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, is_record, look_now, parse_record,
 };
-use crate::prefix::threads;
+use crate::prefix::threads::{NotDone, on_its_own};
 use crate::records::Records;
 use crate::waiting::are_not_to_be_had;
 
@@ -138,6 +138,15 @@ pub enum LinkError {
         /// What the installer says.
         #[source]
         source: Box<InstallerError>,
+    },
+    /// The installer met something that it takes for impossible.
+    #[error("the installer failed in the environment at `{}`: {message}", path.display())]
+    #[diagnostic(help("somebody may have changed the environment while it was linked; try again"))]
+    Panicked {
+        /// Where it is.
+        path: PathBuf,
+        /// What it says.
+        message: String,
     },
     /// Somebody else changes it all the time.
     #[error("the environment at `{}` is being changed by somebody else", path.display())]
@@ -512,9 +521,16 @@ impl Plan {
                 })
                 .with_reporter(Reports::new(ctx.reporter(), self.journal.links.len()));
             let place = path.to_owned();
-            threads::on_its_own(lock.clone(), async move { installer.install(place, wanted).await })
+            on_its_own(lock.clone(), async move { installer.install(place, wanted).await })
                 .await
-                .map_err(io)?
+                .map_err(|error| match error {
+                    NotDone::Threads(source) => io(source),
+                    NotDone::Panicked(message) => {
+                        // It trusts the records that are there to be those that it was told of.
+                        ctx.observe_again(&spec.prefix);
+                        LinkError::Panicked { path: path.to_owned(), message }
+                    }
+                })?
                 .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
         };
         let mut installed = self.installed;

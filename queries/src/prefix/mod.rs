@@ -23,3 +23,4 @@ pub use difference::{Difference, differences};
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
 pub use link::{LinkError, LinkOptions, LinkPrefixSpec, LinkSummary, Relink};
 pub use state::{InstalledPackage, PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, PrefixValue};
+pub use threads::is_inside_installer;
