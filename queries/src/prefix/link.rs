@@ -525,11 +525,7 @@ impl Plan {
                 .await
                 .map_err(|error| match error {
                     NotDone::Threads(source) => io(source),
-                    NotDone::Panicked(message) => {
-                        // It trusts the records that are there to be those that it was told of.
-                        ctx.observe_again(&spec.prefix);
-                        LinkError::Panicked { path: path.to_owned(), message }
-                    }
+                    NotDone::Panicked(message) => LinkError::Panicked { path: path.to_owned(), message },
                 })?
                 .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
         };
