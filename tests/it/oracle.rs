@@ -570,7 +570,11 @@ impl Bench {
                 DryVerdict::Fails(_) => !ran.contains(&node.to_string()),
                 DryVerdict::MayRun => !ran.is_empty(),
             };
-            let named = report.would_run.iter().all(|work| ran.contains(&work.spec.to_string()));
+            // Work that fails may end the run before what stands beside it is started.
+            let fails =
+                |event: &Event| matches!(event, Event::DidFail { spec, .. } if parse_work(&spec.to_string()).is_some());
+            let named =
+                events.iter().any(fails) || report.would_run.iter().all(|work| ran.contains(&work.spec.to_string()));
             check(fits && named, || format!("dry evaluation of {node} said {report:?}, and what ran is {ran:?}"))?;
         }
         self.compare_events(seat, events)?;
