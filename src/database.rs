@@ -142,6 +142,7 @@ pub struct Builder {
     scope: Option<String>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
     patience: Option<Duration>,
+    store_memory: Option<usize>,
 }
 
 impl Builder {
@@ -215,6 +216,13 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, directory: impl Into<PathBuf>) -> Self {
         self.store = Some(directory.into());
+        self
+    }
+
+    /// How much of the store is kept in memory at most, in bytes; 64 MiB if nothing is said.
+    #[must_use]
+    pub fn store_memory(mut self, bytes: usize) -> Self {
+        self.store_memory = Some(bytes);
         self
     }
 
@@ -331,6 +339,7 @@ impl Builder {
             let mut options = StoreOptions::new(directory);
             options.names = names_in;
             options.lease_deadline = self.patience.unwrap_or(options.lease_deadline);
+            options.cache_size = self.store_memory.unwrap_or(options.cache_size);
             if let Some(listener) = listener.clone() {
                 options.listener = Some(Arc::new(move |event| listener(&Event::Store(event))));
             }

@@ -286,18 +286,42 @@ pub(crate) enum Write {
     Spill,
 }
 
+/// A batch for the writer.
+struct Job {
+    batch: Batch,
+    write: Write,
+    done: oneshot::Sender<()>,
+}
+
 /// The thread that writes to the store, so that neither the planner nor a task waits for a disk.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    jobs: mpsc::Sender<(Batch, Write, oneshot::Sender<()>)>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Writer {
     /// Starts the thread. It ends when the last handle is gone, after writing what it was given.
     pub(crate) fn start(store: Store) -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel::<(Batch, Write, oneshot::Sender<()>)>();
+        let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("doge-writer".into()).spawn(move || {
-            while let Ok((batch, write, done)) = queue.recv() {
+            let mut next = None;
+            while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+                let Job { mut batch, write, done } = job;
+                let mut bytes = batch.size();
+                let mut done = vec![done];
+                // A commit takes its time whatever is in it. What came meanwhile is written together, so nothing piles
+                // up behind a slow disk.
+                while bytes < FLUSH_AT
+                    && let Ok(job) = queue.try_recv()
+                {
+                    if job.write != write {
+                        next = Some(job);
+                        break;
+                    }
+                    bytes += job.batch.size();
+                    batch.merge(job.batch);
+                    done.push(job.done);
+                }
                 // There was perhaps no store to hold before. What is committed must not be collected behind our back.
                 if !batch.is_empty() {
                     store.make_and_hold();
@@ -310,8 +334,10 @@ impl Writer {
                 }
                 // Somebody may have been collecting just now.
                 store.hold();
-                // Nobody may be waiting any more.
-                let _ = done.send(());
+                for done in done {
+                    // Nobody may be waiting any more.
+                    let _ = done.send(());
+                }
             }
         })?;
         Ok(Self { jobs })
@@ -321,7 +347,7 @@ impl Writer {
     pub(crate) fn write(&self, batch: Batch, write: Write) -> oneshot::Receiver<()> {
         let (done, written) = oneshot::channel();
         // The thread lives as long as this handle; if it died, the receiver reports that by ending.
-        let _ = self.jobs.send((batch, write, done));
+        let _ = self.jobs.send(Job { batch, write, done });
         written
     }
 }

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::kind::{ActionKind, KindOf, QueryKind, Typed};
 use crate::node::NodeIndex;
+use crate::persist::Persist;
 use crate::planner::{Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
 use crate::run::{Counts, RunRecord};
@@ -189,6 +190,13 @@ impl Stepper {
         let (reply, mut answer) = oneshot::channel();
         self.send(Message::Report(reply));
         answer.try_recv().ok().flatten().expect("the planner answers at once")
+    }
+
+    /// Waits until what earlier sessions recorded is in the store.
+    pub fn wait_until_written(&mut self) {
+        let written = self.planner.table().persist.borrow().as_ref().and_then(Persist::all_written);
+        // The writer answers or dies; both end the wait.
+        let _ = written.map(block_on);
     }
 
     /// The graph as it is.

@@ -3,7 +3,7 @@
 //! Whatever happens, the work of those who use the store goes on: there is no error to return, only results that
 //! are not found again. What happened is told by events, the same thing once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::keys::{Fingerprint, Key};
 use crate::logs;
 use crate::pending::{self, Waiting};
 use crate::snapshot::{CHUNK, Snapshot, TRACES, chunk_key, newest_labels, parse_run, trace_key};
-use crate::trace::{Batch, RunEntry};
+use crate::trace::{Batch, LabelEntry, RunEntry};
 
 pub(crate) const RUNS_LOG: &str = "runs.log";
 pub(crate) const TOUCH_LOG: &str = "touch.log";
@@ -774,12 +774,12 @@ impl Entries<'_> {
     }
 
     fn labels(&self, batch: &Batch) -> Result<(), Trouble> {
-        let mut labels: Vec<&String> = batch.labels.iter().map(|(label, _)| label).collect();
-        labels.sort();
-        labels.dedup();
-        for label in labels {
+        let mut labels: BTreeMap<&str, Vec<LabelEntry>> = BTreeMap::new();
+        for (label, entry) in &batch.labels {
+            labels.entry(label).or_default().push(*entry);
+        }
+        for (label, new) in labels {
             let known = self.get(In::Labels, label.as_bytes(), decode_labels)?.unwrap_or_default();
-            let new = batch.labels.iter().filter(|(other, _)| other == label).map(|(_, entry)| *entry);
             let mut payload = Vec::new();
             encode_labels(&newest_labels(known.into_iter().chain(new)), &mut payload);
             self.put(In::Labels, label.as_bytes(), &payload)?;
@@ -790,7 +790,7 @@ impl Entries<'_> {
     /// Remembers when keys were last used, and how much belongs to them.
     fn touch(&self, batch: &Batch) -> Result<(), Trouble> {
         let today = today();
-        let mut used: std::collections::BTreeMap<Key, u64> = std::collections::BTreeMap::new();
+        let mut used: BTreeMap<Key, u64> = BTreeMap::new();
         for (key, trace) in &batch.traces {
             let value = batch.values.get(&trace.value).map_or(0, |value| value.len() as u64);
             let dependencies: usize = trace.groups.iter().map(Vec::len).sum();

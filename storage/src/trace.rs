@@ -118,6 +118,12 @@ impl Batch {
             && self.touches.is_empty()
     }
 
+    /// How many bytes the values and the specs in it have: most of what there is to write.
+    pub fn size(&self) -> usize {
+        let values: usize = self.values.values().map(|value| value.len()).sum();
+        values + self.specs.values().map(|spec| spec.encoded.len()).sum::<usize>()
+    }
+
     /// Adds what a later batch holds.
     pub fn merge(&mut self, later: Batch) {
         self.specs.extend(later.specs);
