@@ -15,6 +15,8 @@ use redb::{
     ReadableTable, ReadableTableMetadata, TableDefinition, TableError, WriteTransaction,
 };
 
+use crate::files::Files;
+
 /// How processes share the file: one writes, any number read meanwhile, a refused open returns at once.
 const MODE: ConcurrencyMode = ConcurrencyMode::SingleWriter;
 
@@ -186,6 +188,29 @@ impl Medium {
         Ok(self.builder().create(path)?)
     }
 
+    /// Makes the file if there is none.
+    ///
+    /// It is made under another name: whoever finds it finds it whole, and nobody takes one that is just being made for a
+    /// damaged one. Where that cannot be, it is made in its place by who opens it for writing.
+    fn make(&self, files: &Files) -> Result<(), redb::Error> {
+        #[cfg(feature = "testing")]
+        if self.faults.is_some() {
+            return Ok(());
+        }
+        let path = files.database();
+        if path.exists() {
+            return Ok(());
+        }
+        // What is left there half made goes with the batches that are left half written.
+        let aside =
+            std::fs::create_dir_all(files.pending()).and_then(|()| tempfile::NamedTempFile::new_in(files.pending()));
+        let Ok(aside) = aside else { return Ok(()) };
+        drop(self.builder().create(aside.path())?);
+        // Somebody else may have been faster.
+        drop(std::fs::hard_link(aside.path(), path));
+        Ok(())
+    }
+
     /// A step that changes other files than the one of the store, for tests that end a process at it.
     pub(crate) fn step(&self) {
         #[cfg(feature = "testing")]
@@ -310,8 +335,11 @@ pub(crate) struct Lease(Guarded<Database>);
 
 impl Lease {
     /// Takes the lease, making the file if there is none. Returns at once if somebody else has it.
-    pub(crate) fn take(path: &Path, medium: &Medium) -> Result<Self, Trouble> {
-        guarded(|| Ok(Self(Guarded::new(medium.write(path)?))))
+    pub(crate) fn take(files: &Files, medium: &Medium) -> Result<Self, Trouble> {
+        guarded(|| {
+            medium.make(files)?;
+            Ok(Self(Guarded::new(medium.write(&files.database())?)))
+        })
     }
 
     /// What was committed last.

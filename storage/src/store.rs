@@ -265,7 +265,7 @@ impl Shared {
         let trouble = match ReadFile::open(path, &self.medium) {
             Ok(file) => return Some(file),
             // The last writer was killed. Opening once for writing repairs the file in about a millisecond.
-            Err(Trouble::NeedsRepair) if !self.options.read_only => match Lease::take(path, &self.medium) {
+            Err(Trouble::NeedsRepair) if !self.options.read_only => match Lease::take(&self.files, &self.medium) {
                 Ok(lease) => match lease.close().and_then(|()| ReadFile::open(path, &self.medium)) {
                     Ok(file) => return Some(file),
                     Err(trouble) => trouble,
@@ -481,11 +481,10 @@ impl Store {
 
     /// Takes the lease, waiting for other writers up to the deadline.
     pub(crate) fn lease(&self) -> Result<Lease, Trouble> {
-        let path = self.shared.files.database();
         let deadline = Instant::now() + self.shared.options.lease_deadline;
         let mut pause = Duration::from_micros(100);
         loop {
-            match Lease::take(&path, &self.shared.medium) {
+            match Lease::take(&self.shared.files, &self.shared.medium) {
                 Err(Trouble::Busy) if Instant::now() < deadline => {
                     // Writers that woke together must not meet again: everybody waits a little differently.
                     let jitter = u64::from(std::process::id()) * 2_654_435_761 % 1000 + now_micros() % 1000;
