@@ -26,7 +26,12 @@ pub(crate) struct Inventory {
 
 impl Inventory {
     pub(crate) fn new<'a>(records: impl IntoIterator<Item = &'a PrefixRecord>) -> Self {
-        let packages = records.into_iter().map(Planned::from).map(|package| (package.record.clone(), package));
+        let packages = records.into_iter().map(|record| {
+            let mut package = Planned::from(record);
+            // The order in a record is a matter of what happened to it.
+            package.paths.sort();
+            (package.record.clone(), package)
+        });
         Self { version: VERSION, packages: packages.collect() }
     }
 
