@@ -211,10 +211,13 @@ impl<'a> Db<'a> {
             None => {
                 // The trace holds, but the store cannot produce the value: whoever makes it has to run. It will come to
                 // the same value, so salsa would not see a reason to ask this body again.
-                if self.dry.is_none() {
-                    go_blind(self.engine);
+                match self.dry {
+                    Some(pass) => pass.has_lost(node),
+                    None => {
+                        go_blind(self.engine);
+                        table.amend.borrow_mut().push((node, Amend::Run));
+                    }
                 }
-                table.amend.borrow_mut().push((node, Amend::Run));
                 self.frame.asked.borrow_mut().demands.push(Demand::Answer(node));
                 Err(Stop::PENDING)
             }

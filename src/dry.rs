@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::answer::{Answer, Found, StopInner};
 use crate::db::{Asked, Db, Frame};
@@ -63,6 +63,18 @@ pub(crate) struct DryRun {
     root: NodeIndex,
     reply: oneshot::Sender<DryReport>,
     wanted: Vec<NodeIndex>,
+    /// What a request would make again, because the store cannot produce its value.
+    lost: FxHashSet<NodeIndex>,
+}
+
+/// How far a dry evaluation came.
+pub(crate) enum Step {
+    /// To its end, if what it met on its way was in order.
+    Done(DryReport),
+    /// It knows more now and can go on at once.
+    Again,
+    /// It needs observations.
+    Wants,
 }
 
 /// What is known of a node.
@@ -86,11 +98,12 @@ pub(crate) struct Pass<'a> {
     wanted: RefCell<Vec<NodeIndex>>,
     would_run: RefCell<Vec<NodeIndex>>,
     depth: std::cell::Cell<usize>,
+    lost: RefCell<FxHashSet<NodeIndex>>,
 }
 
 impl DryRun {
     pub(crate) fn new(root: NodeIndex, reply: oneshot::Sender<DryReport>) -> Self {
-        Self { root, reply, wanted: Vec::new() }
+        Self { root, reply, wanted: Vec::new(), lost: FxHashSet::default() }
     }
 
     /// The observations that the next pass needs.
@@ -98,27 +111,33 @@ impl DryRun {
         self.wanted.clone()
     }
 
-    /// Goes as far as the observations at hand allow; `Some` when it needs no more of them.
+    /// Goes as far as the observations at hand allow.
     ///
     /// What is found counts only if the pass asked for no change of inputs on its way.
-    pub(crate) fn advance(&mut self, db: &EngineDb) -> Option<DryReport> {
+    pub(crate) fn advance(&mut self, db: &EngineDb) -> Step {
         let pass = Pass {
             db,
             known: RefCell::default(),
             wanted: RefCell::default(),
             would_run: RefCell::default(),
             depth: std::cell::Cell::new(0),
+            lost: RefCell::new(std::mem::take(&mut self.lost)),
         };
+        let known_as_lost = pass.lost.borrow().len();
         let known = pass.look_at(self.root);
         if let Known::Value(found, _) = &known
             && db.table().read(self.root, &found.cell).is_none()
         {
             // As when a request is answered: what holds is of no use without its value.
-            db.table().amend.borrow_mut().push((self.root, Amend::Run));
+            pass.has_lost(self.root);
+        }
+        self.lost = pass.lost.take();
+        if self.lost.len() > known_as_lost {
+            return Step::Again;
         }
         self.wanted = pass.wanted.take();
         if !self.wanted.is_empty() {
-            return None;
+            return Step::Wants;
         }
         let table = db.table();
         let verdict = |known: &Known| match known {
@@ -132,7 +151,7 @@ impl DryRun {
         };
         let would_run = pass.would_run.take();
         let seen = pass.known.borrow();
-        Some(DryReport {
+        Step::Done(DryReport {
             verdict: verdict(&known),
             would_run: would_run
                 .into_iter()
@@ -171,6 +190,15 @@ impl Pass<'_> {
         let mut would_run = self.would_run.borrow_mut();
         if !would_run.contains(&node) {
             would_run.push(node);
+        }
+    }
+
+    /// A body wants the value of this, and the store cannot produce it.
+    pub(crate) fn has_lost(&self, node: NodeIndex) {
+        let table = self.db.table();
+        match table.with(node, NodeData::role) {
+            Role::Query | Role::Action => drop(self.lost.borrow_mut().insert(node)),
+            Role::Effect | Role::Observation => table.amend.borrow_mut().push((node, Amend::Run)),
         }
     }
 
@@ -241,6 +269,9 @@ impl Pass<'_> {
 
     /// Why it runs whatever its traces say, if it does.
     fn ordered(&self, node: NodeIndex) -> Option<Stale> {
+        if self.lost.borrow().contains(&node) {
+            return Some(Stale::Lost);
+        }
         let table = self.db.table();
         let (directive, stale) = table.with(node, |node| (node.directive(), node.stale()));
         // The order stands for the rest of the session, and was carried out if it has run in it.

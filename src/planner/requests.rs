@@ -5,6 +5,7 @@ use salsa::{Durability, Setter};
 
 use super::{Delivered, Live, Message, Planner, RequestId, Want};
 use crate::answer::Answer;
+use crate::dry::Step;
 use crate::memo::{Attempt, Order};
 use crate::node::{Amend, NodeIndex, Status};
 use crate::spec::SharedSpec;
@@ -146,22 +147,25 @@ impl Planner {
         let mut moved = false;
         for mut run in std::mem::take(&mut self.dry) {
             loop {
-                let report = run.advance(self.db());
+                let step = run.advance(self.db());
                 // What the pass met in a state that only a change of inputs puts right, it has not seen as it is. Each
                 // change brings a spec or a value back, so there is an end to them.
                 if self.amend() {
                     moved = true;
                     continue;
                 }
-                if let Some(report) = report {
-                    run.answer(report);
-                    break;
+                match step {
+                    Step::Again => {}
+                    Step::Done(report) => {
+                        run.answer(report);
+                        break;
+                    }
+                    Step::Wants if self.look_for(&run.wanted()) => moved = true,
+                    Step::Wants => {
+                        self.dry.push(run);
+                        break;
+                    }
                 }
-                if !self.look_for(&run.wanted()) {
-                    self.dry.push(run);
-                    break;
-                }
-                moved = true;
             }
         }
         moved
