@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,19 @@ use crate::failure::AnyError;
 use crate::observation::{Last, Observation, Seen};
 use crate::query::Query;
 use crate::spec::{Epoch, Spec};
+
+/// Lets whoever drives the work do something else once, as work that waits for a disk does.
+async fn pause() {
+    let mut waited = false;
+    std::future::poll_fn(move |context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// A query whose value stands in its spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -178,6 +192,7 @@ impl Observation for Look {
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, WorkError> {
         let script = ctx.resource::<Script>().unwrap_or_default();
+        pause().await;
         let variable = script.variable(&self.0);
         if variable.broken {
             return Err(WorkError { what: self.0.clone() });
@@ -241,6 +256,7 @@ impl Action for Work {
     async fn run(&self, ctx: &ActionContext) -> Result<u64, WorkError> {
         let script = ctx.resource::<Script>().unwrap_or_default();
         let mut sum = self.input;
+        pause().await;
         for name in &self.reads {
             ctx.report_read(&Look(name.clone()));
             let variable = script.variable(name);

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use futures::channel::oneshot;
 use futures::executor::block_on;
@@ -117,6 +118,24 @@ impl Stepper {
         let Task { node, attempt, work, .. } = lock(&self.tasks).remove(place);
         let ended = block_on(work);
         self.planner.handle(Message::Finished { node, attempt, ended });
+    }
+
+    /// Drives the work at this place until it has had to wait so many times, and no further; whether it ended before.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such work.
+    pub fn drive(&mut self, place: usize, waits: usize) -> bool {
+        let mut task = lock(&self.tasks).remove(place);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..waits {
+            if let Poll::Ready(ended) = task.work.as_mut().poll(&mut context) {
+                self.planner.handle(Message::Finished { node: task.node, attempt: task.attempt, ended });
+                return true;
+            }
+        }
+        lock(&self.tasks).insert(place, task);
+        false
     }
 
     /// Lets the planner go on with what has ended.

@@ -2,7 +2,7 @@
 
 use doge::testing::{EventLog, Script, Work};
 
-use crate::kinds::{All, InTurn, stepper, total};
+use crate::kinds::{All, InTurn, open, stepper, total};
 
 /// [X1]
 #[test]
@@ -74,4 +74,38 @@ fn a_request_withdrawn_while_it_waits_for_a_refresh_starts_nothing() {
     engine.settle();
     assert!(refreshed.try_recv().is_ok_and(|refreshed| refreshed.is_some()));
     assert_eq!(log.take_executed(), Vec::<String>::new());
+}
+
+/// [X6] Wherever the work waits when nobody needs it any more: nothing is kept that it held, and nothing is recorded that
+/// it had not finished.
+#[test]
+fn work_can_be_dropped_wherever_it_waits() {
+    let script = Script::new();
+    script.set("v", 3);
+    let query = All(vec![Work::new("a", 1).reading("v"), Work::new("b", 2).reading("v")]);
+    let mut waits = 0;
+    loop {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let log = EventLog::new();
+        let mut engine = open(directory.path(), &script, &log);
+        let asked = engine.ask(&query);
+        let ended = engine.drive(0, waits);
+        engine.advance();
+        engine.cancel(&asked);
+        assert_eq!(engine.running(), 0, "after {waits} waits");
+        log.take();
+        assert_eq!(*engine.get(&query).expect("nothing fails"), 9, "after {waits} waits");
+        let ran = log.take_executed();
+        assert_eq!(ran.contains(&"work(a 1 reading v)".to_owned()), !ended, "after {waits} waits: {ran:?}");
+        engine.close();
+        let mut engine = open(directory.path(), &script, &log);
+        log.take();
+        assert_eq!(*engine.get(&query).expect("nothing fails"), 9);
+        assert_eq!(log.take_executed(), Vec::<String>::new(), "after {waits} waits");
+        if ended {
+            break;
+        }
+        waits += 1;
+    }
+    assert!(waits > 2, "it waits for the variable and for itself");
 }
