@@ -92,6 +92,12 @@ pub(crate) fn read_requirement(
     name: &PackageName,
     channels: &ChannelResolver,
 ) -> Result<DependencyKind, ManifestError> {
+    if entry.as_string().is_some_and(|text| text.trim() == "*") && is_plain(name.as_normalized()) {
+        // Most dependencies are that, and there are hundreds of them.
+        let name = name.as_normalized().to_owned();
+        let requirement = Requirement { spec: name.clone(), name, channel: None, archive: None };
+        return Ok(DependencyKind::Package(Box::new(requirement)));
+    }
     let mut spec = MatchSpec { name: PackageNameMatcher::Exact(name.clone()), ..MatchSpec::default() };
     if entry.as_string().is_some() {
         spec.version = read_version(entry, name)?;
@@ -265,7 +271,8 @@ pub(crate) fn why_no_version(error: &ParseVersionSpecError) -> String {
     }
 }
 
-/// Whether a name has no parts that could be taken for something else, such as the ending of a file.
+/// Whether a name alone is a requirement: it has no parts that could be taken for something else, such as the ending of a
+/// file.
 fn is_plain(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
@@ -279,12 +286,6 @@ fn finish(
     archive: Option<Location>,
 ) -> Result<DependencyKind, ManifestError> {
     let text = spec.to_canonical_string().map_err(|error| bad(entry, name, error))?;
-    let any_version = MatchSpec { name: spec.name.clone(), ..MatchSpec::default() };
-    if text == name.as_normalized() && spec == any_version && is_plain(&text) {
-        // Such a name alone means nothing else, and most dependencies are that.
-        let name = text.clone();
-        return Ok(DependencyKind::Package(Box::new(Requirement { name, spec: text, channel, archive })));
-    }
     // What is written down has to mean what was read, or a cached solve would be one of something else.
     match parse_canonical(&text) {
         Ok(read) if read == spec => {}
