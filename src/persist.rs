@@ -309,8 +309,7 @@ impl Writer {
                 let Job { mut batch, write, done } = job;
                 let mut bytes = batch.size();
                 let mut done = vec![done];
-                // A commit takes its time whatever is in it. What came meanwhile is written together, so nothing piles
-                // up behind a slow disk.
+                // A commit takes its time whatever is in it, so what came meanwhile is written together.
                 while bytes < FLUSH_AT
                     && let Ok(job) = queue.try_recv()
                 {

@@ -101,7 +101,7 @@ fn live(life: Life, sessions: u64) -> (u64, u64) {
             script.break_it("v3");
         }
         engine.refresh();
-        // What waits to be written is bounded, but is a matter of how fast the disk is.
+        // How much waits to be written is a matter of how fast the disk is, and not of how long the process lives.
         engine.wait_until_written();
         let first = if matches!(life, Life::Specs { .. }) { session } else { 0 };
         let answer = engine.get(&Sum { first, variables: VARIABLES });

@@ -191,7 +191,7 @@ impl Medium {
     /// Makes the file if there is none.
     ///
     /// It is made under another name: whoever finds it finds it whole, and nobody takes one that is just being made for a
-    /// damaged one. Where that cannot be, it is made in its place by who opens it for writing.
+    /// damaged one. Where there can be no such name, it is made in its place by who opens it for writing.
     fn make(&self, files: &Files) -> Result<(), redb::Error> {
         #[cfg(feature = "testing")]
         if self.faults.is_some() {
@@ -202,10 +202,13 @@ impl Medium {
             return Ok(());
         }
         // What is left there half made goes with the batches that are left half written.
-        let aside =
-            std::fs::create_dir_all(files.pending()).and_then(|()| tempfile::NamedTempFile::new_in(files.pending()));
+        let mut named = tempfile::Builder::new();
+        // As any other file of the store: others may have to read it, too.
+        #[cfg(unix)]
+        named.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let aside = std::fs::create_dir_all(files.pending()).and_then(|()| named.tempfile_in(files.pending()));
         let Ok(aside) = aside else { return Ok(()) };
-        drop(self.builder().create(aside.path())?);
+        self.builder().create(aside.path())?.close()?;
         // Somebody else may have been faster.
         drop(std::fs::hard_link(aside.path(), path));
         Ok(())

@@ -76,8 +76,7 @@ fn a_request_withdrawn_while_it_waits_for_a_refresh_starts_nothing() {
     assert_eq!(log.take_executed(), Vec::<String>::new());
 }
 
-/// [X6] Wherever the work waits when nobody needs it any more: nothing is kept that it held, and nothing is recorded that
-/// it had not finished.
+/// [X6] Wherever the work waits when nobody needs it any more: nothing is recorded that it had not finished.
 #[test]
 fn work_can_be_dropped_wherever_it_waits() {
     let script = Script::new();

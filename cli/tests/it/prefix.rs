@@ -78,6 +78,34 @@ fn what_a_change_that_was_cut_off_has_linked_is_not_forgotten() {
     site.install().assert_nothing_ran();
 }
 
+/// What says which files are to be removed lies where others can write.
+#[test]
+fn what_lies_outside_of_the_environment_is_not_touched() {
+    let site = Site::new();
+    site.install();
+    let precious = site.path("precious.json");
+    fs::write(&precious, "mine").expect("it can be written");
+    std::os::unix::fs::symlink(site.path("."), site.prefix("").join("out")).expect("it can be linked");
+    let outside = precious.to_str().expect("it is text").to_owned();
+    for (record, path) in [
+        (outside.as_str(), "share/x"),
+        ("../../../../precious.json", "share/x"),
+        ("gone-1.0-0.json", "../../../precious.json"),
+        ("gone-1.0-0.json", "out/precious.json"),
+        ("", "share/x"),
+        ("gone-1.0-0.json", "a\\u0000b"),
+    ] {
+        let package = format!(r#"{{"name":"gone","record":"{record}","paths":["{path}"]}}"#);
+        let journal = format!(r#"{{"version":1,"removes":[],"links":[{package}]}}"#);
+        let files = format!(r#"{{"version":1,"packages":{{"{record}":{package}}}}}"#);
+        fs::write(site.prefix("conda-meta").join("doge-journal"), journal).expect("it can be written");
+        fs::write(site.prefix("conda-meta").join("doge-files"), files).expect("it can be written");
+        site.install();
+        assert_eq!(fs::read_to_string(&precious).expect("it is there"), "mine", "{record} {path}");
+    }
+    site.install().assert_nothing_ran();
+}
+
 #[test]
 fn a_record_that_was_edited_is_linked_anew() {
     let site = Site::new();

@@ -2,13 +2,12 @@
 //!
 //! A record is the only one to know the files of its package. If somebody takes it away or spoils it, and the package is
 //! not wanted any more, nobody would remove them: the package cache tells what a package brings, but may have lost it,
-//! too. So what the records say is written down once more, and read only when one of them is missing.
+//! too. So what the records say is written down once more, and read only when one of them may be missing.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use rattler_conda_types::PrefixRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::prefix::files::{INVENTORY, meta, replace};
@@ -25,9 +24,8 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    pub(crate) fn new<'a>(records: impl IntoIterator<Item = &'a PrefixRecord>) -> Self {
-        let packages = records.into_iter().map(|record| {
-            let mut package = Planned::from(record);
+    pub(crate) fn new(packages: impl IntoIterator<Item = Planned>) -> Self {
+        let packages = packages.into_iter().map(|mut package| {
             // The order in a record is a matter of what happened to it.
             package.paths.sort();
             (package.record.clone(), package)
@@ -40,7 +38,9 @@ impl Inventory {
         match std::fs::read(meta(prefix, INVENTORY)) {
             Ok(bytes) => {
                 let read = serde_json::from_slice(&bytes).ok().filter(|read: &Self| read.version == VERSION);
-                Ok(read.unwrap_or_else(|| Self::new([])))
+                let mut read = read.unwrap_or_else(|| Self::new([]));
+                read.packages.retain(|record, package| *record == package.record);
+                Ok(read)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::new([])),
             Err(error) => Err(error),
@@ -51,8 +51,13 @@ impl Inventory {
         replace(&meta(prefix, INVENTORY), &serde_json::to_vec(self)?)
     }
 
-    /// The packages that it knows, by file name of the record.
-    pub(crate) fn packages(&self) -> &BTreeMap<String, Planned> {
-        &self.packages
+    /// The packages that it knows.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = &Planned> {
+        self.packages.values()
+    }
+
+    /// Forgets the packages for whose records this does not hold.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.packages.retain(|record, _| is_kept(record));
     }
 }

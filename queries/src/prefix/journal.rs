@@ -14,6 +14,7 @@ use rattler_conda_types::{PrefixRecord, RepoDataRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::prefix::files::{JOURNAL, meta, remove, replace};
+use crate::prefix::state::is_record;
 
 const VERSION: u32 = 1;
 
@@ -149,7 +150,9 @@ impl Journal {
                 }
             }
         }
-        for planned in self.links.iter().filter(|planned| !whole.contains(&planned.record)) {
+        // It is ours, but lies where others can write.
+        let sound = self.links.iter().filter(|planned| is_file_of_record(&planned.record));
+        for planned in sound.filter(|planned| !whole.contains(&planned.record)) {
             for path in &planned.paths {
                 match owners.get(path) {
                     // Which of them the file is from now cannot be told.
@@ -207,13 +210,27 @@ pub(crate) fn remove_unnamed(prefix: &Path, folder: &Path, installed: &[PrefixRe
     Ok(removed)
 }
 
+/// Whether this is the name of a file that a record may have, and not a way to somewhere else.
+fn is_file_of_record(name: &str) -> bool {
+    is_record(name) && Path::new(name).file_name().is_some_and(|file| file == name) && !name.contains('\0')
+}
+
 /// Removes a file and the folders that are empty without it; whether there was one.
 pub(crate) fn remove_path(prefix: &Path, path: &str) -> io::Result<bool> {
     // The journal is ours, but it lies where others can write.
-    if relative(Path::new(path)).as_deref() != Some(path) || path.is_empty() {
+    if relative(Path::new(path)).as_deref() != Some(path) || path.is_empty() || path.contains('\0') {
         return Ok(false);
     }
     let full = prefix.join(path);
+    // A folder on the way may be a link that leads out of the prefix.
+    let inside = |folder: &Path| Ok::<_, io::Error>(folder.canonicalize()?.starts_with(prefix.canonicalize()?));
+    match full.parent().map(inside) {
+        Some(Ok(true)) => {}
+        Some(Err(error)) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(error);
+        }
+        _ => return Ok(false),
+    }
     match std::fs::symlink_metadata(&full) {
         Ok(metadata) if metadata.is_dir() => return Ok(false),
         Ok(_) => std::fs::remove_file(&full)?,

@@ -346,11 +346,13 @@ fn read_records(prefix: &Path) -> io::Result<(Vec<PrefixRecord>, Vec<String>)> {
         names.extend(entry?.file_name().into_string().ok().filter(|name| is_record(name)));
     }
     names.sort();
-    let read = |name: String| {
-        let record = std::fs::read(meta(prefix, &name)).ok().and_then(|bytes| parse_record(&bytes, &name));
-        record.ok_or(name)
+    let read = |name: String| match std::fs::read(meta(prefix, &name)) {
+        Ok(bytes) => Ok(parse_record(&bytes, &name).ok_or(name)),
+        // It leads nowhere.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Err(name)),
+        Err(error) => Err(error),
     };
-    let read: Vec<_> = names.into_par_iter().map(read).collect();
+    let read: Vec<Result<PrefixRecord, String>> = names.into_par_iter().map(read).collect::<io::Result<_>>()?;
     let (mut whole, mut broken) = (Vec::new(), Vec::new());
     for record in read {
         match record {
@@ -377,6 +379,9 @@ impl Plan {
             Relink::Everything => wanted.as_slice().iter().map(name_of).collect(),
             Relink::Packages(names) => names.clone(),
         };
+        let lost = lost(path, &broken, &installed, state).map_err(io)?;
+        // Nothing is touched while pixi vouches for it.
+        forget_pixi(path).map_err(io)?;
         let mut cleaned_up = remove_leftovers(path).map_err(io)?;
         match Journal::read(path).map_err(io)? {
             Some(Some(journal)) => {
@@ -402,7 +407,7 @@ impl Plan {
                 _ => {}
             }
         }
-        let cleaned = clean_up_lost(path, &broken, &installed, state).map_err(io)?;
+        let cleaned = clean_up_lost(path, broken, lost, &installed).map_err(io)?;
         relink.extend(cleaned.link_anew);
         cleaned_up += cleaned.removed;
         while let Some(twice) = second_of_two(&installed, wanted) {
@@ -487,12 +492,15 @@ impl Plan {
         lock: &Arc<EnvironmentLock>,
     ) -> Result<LinkSummary, LinkError> {
         let io = |source| LinkError::Io { path: path.to_owned(), source };
-        let mut summary = self.summary;
-        forget_pixi(path).map_err(io)?;
-        // What a change that was cut off has linked is known to its journal, and this one takes its place.
-        Inventory::new(&self.installed).write(path).map_err(io)?;
-        // From here on the journal says that nothing in the prefix can be trusted.
-        self.journal.write(path).map_err(io)?;
+        let Self { mut installed, reinstall, in_two_steps, mut summary, journal } = self;
+        let written = {
+            // What a change that was cut off has linked is known to its journal, and this one takes its place.
+            let inventory = Inventory::new(installed.iter().map(Planned::from));
+            let (path, journal) = (path.to_owned(), journal.clone());
+            // From here on the journal says that nothing in the prefix can be trusted.
+            ctx.blocking(move || inventory.write(&path).and_then(|()| journal.write(&path))).await
+        };
+        written.map_err(io)?;
         // rattler's installer locks the package cache it writes to as a whole, for the whole of its work, and blocks
         // a thread while it waits. So it is given one of its own to write to, which stays empty: everything it needs
         // is found in the shared one, which it only reads.
@@ -509,7 +517,7 @@ impl Plan {
         let install = async |installed: Vec<PrefixRecord>, wanted: Vec<RepoDataRecord>| {
             let installer = Installer::new()
                 .with_installed_packages(installed)
-                .with_reinstall_packages(self.reinstall.clone())
+                .with_reinstall_packages(reinstall.clone())
                 .with_package_cache(cache.clone())
                 .with_download_client(packages.client.clone())
                 .with_target_platform(spec.platform)
@@ -519,7 +527,7 @@ impl Plan {
                     allow_hard_links: spec.options.hard,
                     allow_ref_links: spec.options.reference,
                 })
-                .with_reporter(Reports::new(ctx.reporter(), self.journal.links.len()));
+                .with_reporter(Reports::new(ctx.reporter(), journal.links.len()));
             let place = path.to_owned();
             on_its_own(lock.clone(), async move { installer.install(place, wanted).await })
                 .await
@@ -529,9 +537,8 @@ impl Plan {
                 })?
                 .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
         };
-        let mut installed = self.installed;
-        if self.in_two_steps {
-            let goes = |record: &&RepoDataRecord| self.journal.removes.contains(&name_of(record));
+        if in_two_steps {
+            let goes = |record: &&RepoDataRecord| journal.removes.contains(&name_of(record));
             let stay = installed.iter().map(|record| &record.repodata_record).filter(|record| !goes(record));
             let stay = stay.cloned().collect();
             install(installed, stay).await?;
@@ -555,16 +562,15 @@ impl Plan {
             }
         }
         // A script of a package may do with its links as it likes.
-        let links = if symbolic == Some(true) && !spec.link_scripts { self.journal.links } else { Vec::new() };
+        let are_links_known = symbolic == Some(true) && !spec.link_scripts;
         let path = path.to_owned();
-        let not_linked = {
-            let path = path.clone();
-            ctx.blocking(move || not_linked(&path, &links)).await
-        };
-        if let Some((path, source)) = not_linked {
-            return Err(LinkError::Io { path, source });
-        }
-        ctx.blocking(move || settle(&path).map_err(|source| LinkError::Io { path: path.clone(), source })).await?;
+        ctx.blocking(move || {
+            if let Some((path, source)) = not_linked(&path, &journal.links).filter(|_| are_links_known) {
+                return Err(LinkError::Io { path, source });
+            }
+            settle(&path, journal.links).map_err(|source| LinkError::Io { path: path.clone(), source })
+        })
+        .await?;
         Ok(summary)
     }
 }
@@ -613,24 +619,36 @@ fn second_of_two(installed: &[PrefixRecord], wanted: &Records) -> Option<usize> 
     None
 }
 
+/// The packages without a whole record, as far as the inventory knows them.
+fn lost(prefix: &Path, broken: &[String], installed: &[PrefixRecord], state: &PrefixState) -> io::Result<Vec<Planned>> {
+    let Some(state) = state else { return Ok(Vec::new()) };
+    if broken.is_empty() && state.taken_away.is_empty() && !state.unfinished && state.pixi.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut inventory = Inventory::read(prefix)?;
+    let whole: BTreeSet<String> = installed.iter().map(PrefixRecord::file_name).collect();
+    if state.pixi.is_some() {
+        // pixi may have put something else in the place of what it removed, which is to be known when it is forgotten, too.
+        inventory.retain(|record| whole.contains(record) || broken.iter().any(|broken| broken == record));
+        inventory.write(prefix)?;
+    }
+    Ok(inventory.packages().filter(|package| !whole.contains(&package.record)).cloned().collect())
+}
+
 /// Removes records that cannot be read, and the files of packages without a record: whether they are wanted or not,
 /// nothing else will.
 fn clean_up_lost(
     prefix: &Path,
-    broken: &[String],
+    broken: Vec<String>,
+    lost: Vec<Planned>,
     installed: &[PrefixRecord],
-    state: &PrefixState,
 ) -> io::Result<CleanedUp> {
-    let inventory = Inventory::read(prefix)?;
-    let whole: BTreeSet<String> = installed.iter().map(PrefixRecord::file_name).collect();
-    // Where pixi was since, it may have put something else in the place of what it removed.
-    let pixi_was_there = state.as_ref().is_some_and(|state| state.pixi.is_some());
-    let known = inventory.packages().iter();
-    let lost = known.filter(|(record, _)| broken.contains(record) || !pixi_was_there && !whole.contains(*record));
-    let lost = lost.map(|(_, planned)| planned.clone()).collect();
+    if broken.is_empty() && lost.is_empty() {
+        return Ok(CleanedUp::default());
+    }
     let cleaned = Journal::new(BTreeSet::new(), lost).clean_up(prefix, installed)?;
     for record in broken {
-        remove(&meta(prefix, record))?;
+        remove(&meta(prefix, &record))?;
     }
     Ok(cleaned)
 }
@@ -647,7 +665,7 @@ fn forget_pixi(prefix: &Path) -> io::Result<()> {
 }
 
 /// The prefix is as wanted: says so, for us and for pixi.
-fn settle(prefix: &Path) -> io::Result<()> {
+fn settle(prefix: &Path, linked: Vec<Planned>) -> io::Result<()> {
     remove_leftovers(prefix)?;
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
@@ -664,7 +682,8 @@ fn settle(prefix: &Path) -> io::Result<()> {
     };
     let records: Vec<_> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
     let (entries, records): (Vec<_>, Vec<_>) = records.into_iter().flatten().unzip();
-    Inventory::new(&records).write(prefix)?;
+    // One whose record somebody has spoiled since it was linked is known all the same.
+    Inventory::new(linked.into_iter().chain(records.iter().map(Planned::from))).write(prefix)?;
     let entries = records.iter().map(PrefixRecord::file_name).zip(entries);
     Ledger::new(canonical.to_owned(), entries.collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
