@@ -62,7 +62,6 @@ pub struct WouldRun {
 pub(crate) struct DryRun {
     root: NodeIndex,
     reply: oneshot::Sender<DryReport>,
-    wanted: Vec<NodeIndex>,
     /// What a request would make again, because the store cannot produce its value.
     lost: FxHashSet<NodeIndex>,
 }
@@ -73,8 +72,8 @@ pub(crate) enum Step {
     Done(DryReport),
     /// It knows more now and can go on at once.
     Again,
-    /// It needs observations.
-    Wants,
+    /// It needs these observations.
+    Wants(Vec<NodeIndex>),
 }
 
 /// What is known of a node.
@@ -103,12 +102,7 @@ pub(crate) struct Pass<'a> {
 
 impl DryRun {
     pub(crate) fn new(root: NodeIndex, reply: oneshot::Sender<DryReport>) -> Self {
-        Self { root, reply, wanted: Vec::new(), lost: FxHashSet::default() }
-    }
-
-    /// The observations that the next pass needs.
-    pub(crate) fn wanted(&self) -> Vec<NodeIndex> {
-        self.wanted.clone()
+        Self { root, reply, lost: FxHashSet::default() }
     }
 
     /// Goes as far as the observations at hand allow.
@@ -135,9 +129,9 @@ impl DryRun {
         if self.lost.len() > known_as_lost {
             return Step::Again;
         }
-        self.wanted = pass.wanted.take();
-        if !self.wanted.is_empty() {
-            return Step::Wants;
+        let wanted = pass.wanted.take();
+        if !wanted.is_empty() {
+            return Step::Wants(wanted);
         }
         let table = db.table();
         let verdict = |known: &Known| match known {
@@ -216,13 +210,9 @@ impl Pass<'_> {
         }
         self.known.borrow_mut().insert(node, Known::Active);
         self.depth.set(self.depth.get() + 1);
-        let known = match self.known_this_session(node, role) {
-            Some(known) => known,
-            None => match self.ordered(node) {
-                Some(stale) => Known::MustRun(stale),
-                None => self.known_by_traces(node),
-            },
-        };
+        let known = self.known_this_session(node, role);
+        let known = known.or_else(|| self.ordered(node).map(Known::MustRun));
+        let known = known.unwrap_or_else(|| self.known_by_traces(node));
         let known = match (known, role) {
             (Known::MustRun(stale), Role::Query) => self.known_by_body(node, stale),
             // Whoever asks with the spec in hand brings it back to life.

@@ -136,6 +136,7 @@ pub use crate::database::{BuildError, Builder, Closed, Database, Limits, Request
 pub use crate::db::{Db, IntoAnyFailure, Join, Joined, Member, Never, Settled};
 pub use crate::dry::{DryReport, DryVerdict, WouldRun};
 pub use crate::effect::Effect;
+pub use crate::evaluate::panic_message;
 pub use crate::event::{Event, Listener, Progress, Retreat};
 pub use crate::explain::{Change, Explanation, History, Step};
 pub use crate::failure::{AnyError, DomainError, EngineFailure, Failure};

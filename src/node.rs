@@ -201,8 +201,6 @@ pub(crate) enum Flag {
     Current = 16,
     /// It ran because nothing was recorded. Any other reason is set aside.
     Missing = 32,
-    /// It was answered with "pending" for a reason that salsa does not track; it is in the list of those.
-    Blind = 128,
 }
 
 impl NodeData {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use doge_storage::{Fingerprint, Key};
 use hashbrown::HashTable;
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use thin_vec::ThinVec;
 
 use crate::answer::Answer;
@@ -43,7 +43,7 @@ pub(crate) struct Table {
     /// What is being evaluated waits for something that salsa does not track.
     pub(crate) blind: StdCell<bool>,
     /// What was answered with "pending" for such a reason.
-    pub(crate) blinded: RefCell<Vec<NodeIndex>>,
+    pub(crate) blinded: RefCell<FxHashSet<NodeIndex>>,
     /// Something with very many dependencies was evaluated.
     wide: StdCell<bool>,
     /// Some answer is one that the next attempt repeats.
@@ -417,14 +417,7 @@ impl Table {
 
     /// The node was answered with "pending", and salsa cannot see why.
     pub(crate) fn note_blind(&self, node: NodeIndex) {
-        let was = self.change(node, |node| {
-            let was = node.is(Flag::Blind);
-            node.set(Flag::Blind, true);
-            was
-        });
-        if !was {
-            self.blinded.borrow_mut().push(node);
-        }
+        self.blinded.borrow_mut().insert(node);
     }
 
     /// Something with so many dependencies is being evaluated.

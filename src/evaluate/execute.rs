@@ -97,7 +97,7 @@ fn panicked(db: &dyn Engine, node: NodeIndex, message: &str) -> Arc<FailureInner
 }
 
 /// What a panic said.
-pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -22,7 +22,7 @@ use crate::memo::{Attempt, Directive, Engine, Memo, Order, Slot, memo_of};
 use crate::node::{Amend, Demand, Flag, NodeData, NodeIndex, Stale};
 use crate::table::Table;
 
-pub(crate) use execute::panic_message;
+pub use execute::panic_message;
 pub(crate) use record::record_action;
 
 /// What asking a node yields to whoever asks: its own pending demands are not the asker's business.

@@ -32,7 +32,9 @@ impl Planner {
                     let demands = self.table().with(node, |node| node.demands().to_vec());
                     if demands.is_empty() {
                         // Salsa put "pending" in the place of an answer while it verified; the next revision runs it.
-                        self.renew_blind();
+                        if !self.renew_blind() {
+                            self.db_mut().synthetic_write(Durability::LOW);
+                        }
                         self.schedule.want(node);
                         continue;
                     }
@@ -91,21 +93,19 @@ impl Planner {
         true
     }
 
-    /// Gives what salsa could not see the reason of a new date: a new revision begins.
+    /// Gives what salsa could not see the reason of a new date, in a new revision; whether there was any.
     ///
     /// Salsa dates an answer by the inputs that it stands on. Those may all be older than the "pending" that was told
     /// before, and whoever was told that would never hear of the answer.
-    fn renew_blind(&mut self) {
+    fn renew_blind(&mut self) -> bool {
         let blinded = self.table().blinded.take();
-        if blinded.is_empty() {
-            self.db_mut().synthetic_write(Durability::LOW);
-        }
+        let is_any = !blinded.is_empty();
         for node in blinded {
-            self.table().change(node, |node| node.set(Flag::Blind, false));
             let order =
                 self.table().with(node, NodeData::directive).map(|directive| directive.order(self.db()).clone());
             self.set_order(node, order.unwrap_or(Order::Free));
         }
+        is_any
     }
 
     /// The node runs again, whatever its traces say.

@@ -160,8 +160,8 @@ impl Planner {
                         run.answer(report);
                         break;
                     }
-                    Step::Wants if self.look_for(&run.wanted()) => moved = true,
-                    Step::Wants => {
+                    Step::Wants(wanted) if self.look_for(&wanted) => moved = true,
+                    Step::Wants(_) => {
                         self.dry.push(run);
                         break;
                     }

@@ -11,6 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use doge::panic_message;
 use rayon::ThreadPoolBuilder;
 use tokio::sync::oneshot;
 
@@ -33,11 +34,6 @@ pub(crate) enum NotDone {
     Panicked(String),
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
-}
-
 /// Does the work; `rayon::spawn` in it uses threads that have all ended when this does.
 ///
 /// # Cancel safety
@@ -52,7 +48,10 @@ pub(crate) async fn on_its_own<T: Send + 'static>(
     let note = {
         let panicked = panicked.clone();
         move |payload: Box<dyn Any + Send>| {
-            panicked.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| message(payload.as_ref()));
+            panicked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| panic_message(payload.as_ref()));
         }
     };
     // What a pool is built with goes when its last thread has ended.
