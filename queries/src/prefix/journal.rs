@@ -86,12 +86,12 @@ impl From<&PrefixRecord> for Planned {
     }
 }
 
-/// A path that stays in the prefix, with forward slashes.
+/// A path that stays in the prefix and can be one of a file, with forward slashes.
 pub(crate) fn relative(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {
-            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::Normal(part) => parts.push(part.to_str().filter(|part| !part.contains('\0'))?),
             Component::CurDir => {}
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
         }
@@ -152,15 +152,16 @@ impl Journal {
         }
         // It is ours, but lies where others can write.
         let sound = self.links.iter().filter(|planned| is_file_of_record(&planned.record));
+        let prefix = prefix.canonicalize()?;
         for planned in sound.filter(|planned| !whole.contains(&planned.record)) {
             for path in &planned.paths {
                 match owners.get(path) {
                     // Which of them the file is from now cannot be told.
                     Some(others) => cleaned.link_anew.extend(others.iter().map(|name| (*name).to_owned())),
-                    None => cleaned.removed += usize::from(remove_path(prefix, path)?),
+                    None => cleaned.removed += usize::from(remove_path(&prefix, path)?),
                 }
             }
-            remove(&meta(prefix, &planned.record))?;
+            remove(&meta(&prefix, &planned.record))?;
         }
         // Their record goes last, so files may be missing although it is there.
         let still_there = |name: &String| {
@@ -212,20 +213,19 @@ pub(crate) fn remove_unnamed(prefix: &Path, folder: &Path, installed: &[PrefixRe
 
 /// Whether this is the name of a file that a record may have, and not a way to somewhere else.
 fn is_file_of_record(name: &str) -> bool {
-    is_record(name) && Path::new(name).file_name().is_some_and(|file| file == name) && !name.contains('\0')
+    is_record(name) && Path::new(name).components().count() == 1 && relative(Path::new(name)).as_deref() == Some(name)
 }
 
-/// Removes a file and the folders that are empty without it; whether there was one.
-pub(crate) fn remove_path(prefix: &Path, path: &str) -> io::Result<bool> {
+/// Removes a file and the folders that are empty without it; whether there was one. The prefix is canonical.
+fn remove_path(prefix: &Path, path: &str) -> io::Result<bool> {
     // The journal is ours, but it lies where others can write.
-    if relative(Path::new(path)).as_deref() != Some(path) || path.is_empty() || path.contains('\0') {
+    if relative(Path::new(path)).as_deref() != Some(path) || path.is_empty() {
         return Ok(false);
     }
     let full = prefix.join(path);
     // A folder on the way may be a link that leads out of the prefix.
-    let inside = |folder: &Path| Ok::<_, io::Error>(folder.canonicalize()?.starts_with(prefix.canonicalize()?));
-    match full.parent().map(inside) {
-        Some(Ok(true)) => {}
+    match full.parent().map(Path::canonicalize) {
+        Some(Ok(folder)) if folder.starts_with(prefix) => {}
         Some(Err(error)) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Err(error);
         }

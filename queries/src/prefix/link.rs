@@ -339,20 +339,26 @@ impl Contested {
     }
 }
 
-/// The records of a prefix that are whole, in the order of their files, and the names of the files that are not.
-fn read_records(prefix: &Path) -> io::Result<(Vec<PrefixRecord>, Vec<String>)> {
+/// The names of the files of records in a prefix, sorted.
+fn record_files(prefix: &Path) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(prefix.join(CONDA_META))? {
         names.extend(entry?.file_name().into_string().ok().filter(|name| is_record(name)));
     }
     names.sort();
+    Ok(names)
+}
+
+/// The records of a prefix that are whole, in the order of their files, and the names of the files that are not.
+fn read_records(prefix: &Path) -> io::Result<(Vec<PrefixRecord>, Vec<String>)> {
     let read = |name: String| match std::fs::read(meta(prefix, &name)) {
         Ok(bytes) => Ok(parse_record(&bytes, &name).ok_or(name)),
         // It leads nowhere.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Err(name)),
         Err(error) => Err(error),
     };
-    let read: Vec<Result<PrefixRecord, String>> = names.into_par_iter().map(read).collect::<io::Result<_>>()?;
+    let read: Vec<Result<PrefixRecord, String>> =
+        record_files(prefix)?.into_par_iter().map(read).collect::<io::Result<_>>()?;
     let (mut whole, mut broken) = (Vec::new(), Vec::new());
     for record in read {
         match record {
@@ -492,15 +498,15 @@ impl Plan {
         lock: &Arc<EnvironmentLock>,
     ) -> Result<LinkSummary, LinkError> {
         let io = |source| LinkError::Io { path: path.to_owned(), source };
-        let Self { mut installed, reinstall, in_two_steps, mut summary, journal } = self;
-        let written = {
+        let Self { installed, reinstall, in_two_steps, mut summary, journal } = self;
+        let place = path.to_owned();
+        let write = move || {
             // What a change that was cut off has linked is known to its journal, and this one takes its place.
-            let inventory = Inventory::new(installed.iter().map(Planned::from));
-            let (path, journal) = (path.to_owned(), journal.clone());
-            // From here on the journal says that nothing in the prefix can be trusted.
-            ctx.blocking(move || inventory.write(&path).and_then(|()| journal.write(&path))).await
+            Inventory::new(installed.iter().map(Planned::from)).write(&place)?;
+            journal.write(&place).map(|()| (installed, journal))
         };
-        written.map_err(io)?;
+        // From here on the journal says that nothing in the prefix can be trusted.
+        let (mut installed, journal) = ctx.blocking(write).await.map_err(io)?;
         // rattler's installer locks the package cache it writes to as a whole, for the whole of its work, and blocks
         // a thread while it waits. So it is given one of its own to write to, which stays empty: everything it needs
         // is found in the shared one, which it only reads.
@@ -565,7 +571,7 @@ impl Plan {
         let are_links_known = symbolic == Some(true) && !spec.link_scripts;
         let path = path.to_owned();
         ctx.blocking(move || {
-            if let Some((path, source)) = not_linked(&path, &journal.links).filter(|_| are_links_known) {
+            if are_links_known && let Some((path, source)) = not_linked(&path, &journal.links) {
                 return Err(LinkError::Io { path, source });
             }
             settle(&path, journal.links).map_err(|source| LinkError::Io { path: path.clone(), source })
@@ -669,18 +675,13 @@ fn settle(prefix: &Path, linked: Vec<Planned>) -> io::Result<()> {
     remove_leftovers(prefix)?;
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
-    let entries: Vec<_> = std::fs::read_dir(prefix.join(CONDA_META))?.collect::<io::Result<_>>()?;
-    let read = |entry: &std::fs::DirEntry| -> io::Result<Option<(LedgerEntry, PrefixRecord)>> {
-        let Ok(name) = entry.file_name().into_string() else { return Ok(None) };
-        if !is_record(&name) {
-            return Ok(None);
-        }
-        let bytes = std::fs::read(entry.path())?;
+    let read = |name: String| -> io::Result<Option<(LedgerEntry, PrefixRecord)>> {
+        let bytes = std::fs::read(meta(prefix, &name))?;
         let Some(record) = parse_record(&bytes, &name) else { return Ok(None) };
         let package = PackageIdentity::new(&record.repodata_record.package_record);
         Ok(Some((LedgerEntry { content: Fingerprint::of(&bytes), package }, record)))
     };
-    let records: Vec<_> = entries.par_iter().map(read).collect::<io::Result<_>>()?;
+    let records: Vec<_> = record_files(prefix)?.into_par_iter().map(read).collect::<io::Result<_>>()?;
     let (entries, records): (Vec<_>, Vec<_>) = records.into_iter().flatten().unzip();
     // One whose record somebody has spoiled since it was linked is known all the same.
     Inventory::new(linked.into_iter().chain(records.iter().map(Planned::from))).write(prefix)?;
