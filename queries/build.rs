@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The libraries that decide results: the name of the constant and of the crate.
-const LIBRARIES: [(&str, &str); 11] = [
+const LIBRARIES: [(&str, &str); 14] = [
     ("RATTLER", "rattler"),
     ("RATTLER_CACHE", "rattler_cache"),
     ("CONDA_TYPES", "rattler_conda_types"),
@@ -19,9 +19,12 @@ const LIBRARIES: [(&str, &str); 11] = [
     ("LOCK", "rattler_lock"),
     ("PACKAGE_STREAMING", "rattler_package_streaming"),
     ("GATEWAY", "rattler_repodata_gateway"),
+    ("GIX", "gix"),
+    ("IGNORE", "ignore"),
     ("SOLVE", "rattler_solve"),
     ("VIRTUAL_PACKAGES", "rattler_virtual_packages"),
     ("RESOLVO", "resolvo"),
+    ("SHELL", "rattler_shell"),
     ("TOML", "toml"),
 ];
 

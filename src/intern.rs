@@ -49,7 +49,20 @@ impl<T: Intern> Interned<T> {
         Some(self.value.get_or_init(|| value).clone())
     }
 
-    pub(crate) fn at_hand(&self) -> Option<Arc<T>> {
+    /// Names a value without keeping it.
+    ///
+    /// Whoever lets the name into a spec or a value gives the value to [`crate::Db::intern`] or
+    /// [`crate::ActionContext::intern`], too, or it is lost with the process.
+    ///
+    /// # Errors
+    ///
+    /// The message of the encoder, if the value has no encoding.
+    pub fn named(value: T) -> Result<Self, String> {
+        Self::encoded(value).map(|(name, _)| name).map_err(|failure| format!("{failure:?}"))
+    }
+
+    /// The value, if it is at hand without looking anywhere: it was interned in this process, or read through this name.
+    pub fn at_hand(&self) -> Option<Arc<T>> {
         self.value.get().cloned()
     }
 }

@@ -65,6 +65,10 @@ pub(crate) enum Command {
     Install(InstallArguments),
     /// Ask the channels again and bring the lock file up to date. Installs nothing.
     Solve(SolveArguments),
+    /// Build the packages of a source, and put them where they are wanted.
+    Build(BuildArguments),
+    /// Show which packages a source offers.
+    Metadata(MetadataArguments),
     /// Show what the last run was made of, and what became of each part.
     Graph(GraphArguments),
     /// Tell why something ran the last time it did.
@@ -79,8 +83,10 @@ impl Command {
     /// Whether JSON is asked for.
     pub(crate) fn is_json(&self) -> bool {
         match self {
-            Command::Install(arguments) => arguments.lock.json,
-            Command::Solve(arguments) => arguments.lock.json,
+            Command::Install(arguments) => arguments.lock.run.json,
+            Command::Solve(arguments) => arguments.lock.run.json,
+            Command::Build(arguments) => arguments.source.lock.json,
+            Command::Metadata(arguments) => arguments.source.lock.json,
             Command::Graph(arguments) => arguments.json || arguments.format == GraphFormat::Json,
             Command::Why(arguments) => arguments.json,
             Command::Runs(arguments) => arguments.json,
@@ -117,7 +123,7 @@ pub(crate) struct InstallArguments {
     /// Use the lock file as it is.
     #[arg(long, conflicts_with = "update")]
     pub(crate) frozen: bool,
-    /// Link packages anew, all or those named, whatever they look like.
+    /// Build and link packages anew, all or those named, whatever they look like.
     #[arg(long, value_name = "PKG", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
     pub(crate) force: Option<Vec<String>>,
     /// Run the post-link and pre-unlink scripts of packages, which may do anything.
@@ -144,16 +150,64 @@ pub(crate) struct SolveArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+    /// Build only this package of the source; may be given several times. By default all.
+    #[arg(long, value_name = "PKG", value_delimiter = ',')]
+    pub(crate) package: Vec<String>,
+    /// Where the packages are put. By default the current directory.
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Build packages anew, all or those named, whatever is there already.
+    #[arg(long, value_name = "PKG", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
+    pub(crate) force: Option<Vec<String>>,
+    /// Build as for an environment of the workspace: with little compression, and leading back to the sources if the
+    /// backend does that.
+    #[arg(long)]
+    pub(crate) development: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetadataArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// The directory of the source, or its manifest. By default the package of the workspace's own manifest.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+    /// Take channels and options of this environment. By default of `default`.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) environment: Option<String>,
+    /// Build for this platform. By default for the one that suits this machine.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) lock: RunArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LockArguments {
     /// Choose all packages anew, or those named, instead of keeping what is locked.
     #[arg(long, value_name = "PKG", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
     pub(crate) update: Option<Vec<String>>,
+    #[command(flatten)]
+    pub(crate) run: RunArguments,
+}
+
+/// How a run is made.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
     /// Download nothing.
     #[arg(long, conflicts_with = "refresh")]
     pub(crate) offline: bool,
-    /// Ask servers for repodata whatever they said before.
-    #[arg(long)]
-    pub(crate) refresh: bool,
+    /// Ask servers for repodata whatever they said before, and choose the environments of build backends anew; with names,
+    /// only those of these backends.
+    #[arg(long, value_name = "BACKEND", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
+    pub(crate) refresh: Option<Vec<String>>,
     /// Neither use results of earlier runs nor keep those of this one.
     #[arg(long)]
     pub(crate) no_persist: bool,

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use doge_queries::build::NOTE;
 use doge_queries::doge::storage::StoreEvent;
 use doge_queries::doge::{Event, SpecName};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -80,7 +81,13 @@ impl Progress {
                     self.line(&line);
                 }
             }
-            Event::OutputLine { spec, line } => self.line(&format!("{spec}: {line}")),
+            // What a build writes is shown when it fails; our own remarks always.
+            Event::OutputLine { spec, line } => {
+                let is_of_backend = matches!(spec.kind(), Some("backend_build" | "call_outputs"));
+                if !is_of_backend || line.starts_with(NOTE) {
+                    self.line(&format!("{spec}: {}", line.trim_start_matches(NOTE)));
+                }
+            }
             Event::Progress { spec, progress } => {
                 let Some((place, _, _)) = shown(spec) else { return };
                 let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();

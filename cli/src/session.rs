@@ -8,7 +8,8 @@ use doge_queries::doge::{Database, RunRecord};
 use doge_queries::{DatabaseOptions, Problem};
 use miette::{IntoDiagnostic as _, miette};
 
-use crate::arguments::LockArguments;
+use crate::arguments::RunArguments;
+use crate::commands::named;
 use crate::outcome::{Exit, interrupt, say};
 use crate::progress::Progress;
 use crate::workspace::Located;
@@ -35,10 +36,12 @@ pub(crate) struct Ended<T> {
 
 impl Session {
     /// Opens the database of a workspace.
-    pub(crate) fn open(located: &Located, arguments: &LockArguments, title: &str) -> miette::Result<Self> {
+    pub(crate) fn open(located: &Located, arguments: &RunArguments, title: &str) -> miette::Result<Self> {
         let mut options = DatabaseOptions::new(&located.root, located.caches.clone());
         options.network = located.config.network(arguments.offline);
-        options.refresh = arguments.refresh;
+        options.refresh = arguments.refresh.as_ref().is_some_and(|backends| named(backends).is_empty());
+        options.refresh_backends = arguments.refresh.as_deref().map(named);
+        options.backend_patience = backend_patience()?;
         options.persist = !arguments.no_persist;
         let progress = Arc::new(Progress::new());
         let shown = progress.clone();
@@ -73,6 +76,16 @@ impl Session {
         let record = closed.ok_or_else(|| miette!("the engine ended before it was asked to"))?;
         Ok(Ended { result, record, fetched })
     }
+}
+
+/// The variable that says how long is waited for a build backend.
+const BACKEND_TIMEOUT: &str = "DOGE_BACKEND_TIMEOUT";
+
+fn backend_patience() -> miette::Result<Option<Duration>> {
+    let Ok(text) = std::env::var(BACKEND_TIMEOUT) else { return Ok(None) };
+    humantime::parse_duration(&text).map(Some).map_err(|error| {
+        miette!(help = "a duration as `10min`", "the variable `{BACKEND_TIMEOUT}` cannot be used: {error}")
+    })
 }
 
 /// Waits for somebody to end the program.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use doge_queries::build::BackendOverrides;
 use doge_queries::collect::{self, Limits};
 use doge_queries::config::Config;
 use doge_queries::doge::RunRecord;
-use doge_queries::environment::{LockFileSpec, ManifestText};
+use doge_queries::environment::{BuildOptions, LockFileSpec, ManifestText};
 use doge_queries::workspace::lock::LockedFile;
 use doge_queries::workspace::{LOCK_FILE, ManifestOptions, Workspace, discovery};
 use doge_queries::{CacheDirs, Problem};
@@ -57,6 +58,17 @@ impl Located {
         }
     }
 
+    /// How packages are built that have to be.
+    pub(crate) fn build_options(&self) -> miette::Result<BuildOptions> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let (all, named) = (variable(OVERRIDE_ALL), variable(OVERRIDE));
+        let overrides = BackendOverrides::parse(all.as_deref(), named.as_deref()).map_err(Problem::new)?;
+        if !overrides.is_empty() {
+            say(&format!("warning: build backends are taken from the system, as `{OVERRIDE}` says"));
+        }
+        Ok(BuildOptions { overrides, pass_env: self.config.pass_env() })
+    }
+
     /// Says what the manifest asks for and does not get.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let file = &self.file_name;
@@ -83,9 +95,9 @@ impl Located {
         };
         let mut known: Vec<String> = Vec::new();
         for (environment, platform) in self.workspace.targets() {
-            for record in locked.records(&environment.name, platform).unwrap_or_default() {
-                known.push(record.package_record.name.as_normalized().to_owned());
-            }
+            let Some(Ok(packages)) = locked.packages_of(&environment.name, platform) else { continue };
+            known.extend(packages.binary.iter().map(|record| record.package_record.name.as_normalized().to_owned()));
+            known.extend(packages.source_names());
         }
         match names.iter().find(|name| !known.contains(name)) {
             None => Ok(()),
@@ -130,6 +142,11 @@ pub(crate) fn cache_dirs(common: &Common) -> miette::Result<CacheDirs> {
         }),
     }
 }
+
+/// The variable that says that all build backends are programs of the system.
+const OVERRIDE_ALL: &str = "PIXI_BUILD_BACKEND_OVERRIDE_ALL";
+/// The variable that says which are, and where.
+const OVERRIDE: &str = "PIXI_BUILD_BACKEND_OVERRIDE";
 
 /// The variable that says how much is kept: a size, or `off`.
 const MAX_SIZE: &str = "DOGE_CACHE_MAX_SIZE";

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use rattler_cache::validation::{ValidationMode, validate_package_directory};
 use rattler_conda_types::package::{PathType, PathsEntry, PathsJson};
-use rattler_digest::{Sha256, compute_file_digest};
+use rattler_digest::{Sha256, Sha256Hash, compute_file_digest};
 use rayon::prelude::*;
 
 /// How many files are looked at in one go.
@@ -67,6 +67,15 @@ fn lock(package: &Path) -> PathBuf {
     let mut path = package.as_os_str().to_owned();
     path.push(".lock");
     path.into()
+}
+
+/// Whether what lies there was extracted from another archive: two builds of one package may have the same name.
+///
+/// rattler keeps, after a count of 8 bytes, the SHA-256 of the archive. Where it does not, nothing is known.
+pub(crate) fn is_of_another(package: &Path, archive: Option<&Sha256Hash>) -> bool {
+    let kept = std::fs::read(lock(package)).ok();
+    let digest = kept.as_deref().and_then(|bytes| bytes.get(8..40));
+    matches!((digest, archive), (Some(digest), Some(archive)) if digest != archive.as_slice())
 }
 
 /// Takes a damaged package out of the cache, so that it is fetched again.

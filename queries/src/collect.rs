@@ -80,7 +80,43 @@ pub fn kept(caches: &CacheDirs) -> Vec<Kept> {
         // As long as a run lives it may hold one of them or be about to.
         kept.extend(Kept::file("locks", file).map(|lock| Kept { needs_quiet: true, remove: remove_lock, ..lock }));
     }
+    let sources = &caches.sources;
+    for (kind, folder) in [
+        ("checkouts", sources.join("unpacked")),
+        ("repositories", sources.join("db")),
+        ("source archives", sources.join("archives")),
+        ("tools", caches.tools.join("envs")),
+    ] {
+        kept.extend(children(&folder).filter_map(|path| whole(kind, path)));
+    }
+    for repository in children(&sources.join("checkouts")) {
+        kept.extend(children(&repository).filter_map(|path| whole("checkouts", path)));
+    }
     kept
+}
+
+fn children(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Something that goes as a whole, and that a run may need as long as it lives.
+fn whole(kind: &'static str, path: PathBuf) -> Option<Kept> {
+    let metadata = fs::symlink_metadata(&path).ok()?;
+    // Most file systems note once a day when a folder was last read.
+    let read = metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
+    let last_use = metadata.modified().ok()?.max(read);
+    let bytes = if metadata.is_dir() { size_of(&path).1 } else { metadata.len() };
+    Some(Kept { kind, bytes, path, last_use, needs_quiet: true, remove: remove_whole })
+}
+
+/// Removes a file or a folder, which disappears at once.
+fn remove_whole(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
+    }
+    let aside = path.with_file_name(format!(".removing-{}-{}", std::process::id(), doge::RunId::new()));
+    fs::rename(path, &aside)?;
+    fs::remove_dir_all(aside)
 }
 
 /// Extracted packages, each a directory.

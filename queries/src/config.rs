@@ -38,6 +38,17 @@ pub struct Config {
     /// How much is done at once.
     #[serde(default)]
     pub concurrency: Concurrency,
+    /// How packages are built.
+    #[serde(default)]
+    pub build: Build,
+}
+
+/// How packages are built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Build {
+    /// Variables that build backends get to see besides the usual ones. What is built depends on their values.
+    pub pass_env: Option<Vec<String>>,
 }
 
 /// How much is done at once.
@@ -48,7 +59,12 @@ pub struct Concurrency {
     pub solves: Option<usize>,
     /// Downloads.
     pub downloads: Option<usize>,
+    /// Builds.
+    pub builds: Option<usize>,
 }
+
+/// How many processors a build is taken to use.
+const PROCESSORS_A_BUILD: usize = 2;
 
 /// Why the configuration cannot be used.
 #[derive(Clone, Debug, Error, Diagnostic)]
@@ -134,8 +150,18 @@ impl Config {
             concurrency: Concurrency {
                 solves: other.concurrency.solves.or(self.concurrency.solves),
                 downloads: other.concurrency.downloads.or(self.concurrency.downloads),
+                builds: other.concurrency.builds.or(self.concurrency.builds),
             },
+            build: Build { pass_env: other.build.pass_env.or(self.build.pass_env) },
         }
+    }
+
+    /// The variables that build backends get to see besides the usual ones, sorted.
+    pub fn pass_env(&self) -> Vec<String> {
+        let mut names = self.build.pass_env.clone().unwrap_or_default();
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// How the network is used.
@@ -162,12 +188,15 @@ impl Config {
         self.run_post_link_scripts.as_deref() == Some("insecure")
     }
 
-    /// How much is done at once.
+    /// How much is done at once. A build may use two processors, so there are half as many builds as processors, unless
+    /// something else is said.
     pub fn limits(&self) -> doge::Limits {
         let usual = doge::Limits::default();
+        let builds = usual.cpu.map_or(1, |processors| (processors / PROCESSORS_A_BUILD).max(1));
         doge::Limits {
             solve: self.concurrency.solves.or(usual.solve),
             url: self.concurrency.downloads.or(usual.url),
+            build: self.concurrency.builds.or(Some(builds)),
             ..usual
         }
     }

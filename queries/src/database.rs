@@ -1,23 +1,37 @@
 //! The database with everything that is needed for conda work.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use doge::{Builder, Database, Root, Roots};
 use rattler_cache::package_cache::PackageCache;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::backend::{
+    Backends, BuildBackendMetadataSpec, CallOutputsSpec, CheckoutManifestsSpec, ChosenAnew, ChosenToolSpec,
+    DiscoverBackendSpec, ExecutableSpec, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec, SecretKey,
+    ToolPrefixes, VariablesSpec,
+};
+use crate::build::{
+    BackendBuildSpec, BuildAgainSpec, DevSourceMetadataSpec, KeepLockedSpec, MissingArtifacts, MissingArtifactsSpec,
+    ReadRunExportsSpec, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SourceBuildSpec,
+    SourceMetadataSpec,
+};
 use crate::conda::{
     Access, CachedPackagesSpec, ChannelIndexSpec, ChannelStateSpec, Channels, CutoffRankSpec, MachineSpec,
     MatchLockedRecordsSpec, NetworkError, NetworkOptions, ReadShardSpec, RecordClosureSpec, RecordTimesSpec,
     SolveCondaEnvironmentSpec, WorkspacePlaceSpec,
 };
 use crate::environment::{
-    CheckLockSpec, InstallWorkspaceEnvironmentSpec, LockFileSpec, LockWorkspaceSpec, ReadManifestSpec,
-    RememberedSolutionSpec, Solutions, SolveUnitSpec, TakeRecordsSpec, WriteLockFileSpec,
+    CheckLockSpec, InstallWorkspaceEnvironmentSpec, LockFileSpec, LockWorkspaceSpec, OfferedPackagesSpec,
+    ReadManifestSpec, RememberedSolutionSpec, Solutions, SolveUnitSpec, TakeRecordsSpec, WriteLockFileSpec,
 };
+use crate::files::FilesSpec;
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
+use crate::source::{ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, ManifestsSpec, Sources};
 
 /// The variable that names the cache directory.
 pub const CACHE_DIR: &str = "DOGE_CACHE_DIR";
@@ -33,6 +47,10 @@ pub struct CacheDirs {
     pub store: PathBuf,
     /// Solutions, below which each workspace has a directory.
     pub solutions: PathBuf,
+    /// Repositories and archives with sources, and checkouts of them.
+    pub sources: PathBuf,
+    /// Environments of build backends, and what these keep.
+    pub tools: PathBuf,
 }
 
 impl CacheDirs {
@@ -43,6 +61,8 @@ impl CacheDirs {
             repodata: root.join("repodata"),
             store: root.join("doge"),
             solutions: root.join("doge").join("solutions"),
+            sources: root.join("sources"),
+            tools: root.join("tools"),
         }
     }
 
@@ -62,8 +82,14 @@ impl CacheDirs {
     }
 
     /// Every directory with what it is for.
-    pub fn all(&self) -> [(&'static str, &Path); 3] {
-        [("packages", &self.packages), ("repodata", &self.repodata), ("results", &self.store)]
+    pub fn all(&self) -> [(&'static str, &Path); 5] {
+        [
+            ("packages", &self.packages),
+            ("repodata", &self.repodata),
+            ("results", &self.store),
+            ("sources", &self.sources),
+            ("tools", &self.tools),
+        ]
     }
 }
 
@@ -80,12 +106,24 @@ pub struct DatabaseOptions {
     pub refresh: bool,
     /// Keep results between runs, and use those of earlier ones.
     pub persist: bool,
+    /// Choose the environments of these build backends anew; of all if none are named.
+    pub refresh_backends: Option<BTreeSet<String>>,
+    /// How long is waited for a build backend, if not as long as usual.
+    pub backend_patience: Option<Duration>,
 }
 
 impl DatabaseOptions {
     /// A database for a workspace, with these caches and otherwise as most people want it.
     pub fn new(workspace: impl Into<PathBuf>, caches: CacheDirs) -> Self {
-        Self { workspace: workspace.into(), caches, network: NetworkOptions::default(), refresh: false, persist: true }
+        Self {
+            workspace: workspace.into(),
+            caches,
+            network: NetworkOptions::default(),
+            refresh: false,
+            persist: true,
+            refresh_backends: None,
+            backend_patience: None,
+        }
     }
 
     /// What tells the workspace from others in a store that they share.
@@ -112,12 +150,28 @@ impl DatabaseOptions {
             client,
             offline: self.network.offline,
         };
+        let sources = Sources {
+            directory: self.caches.sources.clone(),
+            client: packages.client.clone(),
+            offline: packages.offline,
+        };
+        let mut backends = Backends::new(self.caches.tools.join("cache"));
+        if let Some(patience) = self.backend_patience {
+            backends.patience = patience;
+            backends.build_patience = patience;
+        }
         let roots = Roots::default().with(Root::Workspace, &self.workspace).with(Root::Cache, &self.caches.packages);
         let forget = Arc::clone(&channels);
         let mut builder = kinds(Database::builder())
             .roots(roots)
             .scope(self.scope())
             .resource(packages)
+            .resource(sources)
+            .resource(backends)
+            .resource(ToolPrefixes { directory: self.caches.tools.join("envs") })
+            .resource(SecretKey { path: self.caches.store.join("secret-key") })
+            .resource(MissingArtifacts::default())
+            .resource(self.refresh_backends.clone().map(ChosenAnew::of).unwrap_or_default())
             .resource_shared(channels)
             .locks(self.caches.store.join("locks"))
             .on_refresh(move || forget.forget());
@@ -134,14 +188,31 @@ impl DatabaseOptions {
 /// Makes all kinds of this crate known.
 pub fn kinds(builder: Builder) -> Builder {
     builder
+        .observation::<ArchiveContentSpec>()
         .observation::<CachedPackagesSpec>()
         .observation::<ChannelStateSpec>()
+        .observation::<ChosenToolSpec>()
         .observation::<CutoffRankSpec>()
+        .observation::<ExecutableSpec>()
+        .observation::<FilesSpec>()
+        .observation::<GitReferenceSpec>()
         .observation::<LockFileSpec>()
         .observation::<MachineSpec>()
+        .observation::<ManifestsSpec>()
+        .observation::<MissingArtifactsSpec>()
         .observation::<PrefixStateSpec>()
         .observation::<RememberedSolutionSpec>()
+        .observation::<VariablesSpec>()
         .observation::<WorkspacePlaceSpec>()
+        .action::<BackendBuildSpec>()
+        .action::<BuildAgainSpec>()
+        .action::<CallOutputsSpec>()
+        .action::<CheckoutGitSpec>()
+        .action::<CheckoutManifestsSpec>()
+        .action::<CheckoutUrlSpec>()
+        .action::<InstallToolSpec>()
+        .action::<KeepLockedSpec>()
+        .action::<ReadRunExportsSpec>()
         .action::<ChannelIndexSpec>()
         .action::<CheckLockSpec>()
         .action::<FetchPackageSpec>()
@@ -151,11 +222,22 @@ pub fn kinds(builder: Builder) -> Builder {
         .action::<RecordTimesSpec>()
         .action::<SolveCondaEnvironmentSpec>()
         .action::<TakeRecordsSpec>()
+        .query::<BuildBackendMetadataSpec>()
+        .query::<DevSourceMetadataSpec>()
+        .query::<DiscoverBackendSpec>()
         .query::<InstallPixiEnvironmentSpec>()
+        .query::<InstantiateToolEnvironmentSpec>()
         .query::<InstallWorkspaceEnvironmentSpec>()
         .query::<LockWorkspaceSpec>()
+        .query::<OfferedPackagesSpec>()
         .query::<RecordClosureSpec>()
+        .query::<ResolveSourcesSpec>()
+        .query::<RunDependencySpec>()
+        .query::<SolvePixiEnvironmentSpec>()
         .query::<SolveUnitSpec>()
+        .query::<SourceBuildSpec>()
+        .query::<SourceMetadataSpec>()
+        .effect::<KeepToolSpec>()
         .effect::<LinkPrefixSpec>()
         .effect::<WriteLockFileSpec>()
 }

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backend;
+pub mod build;
 mod cached_package;
 pub mod collect;
 pub mod conda;
@@ -10,11 +12,13 @@ pub mod database;
 pub mod environment;
 mod epoch;
 mod file_stamp;
+pub mod files;
 pub mod package;
 pub mod prefix;
 mod problem;
 pub mod records;
 mod redact;
+pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod waiting;

@@ -19,7 +19,7 @@ use rattler_networking::retry_policies::default_retry_policy;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::cached_package::{discard, intact};
+use crate::cached_package::{discard, intact, is_of_another};
 use crate::epoch::{OWN, PACKAGE_STREAMING, RATTLER_CACHE};
 
 /// Where packages are fetched to, and by what. A resource of the database.
@@ -143,7 +143,12 @@ impl Action for FetchPackageSpec {
         };
         let fetched = match self.url.to_file_path() {
             Ok(path) if self.url.scheme() == "file" => {
-                packages.cache.get_or_fetch_from_path(&path, Some(&record), Some(reporter)).await
+                let fetched = packages.cache.get_or_fetch_from_path(&path, Some(&record), Some(reporter)).await;
+                if fetched.is_err() && self.in_cache(&packages, &record).await.is_none() {
+                    // One that was built here can be built again.
+                    crate::build::make_again(ctx, &path);
+                }
+                fetched
             }
             _ if packages.offline => {
                 let offline = FetchPackageError::Offline { file_name: self.file_name.clone() };
@@ -190,9 +195,16 @@ impl FetchPackageSpec {
     /// Takes the package out of the cache if it is there and not whole.
     pub(crate) async fn discard_damaged(&self, ctx: &ActionContext, packages: &Packages) -> std::io::Result<()> {
         let _lock = ctx.lock(&self.lock_name()).await;
-        let package = packages.directory.join(format!("{}-{}-{}", self.name, self.version, self.build));
+        let package = self.directory(packages);
         // Somebody else may have fetched it again by now.
-        ctx.blocking(move || if intact(&package).is_none() { discard(&package) } else { Ok(()) }).await
+        let archive = self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>);
+        let is_good = move |package: &Path| !is_of_another(package, archive.as_ref()) && intact(package).is_some();
+        ctx.blocking(move || if is_good(&package) { Ok(()) } else { discard(&package) }).await
+    }
+
+    /// Where the cache has the package, if it has it.
+    pub(crate) fn directory(&self, packages: &Packages) -> PathBuf {
+        packages.directory.join(format!("{}-{}-{}", self.name, self.version, self.build))
     }
 
     fn output(&self, packages: &Packages, path: &Path) -> FetchedPackage {

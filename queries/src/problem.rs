@@ -6,14 +6,21 @@ use std::fmt;
 use doge::Failure;
 use miette::{Diagnostic, LabeledSpan, Severity, SourceCode};
 
+use crate::backend::{BackendMetadataError, CallError, DiscoverError, InstallToolError, ReadyToolError, ToolError};
+use crate::build::{
+    BackendBuildError, DevSourceMetadataError, KeepLockedError, NotAnOverride, RunExportsError, SolvePixiError,
+    SourceBuildError, SourceMetadataError,
+};
 use crate::conda::{CachedPackagesError, ChannelError, ClosureError, MachineError, NetworkError, SolveError};
 use crate::config::ConfigError;
 use crate::environment::{
-    CheckLockError, InstallWorkspaceError, LockWorkspaceError, ReadLockFileError, ReadManifestError, SolveUnitError,
-    TakeRecordsError, WriteLockFileError,
+    CheckLockError, InstallWorkspaceError, LockWorkspaceError, OfferedPackagesError, ReadLockFileError,
+    ReadManifestError, SolveUnitError, TakeRecordsError, WriteLockFileError,
 };
+use crate::files::FilesError;
 use crate::package::FetchPackageError;
 use crate::prefix::{InstallError, LinkError, PrefixError};
+use crate::source::{CheckoutError, ManifestsError};
 use crate::workspace::ManifestError;
 use crate::workspace::discovery::LoadError;
 
@@ -41,6 +48,22 @@ impl Problem {
     fn diagnostic(&self) -> Option<&dyn Diagnostic> {
         diagnostic(self.root())
     }
+
+    /// What was being done when it went wrong, the nearest first.
+    fn trail(&self) -> Vec<String> {
+        let mut trail = Vec::new();
+        let mut error: &(dyn Error + 'static) = &*self.0;
+        while let Some(below) = below(error) {
+            let is_told = error.is::<SolvePixiError>() || error.is::<SourceMetadataError>();
+            let text = error.to_string();
+            if is_told && text != below.to_string() {
+                trail.push(text);
+            }
+            error = below;
+        }
+        trail.reverse();
+        trail
+    }
 }
 
 impl fmt::Debug for Problem {
@@ -51,7 +74,11 @@ impl fmt::Debug for Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.root(), f)
+        fmt::Display::fmt(self.root(), f)?;
+        for text in self.trail() {
+            write!(f, "\n  so {text}")?;
+        }
+        Ok(())
     }
 }
 
@@ -127,6 +154,22 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
         InstallError,
         LinkError,
         PrefixError,
+        BackendBuildError,
+        BackendMetadataError,
+        CallError,
+        CheckoutError,
+        DevSourceMetadataError,
+        DiscoverError,
+        FilesError,
+        InstallToolError,
+        KeepLockedError,
+        ManifestsError,
+        OfferedPackagesError,
+        RunExportsError,
+        SolvePixiError,
+        SourceBuildError,
+        SourceMetadataError,
+        ToolError,
         doge::AnyError,
     );
     if let Some(error) = error.downcast_ref::<InstallWorkspaceError>() {
@@ -134,6 +177,8 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             InstallWorkspaceError::Lock(failure) => of(failure),
             InstallWorkspaceError::Machine(failure) => of(failure),
             InstallWorkspaceError::Install(failure) => of(failure),
+            InstallWorkspaceError::Build(failure) => of(failure),
+            InstallWorkspaceError::Never(failure) => of(failure),
             InstallWorkspaceError::Engine(failure) => of(failure),
             InstallWorkspaceError::NotLocked { .. } | InstallWorkspaceError::CannotRun { .. } => None,
         };
@@ -147,6 +192,10 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             LockWorkspaceError::Take(failure) => of(failure),
             LockWorkspaceError::Write(failure) => of(failure),
             LockWorkspaceError::Never(failure) => of(failure),
+            LockWorkspaceError::Sources(failure) => of(failure),
+            LockWorkspaceError::Dev(failure) => of(failure),
+            LockWorkspaceError::Machine(failure) => of(failure),
+            LockWorkspaceError::Files(failure) => of(failure),
             LockWorkspaceError::Engine(failure) => of(failure),
             LockWorkspaceError::NoLockFile { .. }
             | LockWorkspaceError::OutOfDate { .. }
@@ -180,6 +229,95 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             InstallError::NotAsWanted { .. } => None,
         };
     }
+    if let Some(error) = error.downcast_ref::<SolvePixiError>() {
+        return match error {
+            SolvePixiError::Source { failure, .. } => of(failure),
+            SolvePixiError::Pin(pin) => of(&pin.0),
+            SolvePixiError::Solve(failure) => of(failure),
+            SolvePixiError::Keep(failure) => of(failure),
+            SolvePixiError::Engine(failure) => of(failure),
+            SolvePixiError::Outside { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SourceMetadataError>() {
+        return match error {
+            SourceMetadataError::Backend(failure) => of(failure),
+            SourceMetadataError::Environment { failure, .. } => of(failure),
+            SourceMetadataError::Fetch(failure) => of(failure),
+            SourceMetadataError::RunExports(failure) => of(failure),
+            SourceMetadataError::Engine(failure) => of(failure),
+            SourceMetadataError::PackageNotProvided { .. }
+            | SourceMetadataError::Dependency { .. }
+            | SourceMetadataError::Field { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<OfferedPackagesError>() {
+        return match error {
+            OfferedPackagesError::Manifest(failure) => of(failure),
+            OfferedPackagesError::Machine(failure) => of(failure),
+            OfferedPackagesError::Files(failure) => of(failure),
+            OfferedPackagesError::Pin(pin) => of(&pin.0),
+            OfferedPackagesError::Backend(failure) => of(failure),
+            OfferedPackagesError::Source(failure) => of(failure),
+            OfferedPackagesError::Engine(failure) => of(failure),
+            OfferedPackagesError::NoEnvironment { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<DevSourceMetadataError>() {
+        return match error {
+            DevSourceMetadataError::Pin(pin) => of(&pin.0),
+            DevSourceMetadataError::Backend(failure) => of(failure),
+            DevSourceMetadataError::Engine(failure) => of(failure),
+            DevSourceMetadataError::PackageNotProvided { .. } | DevSourceMetadataError::Dependency { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SourceBuildError>() {
+        return match error {
+            SourceBuildError::Backend(failure) => of(failure),
+            SourceBuildError::Dependencies(failure) => of(failure),
+            SourceBuildError::Fetch(failure) => of(failure),
+            SourceBuildError::RunExports(failure) => of(failure),
+            SourceBuildError::Build(failure) => of(failure),
+            SourceBuildError::Never(failure) => of(failure),
+            SourceBuildError::Engine(failure) => of(failure),
+            SourceBuildError::MissingOutput { .. } | SourceBuildError::Dependency { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<BackendMetadataError>() {
+        return match error {
+            BackendMetadataError::Discover(failure) => of(failure),
+            BackendMetadataError::Pin(pin) => of(&pin.0),
+            BackendMetadataError::Checkout(failure) => of(failure),
+            BackendMetadataError::Tool(failure) => of(failure),
+            BackendMetadataError::Ready(ready) => match ready {
+                ReadyToolError::Fetch(failure) => of(failure),
+                ReadyToolError::Install(failure) => of(failure),
+                ReadyToolError::Engine(failure) => of(failure),
+            },
+            BackendMetadataError::Outputs(failure) => of(failure),
+            BackendMetadataError::Never(failure) => of(failure),
+            BackendMetadataError::Engine(failure) => of(failure),
+            BackendMetadataError::FromSource { .. }
+            | BackendMetadataError::NoProgram { .. }
+            | BackendMetadataError::Outside { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<DiscoverError>() {
+        return match error {
+            DiscoverError::Read(failure) => of(failure),
+            DiscoverError::Checkout(failure) => of(failure),
+            DiscoverError::Engine(failure) => of(failure),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ToolError>() {
+        return match error {
+            ToolError::Solve(failure) => of(failure),
+            ToolError::Never(failure) => of(failure),
+            ToolError::Engine(failure) => of(failure),
+            ToolError::NoMatchingBackend { .. } => None,
+        };
+    }
     None
 }
 
@@ -211,6 +349,23 @@ fn diagnostic<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnostic
         InstallError,
         LinkError,
         PrefixError,
+        BackendBuildError,
+        BackendMetadataError,
+        CallError,
+        CheckoutError,
+        DevSourceMetadataError,
+        DiscoverError,
+        FilesError,
+        InstallToolError,
+        KeepLockedError,
+        ManifestsError,
+        NotAnOverride,
+        OfferedPackagesError,
+        RunExportsError,
+        SolvePixiError,
+        SourceBuildError,
+        SourceMetadataError,
+        ToolError,
         ManifestError,
         LoadError,
         ConfigError,

@@ -1,30 +1,86 @@
 //! Records of packages, as values that specs name.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
-use doge::Intern;
+use doge::{ActionContext, AnyError, Db, Failure, Intern, Interned, Stop};
 use rattler_conda_types::RepoDataRecord;
 use serde::{Deserialize, Serialize};
 
-/// Records of packages, sorted by name.
+use crate::source::SourceRecord;
+
+/// Records of packages, sorted by name: those of archives, and those of packages that are still to be built.
 ///
 /// A spec never carries records; it carries their name, an [`doge::Interned`] of this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Records(Vec<RepoDataRecord>);
+pub struct Records {
+    binary: Vec<RepoDataRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    source: Vec<Interned<SourceRecord>>,
+}
 
 impl Records {
     /// These records, sorted: the order in which they were found means nothing.
-    pub fn new(mut records: Vec<RepoDataRecord>) -> Self {
-        let key =
-            |record: &RepoDataRecord| (record.package_record.name.as_normalized().to_owned(), record.url.to_string());
-        records.sort_by_cached_key(key);
-        Self(records)
+    pub fn new(records: Vec<RepoDataRecord>) -> Self {
+        Self::with_sources(records, Vec::new())
     }
 
-    /// The records.
+    /// These records of archives, and those of packages to be built, which are given in the order of their names.
+    pub fn with_sources(mut binary: Vec<RepoDataRecord>, source: Vec<Interned<SourceRecord>>) -> Self {
+        let key =
+            |record: &RepoDataRecord| (record.package_record.name.as_normalized().to_owned(), record.url.to_string());
+        binary.sort_by_cached_key(key);
+        Self { binary, source }
+    }
+
+    /// The records of archives.
     pub fn as_slice(&self) -> &[RepoDataRecord] {
-        &self.0
+        &self.binary
+    }
+
+    /// The records of packages to be built.
+    pub fn sources(&self) -> &[Interned<SourceRecord>] {
+        &self.source
+    }
+
+    /// The same, with what they say.
+    pub(crate) fn read_sources(&self, db: &Db<'_>) -> Result<Vec<Arc<SourceRecord>>, Stop<Failure<AnyError>>> {
+        self.source.iter().map(|record| db.value(record)).collect()
+    }
+
+    /// The same for work; nothing if one is not at hand.
+    pub(crate) async fn sources_at_hand(&self, ctx: &ActionContext) -> Option<Vec<Arc<SourceRecord>>> {
+        let mut records = Vec::new();
+        for record in &self.source {
+            records.push(ctx.value(record).await?);
+        }
+        Some(records)
+    }
+
+    /// Has all records at hand, down to those of what packages are built with. `None` if something is lost.
+    pub(crate) async fn bring(&self, ctx: &ActionContext) -> Option<()> {
+        let mut seen = HashSet::new();
+        let mut stack = self.sources_at_hand(ctx).await?;
+        while let Some(record) = stack.pop() {
+            for name in record.build.source.iter().chain(&record.host.source) {
+                let value = ctx.value(name).await?;
+                if seen.insert(name.fingerprint()) {
+                    stack.push(value);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// How many packages these are.
+    pub fn len(&self) -> usize {
+        self.binary.len() + self.source.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -34,6 +90,6 @@ impl Intern for Records {
 
 impl fmt::Display for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} records", self.0.len())
+        write!(f, "{} records", self.len())
     }
 }

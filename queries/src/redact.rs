@@ -4,11 +4,17 @@ use std::borrow::Cow;
 
 use url::Url;
 
+/// The name by which whoever has a key asks for a repository over SSH. It is the same for all, and without it there is
+/// no answer.
+const USER_OF_REPOSITORIES: &str = "git";
+
 /// The URL without user name and password, and without the token that conda puts into paths (`/t/TOKEN/`).
 pub(crate) fn without_credentials(url: &Url) -> Url {
     let mut url = url.clone();
     // Both fail only for URLs that cannot have credentials.
-    let _ = url.set_username("");
+    if !(url.scheme().ends_with("ssh") && url.username() == USER_OF_REPOSITORIES) {
+        let _ = url.set_username("");
+    }
     let _ = url.set_password(None);
     // A path of a file may well begin like that.
     if let Some(rest) = url.path().strip_prefix("/t/").filter(|_| url.scheme() != "file")
@@ -27,13 +33,17 @@ pub(crate) fn text_without_credentials(text: &str) -> Cow<'_, str> {
     let mut rest = text;
     let mut is_same = true;
     while let Some(at) = rest.find(SCHEME_END) {
-        let is_file = rest[..at].ends_with("file");
+        let (is_file, is_ssh) = (rest[..at].ends_with("file"), rest[..at].ends_with("ssh"));
         let (before, url) = rest.split_at(at + SCHEME_END.len());
         clean.push_str(before);
         let ends =
             |c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ',' | ']' | '}' | '?' | '#' | '<' | '>');
         let (authority, path) = url.split_at(url.find(ends).unwrap_or(url.len()));
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let host = match authority.rsplit_once('@') {
+            Some((user, _)) if is_ssh && user == USER_OF_REPOSITORIES => authority,
+            Some((_, host)) => host,
+            None => authority,
+        };
         clean.push_str(host);
         let token = path.strip_prefix("/t/").filter(|_| !is_file && !host.is_empty());
         let after = token.and_then(|token| token.split_at_checked(token.find(ends)?)).map(|(_, after)| after);
@@ -57,6 +67,8 @@ mod tests {
         assert_eq!(clean("https://me:secret@conda.example/a/b.conda"), "https://conda.example/a/b.conda");
         assert_eq!(clean("https://conda.example/t/tk-123/a/b.conda"), "https://conda.example/a/b.conda");
         assert_eq!(clean("file:///t/x/b.conda"), "file:///t/x/b.conda");
+        assert_eq!(clean("ssh://git:secret@host.example/a"), "ssh://git@host.example/a");
+        assert_eq!(clean("ssh://me@host.example/a"), "ssh://host.example/a");
     }
 
     #[test]
@@ -72,6 +84,7 @@ mod tests {
             ("file:///t/x/y and https://h/a@b", "file:///t/x/y and https://h/a@b"),
             ("mail me@example.com", "mail me@example.com"),
             ("://", "://"),
+            ("git+ssh://git@h/a and ssh://git:se@cret@h/b", "git+ssh://git@h/a and ssh://h/b"),
         ] {
             assert_eq!(text_without_credentials(text), clean, "{text}");
         }

@@ -35,10 +35,10 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         located.check_package_names(&names.iter().cloned().collect::<Vec<_>>())?;
     }
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located, &arguments.lock, &title)?;
+    let session = Session::open(&located, &arguments.lock.run, &title)?;
     let database = session.database.clone();
     let targets = targets(&located, &arguments, &database).await?;
-    if !arguments.lock.dry_run {
+    if !arguments.lock.run.dry_run {
         keep_out_of_git(&located);
     }
     let mode = match (arguments.locked, arguments.frozen) {
@@ -51,7 +51,8 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         lock_file: located.lock_file(),
         mode,
         only: Only::default(),
-        offline: arguments.lock.offline,
+        offline: arguments.lock.run.offline,
+        build: located.build_options()?,
     };
     let specs: Vec<InstallWorkspaceEnvironmentSpec> = targets
         .iter()
@@ -69,27 +70,18 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
     let before = located.lock_text();
     let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
 
-    if arguments.lock.dry_run {
+    if arguments.lock.run.dry_run {
         let work = async { try_join_all(specs.iter().map(|spec| database.dry(spec))).await.map_err(Problem::new) };
         let ended = session.run(work).await?;
         report.count(&ended.record);
         return match ended.result {
             Ok(dry) => {
-                let mut whole = ReportedDryRun { verdict: String::new(), would_run: Vec::new() };
-                for dry in &dry {
-                    let dry = ReportedDryRun::new(dry);
-                    whole.verdict = dry.verdict;
-                    for work in dry.would_run {
-                        if whole.would_run.iter().all(|known| known.spec != work.spec || known.kind != work.kind) {
-                            whole.would_run.push(work);
-                        }
-                    }
-                }
+                let whole = ReportedDryRun::of_several(&dry);
                 whole.say();
                 report.dry_run = Some(whole);
-                report.end(None, "nothing was changed", arguments.lock.json)
+                report.end(None, "nothing was changed", arguments.lock.run.json)
             }
-            Err(problem) => report.end(Some(problem), "", arguments.lock.json),
+            Err(problem) => report.end(Some(problem), "", arguments.lock.run.json),
         };
     }
 
@@ -122,11 +114,11 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
                 seconds(ended.record.duration()),
                 report.done(ended.fetched)
             );
-            let exit = report.end(None, &closing, arguments.lock.json);
+            let exit = report.end(None, &closing, arguments.lock.run.json);
             located.collect_after(&ended.record);
             exit
         }
-        Err(problem) => report.end(Some(problem), "", arguments.lock.json),
+        Err(problem) => report.end(Some(problem), "", arguments.lock.run.json),
     }
 }
 

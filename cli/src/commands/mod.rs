@@ -1,5 +1,6 @@
 //! The commands.
 
+mod build;
 mod cache;
 mod graph;
 mod install;
@@ -7,6 +8,8 @@ mod report;
 mod runs;
 mod solve;
 mod why;
+
+pub(crate) use solve::named;
 
 use crate::arguments::{Arguments, Command};
 use crate::outcome::Exit;
@@ -17,6 +20,8 @@ pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
     match command {
         Command::Install(arguments) => install::run(&common, arguments).await,
         Command::Solve(arguments) => solve::run(&common, arguments).await,
+        Command::Build(arguments) => build::run(&common, arguments).await,
+        Command::Metadata(arguments) => build::metadata(&common, arguments).await,
         Command::Graph(arguments) => graph::run(&common, &arguments),
         Command::Why(arguments) => why::run(&common, &arguments),
         Command::Runs(arguments) => runs::run(&common, &arguments),

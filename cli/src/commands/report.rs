@@ -19,6 +19,9 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) environments: Vec<ReportedEnvironment>,
     pub(crate) lock_file: Option<ReportedLockFile>,
+    /// Where packages are that were built.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) built: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dry_run: Option<ReportedDryRun>,
     pub(crate) executed: BTreeMap<String, u64>,
@@ -109,6 +112,11 @@ impl Report {
             1 => parts.push("solved once".to_owned()),
             solves => parts.push(format!("solved {solves} times")),
         }
+        match count("backend_build") {
+            0 => {}
+            1 => parts.push("built one package".to_owned()),
+            builds => parts.push(format!("built {builds} packages")),
+        }
         if fetched > 0 {
             parts.push(format!("fetched {fetched} packages"));
         }
@@ -144,6 +152,21 @@ impl ReportedDryRun {
             because: describe(&work.verdict),
         });
         Self { verdict: describe(&report.verdict), would_run: work.collect() }
+    }
+
+    /// What several requests come to together.
+    pub(crate) fn of_several(reports: &[DryReport]) -> Self {
+        let mut whole = Self { verdict: String::new(), would_run: Vec::new() };
+        for dry in reports {
+            let dry = Self::new(dry);
+            whole.verdict = dry.verdict;
+            for work in dry.would_run {
+                if whole.would_run.iter().all(|known| known.spec != work.spec || known.kind != work.kind) {
+                    whole.would_run.push(work);
+                }
+            }
+        }
+        whole
     }
 
     /// Says what would run, a line for each.

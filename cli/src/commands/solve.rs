@@ -23,7 +23,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
     }
     let only = only(&located, &arguments)?;
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located, &arguments.lock, &title)?;
+    let session = Session::open(&located, &arguments.lock.run, &title)?;
     let database = session.database.clone();
     let mode = match (arguments.locked, arguments.frozen) {
         (true, _) => LockMode::Locked,
@@ -37,12 +37,13 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
         lock_file: located.lock_file(),
         mode,
         only,
-        offline: arguments.lock.offline,
+        offline: arguments.lock.run.offline,
+        build: located.build_options()?,
     };
     let before = located.lock_text();
     let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
 
-    if arguments.lock.dry_run {
+    if arguments.lock.run.dry_run {
         let work = async { database.dry(&spec).await.map_err(Problem::new) };
         let ended = session.run(work).await?;
         report.count(&ended.record);
@@ -51,9 +52,9 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
                 let dry = ReportedDryRun::new(&dry);
                 dry.say();
                 report.dry_run = Some(dry);
-                report.end(None, "nothing was changed", arguments.lock.json)
+                report.end(None, "nothing was changed", arguments.lock.run.json)
             }
-            Err(problem) => report.end(Some(problem), "", arguments.lock.json),
+            Err(problem) => report.end(Some(problem), "", arguments.lock.run.json),
         };
     }
 
@@ -93,11 +94,11 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
                 seconds(ended.record.duration()),
                 report.done(ended.fetched)
             );
-            let exit = report.end(None, &closing, arguments.lock.json);
+            let exit = report.end(None, &closing, arguments.lock.run.json);
             located.collect_after(&ended.record);
             exit
         }
-        Err(problem) => report.end(Some(problem), "", arguments.lock.json),
+        Err(problem) => report.end(Some(problem), "", arguments.lock.run.json),
     }
 }
 

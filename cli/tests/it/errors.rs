@@ -51,15 +51,10 @@ fn a_manifest_is_shown_with_the_place_that_is_wrong() {
 #[test]
 fn what_is_not_done_is_said() {
     let site = Site::new();
-    site.manifest(
-        "",
-        "[dependencies]\nlib = '*'\n[pypi-dependencies]\nrequests = '*'\n[feature.s.dependencies]\nmine = { path = 'mine' }\n\
-         [environments]\ns = ['s']",
-    );
+    site.manifest("", "[dependencies]\nlib = '*'\n[pypi-dependencies]\nrequests = '*'\n");
     let ran = site.install();
     assert!(ran.stderr.contains("packages of the Python index are not installed (requests)"), "{}", ran.stderr);
     assert_eq!(ran.value()["warnings"].as_array().expect("a list").len(), 1);
-    site.run(&["install", "-e", "s"]).assert_fails_with(&["mine", "source"]);
 }
 
 #[test]

@@ -24,3 +24,5 @@ mod races;
 mod real;
 mod sharing;
 mod site;
+#[cfg(unix)]
+mod sources;

@@ -1,16 +1,19 @@
 //! Solving.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use doge::{Action, ActionContext, Epoch, Interned, Resource, Spec};
 use miette::Diagnostic;
-use rattler_conda_types::{ParseMatchSpecError, RepoDataRecord};
+use rattler_conda_types::package::{ArchiveIdentifier, CondaArchiveType, DistArchiveIdentifier, DistArchiveType};
+use rattler_conda_types::{PackageRecord, ParseMatchSpecError, RepoDataRecord};
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
 use rattler_solve::{CancellationToken, RepoDataIter, SolverImpl as _, SolverTask, resolvo::Solver};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use url::Url;
 
 use crate::conda::cached::CachedPackages;
 use crate::conda::closure::Closure;
@@ -41,6 +44,8 @@ pub struct SolveCondaEnvironmentSpec {
     pub place: Placed,
     /// If nothing may be downloaded: the packages that need not be.
     pub cached: Option<Interned<CachedPackages>>,
+    /// Packages that are built, if there are any. Their names come from nowhere else.
+    pub sources: Option<Interned<Records>>,
 }
 
 impl fmt::Display for SolveCondaEnvironmentSpec {
@@ -114,7 +119,15 @@ impl Action for SolveCondaEnvironmentSpec {
         let preferred = ctx.value(&self.preferred).await.ok_or(not_at_hand("the list of locked records"))?;
         let root = workspace_root(ctx)?;
         let requirement = |source| SolveError::Requirement { name: self.name.clone(), source };
-        let specs = self.needs.match_specs(&root).map_err(requirement)?;
+        let mut specs = self.needs.match_specs(&root).map_err(requirement)?;
+        for source in &self.needs.sources {
+            specs.push(crate::workspace::parse_canonical(&source.spec).map_err(requirement)?);
+        }
+        let sources = match &self.sources {
+            Some(sources) => ctx.value(sources).await.ok_or(not_at_hand("the packages that are built"))?,
+            None => Arc::new(Records::default()),
+        };
+        let built = sources.sources_at_hand(ctx).await.ok_or(not_at_hand("the packages that are built"))?;
         let constraints = self.needs.constraint_specs(&root).map_err(requirement)?;
         // A relative cutoff was made a moment before it came here, so the time does not matter.
         let exclude_newer = self.needs.exclude_newer.as_ref().map(|exclude| exclude.for_solver(&root, UNIX_EPOCH));
@@ -130,6 +143,11 @@ impl Action for SolveCondaEnvironmentSpec {
         let (needs, name) = (self.needs.clone(), self.name.clone());
         let solved: Vec<RepoDataRecord> = ctx
             .cpu(move || {
+                let stand_ins: Vec<RepoDataRecord> =
+                    built.iter().enumerate().map(|(place, record)| stand_in(place, &record.record)).collect();
+                let provided: HashSet<&str> = built.iter().map(|record| record.name()).collect();
+                let is_of_channels =
+                    |record: &&RepoDataRecord| !provided.contains(record.package_record.name.as_normalized());
                 let all = || available.iter().flatten().flat_map(|records| records.iter());
                 let reason: Arc<str> = "it is not in the package cache, and downloading is off".into();
                 let excluded = cached.iter().flat_map(|cached| {
@@ -139,11 +157,15 @@ impl Action for SolveCondaEnvironmentSpec {
                 });
                 let excluded_candidates = excluded.collect();
                 let task = SolverTask {
-                    available_packages: available
-                        .iter()
-                        .map(|part| RepoDataIter(part.iter().flat_map(|records| records.iter())))
+                    // What is built goes before all channels.
+                    available_packages: std::iter::once(stand_ins.iter().collect::<Vec<_>>())
+                        .filter(|stand_ins| !stand_ins.is_empty())
+                        .chain(available.iter().map(|part| {
+                            part.iter().flat_map(|records| records.iter()).filter(is_of_channels).collect()
+                        }))
+                        .map(|records: Vec<&RepoDataRecord>| RepoDataIter(records.into_iter()))
                         .collect::<Vec<_>>(),
-                    locked_packages: preferred.as_slice().iter().collect(),
+                    locked_packages: preferred.as_slice().iter().filter(is_of_channels).collect(),
                     pinned_packages: Vec::new(),
                     virtual_packages: needs.generic_virtual_packages(),
                     specs,
@@ -170,9 +192,40 @@ impl Action for SolveCondaEnvironmentSpec {
                 })
             })
             .await?;
-        let records = ctx.intern(Records::new(solved)).map_err(|_| not_at_hand("the solution"))?;
+        let (stand_ins, binary): (Vec<_>, Vec<_>) = solved.into_iter().partition(|record| place_of(record).is_some());
+        let mut places: Vec<usize> = stand_ins.iter().filter_map(place_of).collect();
+        places.sort_unstable();
+        let chosen = places.into_iter().filter_map(|place| sources.sources().get(place).cloned()).collect();
+        let records = Records::with_sources(binary, chosen);
+        let records = ctx.intern(records).map_err(|_| not_at_hand("the solution"))?;
         Ok(Solution { records })
     }
+}
+
+/// The scheme of the addresses of what is not built yet.
+const STAND_IN: &str = "source";
+
+/// What stands for a package that is not built yet where only archives are known.
+pub(crate) fn stand_in(place: usize, record: &PackageRecord) -> RepoDataRecord {
+    let url = format!("{STAND_IN}:///{place}");
+    RepoDataRecord {
+        package_record: record.clone(),
+        identifier: DistArchiveIdentifier {
+            identifier: ArchiveIdentifier {
+                name: record.name.as_normalized().to_owned(),
+                version: record.version.to_string(),
+                build_string: record.build.to_string(),
+            },
+            archive_type: DistArchiveType::Conda(CondaArchiveType::Conda),
+        },
+        url: Url::parse(&url).expect("invariant: a number can be part of an address"),
+        channel: None,
+    }
+}
+
+/// The place of the package that this stands for; nothing if it is an archive.
+fn place_of(record: &RepoDataRecord) -> Option<usize> {
+    (record.url.scheme() == STAND_IN).then(|| record.url.path().trim_start_matches('/').parse().ok()).flatten()
 }
 
 fn is_cached(record: &RepoDataRecord, cached: &CachedPackages) -> bool {

@@ -16,7 +16,10 @@ use crate::environment::lock_file::{LockFileSpec, LockText};
 use crate::environment::manifest::WorkspaceNeeds;
 use crate::epoch::{CONDA_TYPES, LOCK, OWN};
 use crate::records::Records;
-use crate::workspace::lock::{LockFileError, LockedFile, Update, locked_hints, satisfies, satisfies_together};
+use crate::source::LockedPackages;
+use crate::workspace::lock::{
+    LockFileError, LockedFile, Update, locked_hints, locked_sources, satisfies, satisfies_together, unchecked,
+};
 use crate::workspace::{EnvironmentDescription, SolveDescription, SolveUnit, WorkspaceRoot, reachable};
 
 /// Comparing a lock file with what environments need. Asks no channel.
@@ -30,6 +33,10 @@ pub struct CheckLockSpec {
     pub lock_file: LockFileSpec,
     /// Where the workspace is, if a channel or a locked package is inside of it.
     pub place: Placed,
+    /// For each unit in turn what sources make of the packages it may need from source, in all their variants. Nothing
+    /// at all if no unit needs any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Option<Interned<Records>>>,
 }
 
 impl fmt::Display for CheckLockSpec {
@@ -40,7 +47,7 @@ impl fmt::Display for CheckLockSpec {
 
 impl Spec for CheckLockSpec {
     const KIND: &'static str = "check_lock";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, LOCK, CONDA_TYPES]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, LOCK, CONDA_TYPES]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())
@@ -63,9 +70,12 @@ pub struct CheckedLock {
 /// What is locked for an environment on a platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckedTarget {
-    /// The locked records; `None` if the file has no such environment on such a platform.
+    /// The locked records of channels; `None` if the file has no such environment on such a platform.
     pub records: Option<Interned<Records>>,
-    /// Why they are not what is needed; `None` if they are.
+    /// What the target gets, with sources as they are now, whether that is what is needed or not; `None` if a package
+    /// that is locked is not offered any more.
+    pub current: Option<Interned<Records>>,
+    /// Why what is locked is not what is needed; `None` if it is.
     pub unsatisfied: Option<String>,
 }
 
@@ -78,6 +88,8 @@ pub struct CheckedUnit {
     pub not_before: Option<i64>,
     /// What is locked, of channels that are still there.
     pub hints: Interned<Records>,
+    /// What is locked of packages that are built from source.
+    pub locked: Option<Interned<LockedPackages>>,
     /// The part of it that answers all that is needed, if there is one. Where such a part is, a solve that keeps what
     /// is locked comes to the same.
     pub enough: Option<Interned<Records>>,
@@ -100,16 +112,23 @@ pub enum CheckLockError {
 /// What was found, before it has a name.
 struct Found {
     version: u16,
-    targets: Vec<(Option<Vec<RepoDataRecord>>, Option<String>)>,
+    targets: Vec<FoundTarget>,
     units: Vec<FoundUnit>,
     surplus: Vec<String>,
+}
+
+struct FoundTarget {
+    packages: Option<LockedPackages>,
+    current: Option<Records>,
+    unsatisfied: Option<String>,
 }
 
 struct FoundUnit {
     unsatisfied: Option<String>,
     not_before: Option<i64>,
     hints: Vec<RepoDataRecord>,
-    enough: Option<Vec<RepoDataRecord>>,
+    locked: LockedPackages,
+    enough: Option<Records>,
 }
 
 impl Action for CheckLockSpec {
@@ -122,22 +141,44 @@ impl Action for CheckLockSpec {
         let root = workspace_root(ctx)?;
         let needs = ctx.value(&self.needs).await.ok_or_else(|| gone("the list of needs"))?;
         let lock = ctx.value(&self.lock).await.ok_or_else(|| gone("the text of the lock file"))?;
+        let mut sources = Vec::new();
+        for records in &self.sources {
+            sources.push(match records {
+                Some(records) => {
+                    let records = ctx.value(records).await.ok_or_else(|| gone("the records of sources"))?;
+                    records.bring(ctx).await.ok_or_else(|| gone("the records of sources"))?;
+                    Some(records)
+                }
+                None => None,
+            });
+        }
         let path = ctx.roots().resolve(&Root::Workspace, &self.lock_file.path).unwrap_or_default();
-        let found = ctx
-            .cpu(move || LockedFile::parse(lock.as_str(), &path, &root).map(|locked| compare(&needs, &locked, &root)))
-            .await
-            .map_err(|error| CheckLockError::LockFile(Arc::new(error)))?;
-        let intern = |records| ctx.intern(Records::new(records)).map_err(|_| gone("the list of locked records"));
+        let work = move || {
+            let locked = LockedFile::parse(lock.as_str(), &path, &root)?;
+            compare(&needs, &locked, &sources, &root)
+        };
+        let found = ctx.cpu(work).await.map_err(|error| CheckLockError::LockFile(Arc::new(error)))?;
+        let intern = |records| ctx.intern(records).map_err(|_| gone("the list of locked records"));
         let mut targets = Vec::new();
-        for (records, unsatisfied) in found.targets {
-            targets.push(CheckedTarget { records: records.map(intern).transpose()?, unsatisfied });
+        for target in found.targets {
+            let records = target.packages.map(|packages| intern(Records::new(packages.binary))).transpose()?;
+            let current = target.current.map(intern).transpose()?;
+            targets.push(CheckedTarget { records, current, unsatisfied: target.unsatisfied });
         }
         let mut units = Vec::new();
         for unit in found.units {
+            let locked = match unit.locked.source.is_empty() {
+                true => None,
+                false => {
+                    unit.locked.keep(ctx).map_err(|_| gone("what is locked"))?;
+                    Some(ctx.intern(unit.locked).map_err(|_| gone("what is locked"))?)
+                }
+            };
             units.push(CheckedUnit {
                 unsatisfied: unit.unsatisfied,
                 not_before: unit.not_before,
-                hints: intern(unit.hints)?,
+                hints: intern(Records::new(unit.hints))?,
+                locked,
                 enough: unit.enough.map(intern).transpose()?,
             });
         }
@@ -145,38 +186,58 @@ impl Action for CheckLockSpec {
     }
 }
 
-fn compare(needs: &WorkspaceNeeds, locked: &LockedFile, root: &WorkspaceRoot) -> Found {
+fn compare(
+    needs: &WorkspaceNeeds,
+    locked: &LockedFile,
+    sources: &[Option<Arc<Records>>],
+    root: &WorkspaceRoot,
+) -> Result<Found, LockFileError> {
     // Far in the future nothing is too new for a cutoff that moves along; the time comes in by `not_before`.
     let far = UNIX_EPOCH + Duration::from_secs(1 << 36);
-    let target = |target: &EnvironmentDescription| {
-        let records = locked.records(&target.environment, &target.platform());
-        (records, satisfies(target, locked, far).err().map(|reason| reason.to_string()))
+    let is_member = |target: &EnvironmentDescription, unit: &SolveUnit| {
+        target.platform == unit.platform && unit.environments.contains(&target.environment)
     };
-    let unit = |unit: &SolveUnit| {
-        let members: Vec<EnvironmentDescription> = needs
-            .targets
-            .iter()
-            .filter(|target| target.platform == unit.platform && unit.environments.contains(&target.environment))
-            .cloned()
-            .collect();
-        let together = satisfies_together(&members, locked, far);
+    let none = Records::default();
+    let current = |place: Option<usize>| place.and_then(|place| sources.get(place)?.as_deref()).unwrap_or(&none);
+    let target = |target: &EnvironmentDescription| {
+        let packages = locked.packages_of(&target.environment, &target.platform()).transpose()?;
+        let unit = needs.units.iter().position(|unit| is_member(target, unit));
+        let (current, unsatisfied) = match satisfies(target, locked, current(unit), far) {
+            Ok(records) => (Some(records), None),
+            Err(reason) => {
+                let locked = packages.as_ref().and_then(|packages| Some((&packages.binary, packages.sources()?)));
+                let anyway = locked.and_then(|(binary, built)| unchecked(binary, &built, current(unit)));
+                (anyway, Some(reason.to_string()))
+            }
+        };
+        Ok(FoundTarget { packages, current, unsatisfied })
+    };
+    let unit = |(place, unit): (usize, &SolveUnit)| {
+        let members: Vec<EnvironmentDescription> =
+            needs.targets.iter().filter(|target| is_member(target, unit)).cloned().collect();
+        let current = current(Some(place));
+        let together = satisfies_together(&members, locked, current, far);
         let hints = locked_hints(locked, unit, &Update::Nothing);
-        let not_before =
-            together.iter().flatten().flatten().filter_map(|record| old_enough_from(record, &unit.needs, root)).max();
+        let all = LockedPackages::new(hints.clone(), locked_sources(locked, unit));
+        let records = together.iter().flatten().flat_map(Records::as_slice);
+        let not_before = records.filter_map(|record| old_enough_from(record, &unit.needs, root)).max();
+        let is_built = !unit.needs.sources.is_empty() || !unit.needs.dev.is_empty() || !current.is_empty();
         let enough = match (&unit.needs.exclude_newer, &together) {
-            // What may be chosen is then for the solver to say.
+            // What may be chosen is then for the solver to say, as it is where sources decide what there is.
             (Some(_), _) => None,
-            (None, Ok(_)) => Some(hints.clone()),
+            _ if is_built => None,
+            (None, Ok(_)) => Some(Records::new(hints.clone())),
             (None, Err(_)) => enough(&members, unit, locked, &hints, root),
         };
-        FoundUnit { unsatisfied: together.err().map(|reason| reason.to_string()), not_before, hints, enough }
+        let unsatisfied = together.err().map(|reason| reason.to_string());
+        FoundUnit { unsatisfied, not_before, hints, locked: all, enough }
     };
-    Found {
+    Ok(Found {
         version: locked.version(),
-        targets: needs.targets.iter().map(target).collect(),
-        units: needs.units.iter().map(unit).collect(),
+        targets: needs.targets.iter().map(target).collect::<Result<_, LockFileError>>()?,
+        units: needs.units.iter().enumerate().map(unit).collect(),
         surplus: surplus(needs, locked),
-    }
+    })
 }
 
 /// From when on a record is old enough for a cutoff that moves along; nothing if that does not move.
@@ -195,8 +256,8 @@ fn enough(
     locked: &LockedFile,
     hints: &[RepoDataRecord],
     root: &WorkspaceRoot,
-) -> Option<Vec<RepoDataRecord>> {
-    let needed: Vec<RepoDataRecord> = reachable(hints, &unit.needs, root).into_iter().cloned().collect();
+) -> Option<Records> {
+    let needed = reachable(&Records::new(hints.to_vec()), &unit.needs, root);
     // Whether they would be taken is asked of the rules for lock files, of one that has just these.
     let whole = EnvironmentDescription {
         environment: unit.environments.first()?.clone(),
@@ -207,7 +268,7 @@ fn enough(
     };
     // What was chosen under other options is not what would be chosen now.
     members.iter().all(|member| locked.has_options_of(member)).then_some(())?;
-    crate::workspace::lock::holds_together(&whole, &needed, root).ok()?;
+    crate::workspace::lock::holds_together(&whole, &needed, &Records::default(), root).ok()?;
     Some(needed)
 }
 

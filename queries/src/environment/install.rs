@@ -1,19 +1,23 @@
 //! Installing an environment of a workspace.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::path::Path;
 
-use doge::{AnyError, Db, Epoch, Failure, Halt, Query, Spec};
+use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
 use miette::Diagnostic;
 use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::conda::{MachineError, MachineSpec};
+use crate::build::{BuildProfile, Context, ForceBuild, SourceBuildError, SourceBuildSpec};
+use crate::conda::{MachineError, MachineSpec, WorkspacePlaceSpec};
 use crate::environment::lock::{LockWorkspaceError, LockWorkspaceSpec};
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::prefix::{
     Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment, LinkOptions, PrefixStateSpec,
 };
+use crate::records::Records;
 
 /// An environment of a workspace, installed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,7 +36,7 @@ pub struct InstallWorkspaceEnvironmentSpec {
     pub options: LinkOptions,
     /// Whether scripts of packages are run.
     pub link_scripts: bool,
-    /// Link packages anew even if they are as wanted.
+    /// Link packages anew even if they are as wanted, and build those anew that are built.
     pub force: Option<Force>,
 }
 
@@ -81,6 +85,12 @@ pub enum InstallWorkspaceError {
     /// It is not known what this machine has.
     #[error(transparent)]
     Machine(#[from] Failure<MachineError>),
+    /// A package could not be built.
+    #[error(transparent)]
+    Build(#[from] Failure<SourceBuildError>),
+    /// It is not known where the workspace is.
+    #[error(transparent)]
+    Never(#[from] Failure<Infallible>),
     /// They could not be installed.
     #[error(transparent)]
     Install(#[from] Failure<InstallError>),
@@ -95,13 +105,17 @@ impl Query for InstallWorkspaceEnvironmentSpec {
 
     fn compute(&self, db: &Db<'_>) -> Result<InstalledEnvironment, Halt<InstallWorkspaceError>> {
         let (locked, machine) = db.join(|join| (join.get(&self.lock), join.observe(&MachineSpec)))?;
-        let Some(records) = locked.records(&self.environment, &self.platform) else {
+        let Some(target) = locked.target(&self.environment, &self.platform) else {
             let (environment, platform) = (self.environment.clone(), self.platform.clone());
             return Err(Halt::fail(InstallWorkspaceError::NotLocked { environment, platform }));
         };
+        let records = match &target.context {
+            Some(context) => self.built(db, &target.records, context)?,
+            None => target.records.clone(),
+        };
         // For another platform than the machine's, what the machine has says nothing.
         if machine.subdir == Some(self.subdir) {
-            let lacking = machine.lacks(db.value(records)?.as_slice());
+            let lacking = machine.lacks(db.value(&records)?.as_slice());
             if !lacking.is_empty() {
                 let environment = self.environment.clone();
                 return Err(Halt::fail(InstallWorkspaceError::CannotRun { environment, lacking }));
@@ -110,12 +124,45 @@ impl Query for InstallWorkspaceEnvironmentSpec {
         let installed = db.get(&InstallPixiEnvironmentSpec {
             name: self.environment.clone(),
             prefix: self.prefix.clone(),
-            records: records.clone(),
+            records,
             platform: self.subdir,
             options: self.options,
             link_scripts: self.link_scripts,
             force: self.force.clone(),
         })?;
         Ok(InstalledEnvironment::clone(&installed))
+    }
+}
+
+impl InstallWorkspaceEnvironmentSpec {
+    /// The records with those of archives in the place of those that have to be built, after these were built.
+    fn built(
+        &self,
+        db: &Db<'_>,
+        records: &Interned<Records>,
+        context: &Context,
+    ) -> Result<Interned<Records>, Halt<InstallWorkspaceError>> {
+        let records = db.value(records)?;
+        let sources = records.read_sources(db)?;
+        let force = self.force.as_ref().map(|force| ForceBuild { wish: force.wish, packages: force.packages.clone() });
+        let specs: Vec<SourceBuildSpec> = records
+            .sources()
+            .iter()
+            .zip(&sources)
+            .map(|(name, record)| SourceBuildSpec {
+                package: record.name().to_owned(),
+                record: name.clone(),
+                context: context.clone(),
+                profile: BuildProfile::Development,
+                force: force.clone(),
+            })
+            .collect();
+        let (built, place) = db.join(|join| {
+            let built = specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>();
+            (built, join.observe(&WorkspacePlaceSpec))
+        })?;
+        let archives = built.iter().filter_map(|package| package.repodata(Path::new(place.as_str())));
+        let all = records.as_slice().iter().cloned().chain(archives).collect();
+        Ok(db.intern(Records::new(all))?)
     }
 }

@@ -10,8 +10,13 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::conda::{ChannelError, CutoffRankSpec, WorkspacePlaceSpec, is_same_record};
+use crate::build::{
+    Context, DevSourceMetadataError, DevSourceMetadataSpec, DevSourceRecord, ResolveSourcesSpec,
+    SolvePixiEnvironmentSpec, SolvePixiError,
+};
+use crate::conda::{ChannelError, CutoffRankSpec, MachineError, WorkspacePlaceSpec, is_same_record};
 use crate::environment::check::{CheckLockError, CheckLockSpec, CheckedLock};
+use crate::environment::context::{BuildOptions, contexts};
 use crate::environment::lock_file::{
     LockFileSpec, LockText, ReadLockFileError, SolvedTarget, WriteLockFileError, WriteLockFileSpec,
 };
@@ -20,7 +25,9 @@ use crate::environment::remembered::RememberedSolutionSpec;
 use crate::environment::solve::{SolveUnitError, SolveUnitSpec};
 use crate::environment::take::{TakeRecordsError, TakeRecordsSpec};
 use crate::epoch::{LOCK, OWN};
+use crate::files::FilesError;
 use crate::records::Records;
+use crate::workspace::SourceRequirement;
 
 /// The records of the environments of a workspace, and a lock file that holds them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +42,8 @@ pub struct LockWorkspaceSpec {
     pub only: Only,
     /// Only what is in the cache is looked at.
     pub offline: bool,
+    /// How packages are built that have to be.
+    pub build: BuildOptions,
 }
 
 /// Part of a workspace. An empty list means all.
@@ -125,13 +134,15 @@ pub struct LockedTarget {
     pub platform: String,
     /// The records.
     pub records: Interned<Records>,
+    /// What its packages are built for, if some have to be.
+    pub context: Option<Context>,
 }
 
 impl LockedWorkspace {
-    /// The records of an environment on a platform.
-    pub fn records(&self, environment: &str, platform: &str) -> Option<&Interned<Records>> {
+    /// An environment on a platform.
+    pub fn target(&self, environment: &str, platform: &str) -> Option<&LockedTarget> {
         let is_meant = |target: &&LockedTarget| target.environment == environment && target.platform == platform;
-        self.targets.iter().find(is_meant).map(|target| &target.records)
+        self.targets.iter().find(is_meant)
     }
 }
 
@@ -184,6 +195,18 @@ pub enum LockWorkspaceError {
     /// The lock file cannot be written.
     #[error(transparent)]
     Write(#[from] Failure<WriteLockFileError>),
+    /// A package that has to be built cannot be resolved.
+    #[error(transparent)]
+    Sources(#[from] Failure<SolvePixiError>),
+    /// It is not known what it takes to work on a package.
+    #[error(transparent)]
+    Dev(#[from] Failure<DevSourceMetadataError>),
+    /// It is not known what this machine is.
+    #[error(transparent)]
+    Machine(#[from] Failure<MachineError>),
+    /// The files with variants cannot be read.
+    #[error(transparent)]
+    Files(#[from] Failure<FilesError>),
     /// The clock cannot be read.
     #[error(transparent)]
     Never(#[from] Failure<Infallible>),
@@ -203,6 +226,15 @@ struct Compared {
     interned_needs: Interned<WorkspaceNeeds>,
     lock: Option<Interned<LockText>>,
     checked: Option<Arc<CheckedLock>>,
+    /// For each unit in turn what its packages are built for, and which there are; nothing if none have to be built.
+    built: Vec<Option<BuiltUnit>>,
+}
+
+/// What is built in a unit.
+#[derive(Clone)]
+struct BuiltUnit {
+    context: Context,
+    sources: Interned<Records>,
 }
 
 impl Query for LockWorkspaceSpec {
@@ -217,8 +249,7 @@ impl Query for LockWorkspaceSpec {
         let interned_needs = Interned::clone(&interned_needs);
         let needs = db.value(&interned_needs)?;
         let lock = lock.as_ref().clone().map(|text| db.intern(text)).transpose()?;
-        let checked = lock.as_ref().map(|lock| self.check(db, &needs, &interned_needs, lock)).transpose()?;
-        let compared = Compared { needs, interned_needs, lock, checked };
+        let compared = self.compare(db, needs, interned_needs, lock)?;
         let path = || self.lock_file.path.clone();
         match &self.mode {
             LockMode::Frozen => {
@@ -262,23 +293,120 @@ impl Query for LockWorkspaceSpec {
 
 /// What was solved for a unit.
 struct SolvedPart {
-    question: RememberedSolutionSpec,
+    question: Option<RememberedSolutionSpec>,
     whole: Interned<Records>,
     targets: Vec<(usize, Interned<Records>)>,
 }
 
 impl LockWorkspaceSpec {
+    /// Looks at what is needed and at what is locked. Where packages have to be built, it takes what is locked to know
+    /// which, and then both are compared.
+    fn compare(
+        &self,
+        db: &Db<'_>,
+        needs: Arc<WorkspaceNeeds>,
+        interned_needs: Interned<WorkspaceNeeds>,
+        lock: Option<Interned<LockText>>,
+    ) -> Ended<Compared> {
+        let check = |needs: &WorkspaceNeeds, name: &Interned<WorkspaceNeeds>, sources| {
+            lock.as_ref().map(|lock| self.check(db, needs, name, lock, sources)).transpose()
+        };
+        let checked = check(&needs, &interned_needs, Vec::new())?;
+        let units = needs.units.iter().enumerate();
+        let is_built: Vec<bool> = units
+            .map(|(place, unit)| needs.is_built(place) && self.only.has(&unit.environments, &unit.platform))
+            .collect();
+        if !is_built.contains(&true) {
+            let built = vec![None; needs.units.len()];
+            return Ok(Compared { needs, interned_needs, lock, checked, built });
+        }
+        let contexts = contexts::<LockWorkspaceError>(db, &needs, &is_built, &self.build, self.offline)?;
+        let (needs, interned_needs) = self.with_dev(db, needs, interned_needs, &contexts)?;
+        let renewed = match &self.mode {
+            LockMode::Renew(Renewal::Packages { names, .. }) => names.clone(),
+            _ => BTreeSet::new(),
+        };
+        let mut resolves = Vec::new();
+        for (place, context) in contexts.iter().enumerate() {
+            let Some(context) = context else { continue };
+            let unit = checked.as_ref().map(|checked| &checked.units[place]);
+            let forgets = matches!(self.mode, LockMode::Renew(Renewal::Everything));
+            resolves.push(ResolveSourcesSpec {
+                name: needs.units[place].to_string(),
+                sources: needs.units[place].needs.sources.clone(),
+                locked: unit.and_then(|unit| unit.locked.clone()).filter(|_| !forgets),
+                renewed: renewed.clone(),
+                context: context.clone(),
+            });
+        }
+        let resolved = db.join(|join| resolves.iter().map(|spec| join.get(spec)).collect::<Vec<_>>())?;
+        let mut resolved = resolved.into_iter();
+        let built: Vec<Option<BuiltUnit>> = contexts
+            .into_iter()
+            .map(|context| {
+                let context = context?;
+                Some(BuiltUnit { sources: Interned::clone(&*resolved.next()?), context })
+            })
+            .collect();
+        let sources = built.iter().map(|built| built.as_ref().map(|built| built.sources.clone())).collect();
+        let check =
+            |sources| lock.as_ref().map(|lock| self.check(db, &needs, &interned_needs, lock, sources)).transpose();
+        let checked = check(sources)?;
+        Ok(Compared { needs, interned_needs, lock, checked, built })
+    }
+
+    /// The needs with what it takes to work on packages in their place.
+    fn with_dev(
+        &self,
+        db: &Db<'_>,
+        needs: Arc<WorkspaceNeeds>,
+        interned_needs: Interned<WorkspaceNeeds>,
+        contexts: &[Option<Context>],
+    ) -> Ended<(Arc<WorkspaceNeeds>, Interned<WorkspaceNeeds>)> {
+        let mut all = WorkspaceNeeds::clone(&needs);
+        for (unit, context) in needs.units.iter().zip(contexts) {
+            let Some(context) = context.as_ref().filter(|_| !unit.needs.dev.is_empty()) else { continue };
+            let specs: Vec<DevSourceMetadataSpec> = unit
+                .needs
+                .dev
+                .iter()
+                .map(|package| DevSourceMetadataSpec { package: package.clone(), context: context.clone() })
+                .collect();
+            let found = db.join(|join| specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>())?;
+            // Of several variants the one that the backend names first is worked on.
+            let known: Vec<(SourceRequirement, DevSourceRecord)> = specs
+                .iter()
+                .zip(&found)
+                .filter_map(|(spec, records)| Some((spec.package.clone(), records.first()?.clone())))
+                .collect();
+            for target in &mut all.targets {
+                if target.platform == unit.platform && unit.environments.contains(&target.environment) {
+                    target.needs = target.needs.with_dev(&known);
+                }
+            }
+            for own in all.units.iter_mut().filter(|own| *own == unit) {
+                own.needs = own.needs.with_dev(&known);
+            }
+        }
+        if all == *needs {
+            return Ok((needs, interned_needs));
+        }
+        let name = db.intern(all)?;
+        Ok((db.value(&name)?, name))
+    }
+
     fn check(
         &self,
         db: &Db<'_>,
         needs: &WorkspaceNeeds,
         interned_needs: &Interned<WorkspaceNeeds>,
         lock: &Interned<LockText>,
+        sources: Vec<Option<Interned<Records>>>,
     ) -> Ended<Arc<CheckedLock>> {
         let is_placed = needs.units.iter().any(|unit| unit.needs.is_placed()) || db.value(lock)?.is_placed();
         let place = if is_placed { Some(db.observe(&WorkspacePlaceSpec)?.as_ref().clone()) } else { None };
         let (needs, lock, lock_file) = (interned_needs.clone(), lock.clone(), self.lock_file.clone());
-        Ok(db.act(&CheckLockSpec { needs, lock, lock_file, place })?)
+        Ok(db.act(&CheckLockSpec { needs, lock, lock_file, place, sources })?)
     }
 
     /// The units whose part of the lock file is not what they need, with the reason.
@@ -306,43 +434,67 @@ impl LockWorkspaceSpec {
         let (hints_of, renewed) = match &self.mode {
             LockMode::Renew(Renewal::Everything) => (None, BTreeSet::new()),
             LockMode::Renew(Renewal::Packages { names, instead_of }) => {
-                let check = |lock| self.check(db, &compared.needs, &compared.interned_needs, lock);
+                let check = |lock| self.check(db, &compared.needs, &compared.interned_needs, lock, Vec::new());
                 let checked = instead_of.as_ref().map(check).transpose()?;
                 (checked, names.clone())
             }
             _ => (compared.checked.clone(), BTreeSet::new()),
         };
-        let specs: Vec<SolveUnitSpec> = units
-            .iter()
-            .map(|unit| {
-                let checked = hints_of.as_ref().map(|checked| &checked.units[*unit]);
-                SolveUnitSpec {
-                    name: compared.needs.units[*unit].to_string(),
-                    needs: compared.needs.units[*unit].needs.clone(),
+        let (mut specs, mut with_sources) = (Vec::new(), Vec::new());
+        for unit in &units {
+            let checked = hints_of.as_ref().map(|checked| &checked.units[*unit]);
+            let (name, needs) = (compared.needs.units[*unit].to_string(), compared.needs.units[*unit].needs.clone());
+            match &compared.built[*unit] {
+                Some(built) => with_sources.push(SolvePixiEnvironmentSpec {
+                    name,
+                    needs,
+                    locked: checked.and_then(|checked| checked.locked.clone()),
+                    hints: checked.map(|checked| checked.hints.clone()),
+                    renewed: renewed.clone(),
+                    keep: false,
+                    recall: false,
+                    context: built.context.clone(),
+                }),
+                None => specs.push(SolveUnitSpec {
+                    name,
+                    needs,
                     enough: checked.and_then(|checked| checked.enough.clone()),
                     hints: checked.map_or_else(|| none.clone(), |checked| checked.hints.clone()),
                     renewed: renewed.clone(),
                     recall: self.mode == LockMode::Satisfy,
                     offline: self.offline,
-                }
-            })
-            .collect();
-        let solved = db.join(|join| specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>())?;
+                    sources: none.clone(),
+                }),
+            }
+        }
+        let (plain, built) = db.join(|join| {
+            let plain = specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>();
+            (plain, with_sources.iter().map(|spec| join.get(spec)).collect::<Vec<_>>())
+        })?;
+        let (mut plain, mut built) = (plain.into_iter(), built.into_iter());
+        let mut all = Vec::new();
+        for unit in &units {
+            let solved = match &compared.built[*unit] {
+                Some(_) => built.next().map(|solved| (solved.records.clone(), None)),
+                None => plain.next().map(|solved| (solved.records.clone(), Some(solved.question.clone()))),
+            };
+            all.extend(solved);
+        }
         let mut parts = Vec::new();
-        for (unit, solved) in units.into_iter().zip(solved) {
+        for (unit, (records, question)) in units.into_iter().zip(all) {
             let members = compared.members(unit);
             let targets = if compared.needs.units[unit].environments.len() == 1 {
-                members.iter().map(|target| (*target, solved.records.clone())).collect()
+                members.iter().map(|target| (*target, records.clone())).collect()
             } else {
                 let take = |target: &usize| TakeRecordsSpec {
-                    records: solved.records.clone(),
+                    records: records.clone(),
                     needs: compared.needs.targets[*target].needs.clone(),
                 };
                 let takes: Vec<TakeRecordsSpec> = members.iter().map(take).collect();
                 let taken = db.join(|join| takes.iter().map(|take| join.act(take)).collect::<Vec<_>>())?;
                 members.iter().copied().zip(taken.iter().map(|records| Interned::clone(records))).collect()
             };
-            parts.push(SolvedPart { question: solved.question.clone(), whole: solved.records.clone(), targets });
+            parts.push(SolvedPart { question, whole: records, targets });
         }
         Ok(parts)
     }
@@ -351,11 +503,12 @@ impl LockWorkspaceSpec {
     fn news(&self, db: &Db<'_>, compared: &Compared, solved: &[SolvedPart]) -> Ended<Option<String>> {
         let Some(checked) = &compared.checked else { return Ok(Some("there is no lock file".to_owned())) };
         for (target, records) in solved.iter().flat_map(|part| &part.targets) {
-            let Some(locked) = &checked.targets[*target].records else {
+            let Some(locked) = &checked.targets[*target].current else {
                 return Ok(Some(format!("{} is not locked", compared.needs.targets[*target])));
             };
             let (locked, now) = (db.value(locked)?, db.value(records)?);
             let is_same = locked.as_slice().len() == now.as_slice().len()
+                && locked.sources() == now.sources()
                 && locked.as_slice().iter().zip(now.as_slice()).all(|(locked, now)| {
                     locked.url == now.url && is_same_record(&locked.package_record, &now.package_record)
                 });
@@ -386,7 +539,11 @@ impl LockWorkspaceSpec {
             seen: compared.lock.clone(),
             reason: reason.clone(),
             solved: solved.iter().flat_map(|part| part.targets.iter().map(solved_target)).collect(),
-            remember: solved.into_iter().map(|part| (part.question, part.whole)).filter(|_| !self.offline).collect(),
+            remember: solved
+                .into_iter()
+                .filter_map(|part| Some((part.question?, part.whole)))
+                .filter(|_| !self.offline)
+                .collect(),
         })?;
         // The file was written and observed again, and that was not enough.
         Err(Halt::fail(LockWorkspaceError::NotSettled { path: self.lock_file.path.clone(), reason }))
@@ -397,11 +554,18 @@ impl Compared {
     /// What the lock file says.
     fn locked(&self, only: &Only) -> LockedWorkspace {
         let Some(checked) = &self.checked else { return LockedWorkspace { targets: Vec::new() } };
-        let targets = self.needs.targets.iter().zip(&checked.targets);
-        let targets = targets.filter_map(|(target, checked)| {
+        let targets = self.needs.targets.iter().zip(&checked.targets).enumerate();
+        let targets = targets.filter_map(|(place, (target, checked))| {
             let is_meant = only.has(std::slice::from_ref(&target.environment), &target.platform);
-            let records = checked.records.clone().filter(|_| is_meant)?;
-            Some(LockedTarget { environment: target.environment.clone(), platform: target.platform.clone(), records })
+            let unit = (0..self.needs.units.len()).find(|unit| self.members(*unit).contains(&place));
+            let built = unit.and_then(|unit| self.built[unit].as_ref());
+            let records = if built.is_some() { &checked.current } else { &checked.records };
+            Some(LockedTarget {
+                environment: target.environment.clone(),
+                platform: target.platform.clone(),
+                records: records.clone().filter(|_| is_meant)?,
+                context: built.map(|built| built.context.clone()),
+            })
         });
         LockedWorkspace { targets: targets.collect() }
     }

@@ -19,6 +19,7 @@ use crate::epoch::{LOCK, OWN};
 use crate::file_stamp::FileStamp;
 use crate::records::Records;
 use crate::redact::text_without_credentials;
+use crate::source::Locking;
 use crate::workspace::EnvironmentDescription;
 use crate::workspace::lock::{
     LockFileError, LockedFile, NEWEST_VERSION, RenderError, Solved, WriteError, Written, render, write_if_changed,
@@ -240,7 +241,9 @@ impl Effect for WriteLockFileSpec {
         let mut solved = Vec::new();
         for target in &self.solved {
             let records = ctx.value(&target.records).await.ok_or_else(|| gone("a solution"))?;
-            solved.push((target.description.clone(), records));
+            records.bring(ctx).await.ok_or_else(|| gone("a solution"))?;
+            let packages = Locking::default().packages(&records).ok_or_else(|| gone("a solution"))?;
+            solved.push((target.description.clone(), packages));
         }
         let mut remember = Vec::new();
         for (question, records) in &self.remember {
@@ -262,10 +265,8 @@ impl Effect for WriteLockFileSpec {
                     return Ok(None);
                 }
                 let before = before.map(|text| LockedFile::parse(text.as_str(), &path, &root)).transpose()?;
-                let solved: Vec<Solved<'_>> = solved
-                    .iter()
-                    .map(|(description, records)| Solved { description, records: records.as_slice() })
-                    .collect();
+                let solved: Vec<Solved<'_>> =
+                    solved.iter().map(|(description, packages)| Solved { description, packages }).collect();
                 let text = render(&workspace, before.as_ref(), &solved)?;
                 let written = write_if_changed(&path, &text)?;
                 if let Some(solutions) = solutions {

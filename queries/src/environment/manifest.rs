@@ -1,10 +1,11 @@
 //! Reading a manifest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use doge::{Action, ActionContext, Epoch, Intern, Interned, Resource, Spec};
 use miette::Diagnostic;
+use rattler_lock::VariantValue;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
@@ -78,6 +79,12 @@ pub struct WorkspaceNeeds {
     pub targets: Vec<EnvironmentDescription>,
     /// What is solved at once. Each target is part of one of them.
     pub units: Vec<SolveUnit>,
+    /// For each unit in turn the values that variants of packages which are built are made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<BTreeMap<String, Vec<VariantValue>>>,
+    /// Files with further values, as paths in the workspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variant_files: Vec<String>,
     /// Those that cannot be solved, whatever channels and lock file say.
     pub broken: Vec<BrokenTarget>,
 }
@@ -100,9 +107,16 @@ impl Intern for WorkspaceNeeds {
 impl WorkspaceNeeds {
     /// What the environments of a workspace need.
     pub fn of(workspace: &Workspace) -> Self {
-        let mut needs = Self { targets: Vec::new(), units: Vec::new(), broken: Vec::new() };
+        let mut needs = Self {
+            targets: Vec::new(),
+            units: Vec::new(),
+            variants: Vec::new(),
+            variant_files: workspace.variant_files(),
+            broken: Vec::new(),
+        };
         let mut known = HashSet::new();
         for (environment, platform) in workspace.targets() {
+            let variants = workspace.variants(platform);
             let (environment, platform) = (environment.name.as_str(), platform.name.as_str());
             let described = workspace
                 .describe(environment, platform)
@@ -112,6 +126,7 @@ impl WorkspaceNeeds {
                     needs.targets.push(target);
                     if known.insert((unit.environments.clone(), unit.platform.clone())) {
                         needs.units.push(unit);
+                        needs.variants.push(variants);
                     }
                 }
                 Err(error) => needs.broken.push(BrokenTarget {
@@ -122,6 +137,12 @@ impl WorkspaceNeeds {
             }
         }
         needs
+    }
+
+    /// Whether packages of a unit have to be built.
+    pub(crate) fn is_built(&self, unit: usize) -> bool {
+        let needs = &self.units[unit].needs;
+        !needs.sources.is_empty() || !needs.dev.is_empty()
     }
 
     /// The place of a target.

@@ -9,21 +9,25 @@
 //! since it is changed on the way.
 
 mod check;
+mod context;
 mod install;
 mod lock;
 mod lock_file;
 mod manifest;
+mod offered;
 mod remembered;
 mod solve;
 mod take;
 
 pub use check::{CheckLockError, CheckLockSpec, CheckedLock, CheckedTarget, CheckedUnit};
+pub use context::BuildOptions;
 pub use install::{InstallWorkspaceEnvironmentSpec, InstallWorkspaceError};
 pub use lock::{LockMode, LockWorkspaceError, LockWorkspaceSpec, LockedTarget, LockedWorkspace, Only, Renewal};
 pub use lock_file::{
     LockFileSpec, LockText, ReadLockFileError, SolvedTarget, WriteLockFileError, WriteLockFileSpec, WrittenLockFile,
 };
 pub use manifest::{BrokenTarget, ManifestText, ReadManifestError, ReadManifestSpec, WorkspaceNeeds};
+pub use offered::{OfferedPackage, OfferedPackagesError, OfferedPackagesSpec};
 pub use remembered::{RememberedSolutionSpec, Solutions};
 pub use solve::{SolveUnitError, SolveUnitSpec, SolvedUnit};
 pub use take::{TakeRecordsError, TakeRecordsSpec};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::Arc;
 
 use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
 use miette::Diagnostic;
@@ -17,6 +18,7 @@ use crate::conda::{
 use crate::environment::remembered::RememberedSolutionSpec;
 use crate::epoch::OWN;
 use crate::records::Records;
+use crate::source::SourceRecord;
 use crate::workspace::{Cutoff, ExcludeNewer, SolveDescription};
 
 /// The records for what is needed, as the channels have them now.
@@ -38,6 +40,8 @@ pub struct SolveUnitSpec {
     pub recall: bool,
     /// Only what is in the cache is looked at.
     pub offline: bool,
+    /// Packages that are built. Their names come from nowhere else.
+    pub sources: Interned<Records>,
 }
 
 impl fmt::Display for SolveUnitSpec {
@@ -93,10 +97,12 @@ impl Query for SolveUnitSpec {
     type Error = SolveUnitError;
 
     fn compute(&self, db: &Db<'_>) -> Result<SolvedUnit, Halt<SolveUnitError>> {
+        let sources = db.value(&self.sources)?;
+        let built = sources.read_sources(db)?;
         let closure = db.get(&RecordClosureSpec {
             channels: self.needs.channels.clone(),
             subdir: self.needs.subdir,
-            roots: self.needs.roots(),
+            roots: self.roots(&built),
         })?;
         let closure = Interned::clone(&closure);
         let needs = match &self.needs.exclude_newer {
@@ -124,7 +130,8 @@ impl Query for SolveUnitSpec {
             }
         }
         // What could be had without a network depends on more than the question.
-        if self.recall && !self.offline {
+        // A file cannot name what is built.
+        if self.recall && !self.offline && sources.is_empty() {
             let remembered = db.observe(&question)?;
             if let Some(records) = &*remembered {
                 return Ok(found(&db.intern(records.clone())?));
@@ -143,8 +150,22 @@ impl Query for SolveUnitSpec {
             offline: self.offline,
             place: place.clone(),
             cached,
+            sources: (!sources.is_empty()).then(|| self.sources.clone()),
         })?;
         Ok(found(&solution.records))
+    }
+}
+
+impl SolveUnitSpec {
+    /// The names that are looked for in channels, sorted.
+    fn roots(&self, built: &[Arc<SourceRecord>]) -> Vec<String> {
+        let provided: BTreeSet<&str> = built.iter().map(|record| record.name()).collect();
+        let depends = built
+            .iter()
+            .flat_map(|record| record.record.depends.iter().chain(record.record.extra_depends.values().flatten()));
+        let names = depends.filter_map(|text| crate::build::name_in(text)).chain(self.needs.roots());
+        let names: BTreeSet<String> = names.filter(|name| !provided.contains(name.as_str())).collect();
+        names.into_iter().collect()
     }
 }
 

@@ -46,10 +46,9 @@ impl Action for TakeRecordsSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Interned<Records>, TakeRecordsError> {
         let gone = ChannelError::NotAtHand { what: "the solution" };
         let records = ctx.value(&self.records).await.ok_or_else(|| gone.clone())?;
+        records.bring(ctx).await.ok_or_else(|| gone.clone())?;
         let (root, needs) = (workspace_root(ctx)?, self.needs.clone());
-        let taken = ctx
-            .cpu(move || reachable(records.as_slice(), &needs, &root).into_iter().cloned().collect::<Vec<_>>())
-            .await;
-        Ok(ctx.intern(Records::new(taken)).map_err(|_| gone)?)
+        let taken = ctx.cpu(move || reachable(&records, &needs, &root)).await;
+        Ok(ctx.intern(taken).map_err(|_| gone)?)
     }
 }

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
 use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
 use rattler::package_cache::PackageCache;
+use rattler_conda_types::package::PathsJson;
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::cached_package::intact;
+use crate::cached_package::{intact, is_of_another};
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::difference::{Difference, differences};
@@ -216,7 +217,7 @@ impl Effect for LinkPrefixSpec {
         let directory = packages.directory.clone();
         let gone = ctx
             .blocking(move || {
-                let is_gone = |record: &RepoDataRecord| intact(&directory.join(cached(record))).is_none();
+                let is_gone = |record: &RepoDataRecord| whole(&directory, record).is_none();
                 planned.into_par_iter().filter(is_gone).collect::<Vec<_>>()
             })
             .await;
@@ -460,7 +461,7 @@ impl Plan {
                 .into_par_iter()
                 .map(|new| {
                     let package = packages.directory.join(cached(new));
-                    let paths = intact(&package).ok_or(new)?;
+                    let paths = whole(&packages.directory, new).ok_or(new)?;
                     Ok::<_, &RepoDataRecord>(Planned::new(new, &package, paths, python.as_ref()))
                 })
                 .collect();
@@ -607,6 +608,12 @@ fn name_of(record: &RepoDataRecord) -> String {
 }
 
 /// What the cache calls the package of a record.
+/// The list of files of a package in the cache, if it is there, whole, and of this archive.
+fn whole(cache: &Path, record: &RepoDataRecord) -> Option<PathsJson> {
+    let package = cache.join(cached(record));
+    if is_of_another(&package, record.package_record.sha256.as_ref()) { None } else { intact(&package) }
+}
+
 fn cached(record: &RepoDataRecord) -> String {
     let package = &record.package_record;
     format!("{}-{}-{}", package.name.as_normalized(), package.version, package.build)

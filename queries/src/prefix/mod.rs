@@ -11,6 +11,7 @@
 
 mod difference;
 mod files;
+mod here;
 mod install;
 mod inventory;
 mod journal;
@@ -20,6 +21,7 @@ mod state;
 mod threads;
 
 pub use difference::{Difference, differences};
+pub(crate) use here::install_here;
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
 pub use link::{LinkError, LinkOptions, LinkPrefixSpec, LinkSummary, Relink};
 pub use state::{InstalledPackage, PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, PrefixValue};

@@ -4,14 +4,22 @@
 //! records hold together. No solver and no channel is involved.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use rattler_conda_types::{GenericVirtualPackage, MatchSpec, MatchSpecCondition, ParseMatchSpecError, RepoDataRecord};
+use doge::Interned;
+use rattler_conda_types::{
+    GenericVirtualPackage, MatchSpec, MatchSpecCondition, ParseMatchSpecError, RepoDataRecord,
+    package::{ArchiveIdentifier, CondaArchiveType, DistArchiveIdentifier},
+};
+use url::Url;
 
 use super::{
     description::SolveDescription,
     location::WorkspaceRoot,
     requirement::{matches_record, matches_virtual, parse_canonical},
 };
+use crate::records::Records;
+use crate::source::SourceRecord;
 
 /// Why a walk cannot go on.
 #[derive(Debug)]
@@ -23,8 +31,8 @@ pub(crate) enum Broken {
 }
 
 /// A set of records with one record of each name at most.
-pub(crate) struct Records<'r> {
-    records: &'r [RepoDataRecord],
+pub(crate) struct RecordSet<'r> {
+    records: Vec<&'r RepoDataRecord>,
     by_name: HashMap<&'r str, usize>,
     virtual_packages: Vec<GenericVirtualPackage>,
 }
@@ -33,11 +41,12 @@ pub(crate) struct Records<'r> {
 #[derive(Debug)]
 pub(crate) struct TwoOfOneName(pub(crate) String);
 
-impl<'r> Records<'r> {
+impl<'r> RecordSet<'r> {
     pub(crate) fn new(
-        records: &'r [RepoDataRecord],
+        records: impl Iterator<Item = &'r RepoDataRecord>,
         virtual_packages: Vec<GenericVirtualPackage>,
     ) -> Result<Self, TwoOfOneName> {
+        let records: Vec<&'r RepoDataRecord> = records.collect();
         let mut by_name = HashMap::with_capacity(records.len());
         for (index, record) in records.iter().enumerate() {
             let name = record.package_record.name.as_normalized();
@@ -49,7 +58,7 @@ impl<'r> Records<'r> {
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&'r RepoDataRecord> {
-        self.by_name.get(name).map(|index| &self.records[*index])
+        self.by_name.get(name).map(|index| self.records[*index])
     }
 
     /// Walks from `roots`. Returns for each record whether it was reached.
@@ -111,7 +120,8 @@ impl<'r> Records<'r> {
             };
             for extra in spec.extras.iter().flatten() {
                 if extras_done.insert((index, extra.clone())) {
-                    let record = &self.records[index].package_record;
+                    let record: &'r RepoDataRecord = self.records[index];
+                    let record = &record.package_record;
                     for dependency in record.extra_depends.get(extra).into_iter().flatten() {
                         stack.push((Wanted::Dependency(dependency), Some(index)));
                     }
@@ -125,7 +135,8 @@ impl<'r> Records<'r> {
     }
 
     fn push_dependencies(&self, index: usize, stack: &mut Vec<(Wanted<'r>, Option<usize>)>) {
-        let depends = &self.records[index].package_record.depends;
+        let record: &'r RepoDataRecord = self.records[index];
+        let depends = &record.package_record.depends;
         stack.extend(depends.iter().rev().map(|text| (Wanted::Dependency(text.as_str()), Some(index))));
     }
 
@@ -134,7 +145,7 @@ impl<'r> Records<'r> {
         match spec.name.as_exact() {
             Some(name) => {
                 let index = *self.by_name.get(name.as_normalized())?;
-                matches_record(spec, &self.records[index]).then_some(index)
+                matches_record(spec, self.records[index]).then_some(index)
             }
             None => self.records.iter().position(|record| matches_record(spec, record)),
         }
@@ -151,7 +162,7 @@ impl<'r> Records<'r> {
     }
 
     fn describe(&self, index: Option<usize>) -> Option<String> {
-        index.map(|index| describe(&self.records[index]))
+        index.map(|index| describe(self.records[index]))
     }
 }
 
@@ -167,21 +178,45 @@ pub(crate) fn describe(record: &RepoDataRecord) -> String {
     format!("{} {} {}", record.name.as_normalized(), record.version, record.build)
 }
 
+/// A record that stands for a package still to be built, where packages are compared with what is asked of them.
+pub(crate) fn stand_in(source: &Arc<SourceRecord>) -> RepoDataRecord {
+    let record = &source.record;
+    let (name, version) = (record.name.as_normalized().to_owned(), record.version.to_string());
+    let mut url = Url::parse("source://package/").expect("invariant: this is a URL");
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend([name.as_str(), version.as_str(), record.build.as_str()]);
+    }
+    let identifier = ArchiveIdentifier { name, version, build_string: record.build.to_string() };
+    RepoDataRecord {
+        package_record: record.clone(),
+        identifier: DistArchiveIdentifier::new(identifier, CondaArchiveType::Conda),
+        url,
+        channel: None,
+    }
+}
+
 /// From the records of a solve, those that an environment's own requirements bring along.
 ///
 /// For an environment of a solve group: the group is solved once, and each environment takes its part. Requirements
-/// nothing matches are passed over, since a solve that answers all of them was made before. The order of the records is
-/// kept.
-pub fn reachable<'r>(
-    records: &'r [RepoDataRecord],
-    needs: &SolveDescription,
-    root: &WorkspaceRoot,
-) -> Vec<&'r RepoDataRecord> {
-    let Ok(set) = Records::new(records, needs.generic_virtual_packages()) else {
-        // Two records of one name: not the result of a solve, and no part of it can be told from another.
-        return records.iter().collect();
+/// nothing matches are passed over, since a solve that answers all of them was made before.
+pub fn reachable(records: &Records, needs: &SolveDescription, root: &WorkspaceRoot) -> Records {
+    let Some(built) = records.sources().iter().map(Interned::at_hand).collect::<Option<Vec<_>>>() else {
+        return records.clone();
     };
-    let roots = needs.requirements.iter().filter_map(|requirement| requirement.match_spec(root).ok()).collect();
-    let Ok(reached) = set.walk(roots, |_| Ok::<(), std::convert::Infallible>(()));
-    records.iter().zip(reached).filter(|(_, reached)| *reached).map(|(record, _)| record).collect()
+    let stand_ins: Vec<RepoDataRecord> = built.iter().map(stand_in).collect();
+    let all = records.as_slice().iter().chain(&stand_ins);
+    let Ok(set) = RecordSet::new(all, needs.generic_virtual_packages()) else {
+        // Two records of one name: not the result of a solve, and no part of it can be told from another.
+        return records.clone();
+    };
+    let required = needs.requirements.iter().filter_map(|requirement| requirement.match_spec(root).ok());
+    let built = needs.sources.iter().filter_map(|requirement| parse_canonical(&requirement.spec).ok());
+    let Ok(reached) = set.walk(required.chain(built).collect(), |_| Ok::<(), std::convert::Infallible>(()));
+    let (binary, source) = reached.split_at(records.as_slice().len());
+    let binary = records.as_slice().iter().zip(binary).filter(|(_, reached)| **reached);
+    let source = records.sources().iter().zip(source).filter(|(_, reached)| **reached);
+    Records::with_sources(
+        binary.map(|(record, _)| record.clone()).collect(),
+        source.map(|(record, _)| record.clone()).collect(),
+    )
 }

@@ -21,7 +21,7 @@ use super::{
     location::{Location, WorkspaceRoot},
     manifest::Workspace,
     platform::{Platform, parse_virtual_package},
-    requirement::Requirement,
+    requirement::{Requirement, SourceRequirement},
 };
 
 /// What a solver has to know.
@@ -43,6 +43,12 @@ pub struct SolveDescription {
     pub constraints: Vec<Requirement>,
     /// What is too new.
     pub exclude_newer: Option<ExcludeNewer>,
+    /// What has to be there and is built from its sources, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceRequirement>,
+    /// Packages that are worked on, sorted: what they need to be built and to run has to be there, not they.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dev: Vec<SourceRequirement>,
 }
 
 impl SolveDescription {
@@ -83,15 +89,22 @@ impl SolveDescription {
 impl fmt::Display for SolveDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.subdir)?;
-        for (index, requirement) in self.requirements.iter().enumerate() {
+        let requirements = self.requirements.iter().map(|requirement| requirement as &dyn fmt::Display);
+        let sources = self.sources.iter().map(|source| source as &dyn fmt::Display);
+        let count = self.requirements.len() + self.sources.len();
+        for (index, wanted) in requirements.chain(sources).enumerate() {
             if index == 4 {
-                write!(f, " and {} more", self.requirements.len() - index)?;
+                write!(f, " and {} more", count - index)?;
                 break;
             }
-            write!(f, "{}{requirement}", if index == 0 { "" } else { ", " })?;
+            write!(f, "{}{wanted}", if index == 0 { "" } else { ", " })?;
         }
-        if self.requirements.is_empty() {
+        if count == 0 {
             f.write_str("nothing")?;
+        }
+        if let [first, others @ ..] = self.dev.as_slice() {
+            write!(f, ", with what it takes to work on {}", first.name)?;
+            others.iter().try_for_each(|other| write!(f, ", {}", other.name))?;
         }
         Ok(())
     }
@@ -170,7 +183,7 @@ impl Workspace {
     /// # Errors
     ///
     /// If the environment or the platform does not exist, if its features disagree, or if it contains a dependency
-    /// that cannot be installed, such as one to be built from source.
+    /// that cannot be installed, such as one with a condition.
     pub fn describe(&self, environment: &str, platform: &str) -> Result<EnvironmentDescription, ManifestError> {
         let environment = self.environment(environment)?;
         let platform = self.platform_of(environment, platform)?;
@@ -262,23 +275,27 @@ impl Workspace {
             requirements: Vec::new(),
             constraints: Vec::new(),
             exclude_newer: Some(exclude_newer).filter(|exclude| !exclude.is_empty()),
+            sources: Vec::new(),
+            dev: Vec::new(),
         };
-        let (mut requirements, mut constraints) = (BTreeSet::new(), BTreeSet::new());
+        let (mut all, mut constraints, mut dev) = (Gathered::default(), Gathered::default(), Gathered::default());
         for environment in wanted {
             for feature in self.features_of(environment) {
                 for (name, dependency) in feature.dependencies(platform) {
-                    requirements.insert(self.ready(environment, name, dependency, &needs.channels)?);
+                    self.gather(environment, name, dependency, &needs.channels, &mut all)?;
                 }
                 for (name, dependency) in feature.constraints(platform) {
-                    constraints.insert(self.ready(environment, name, dependency, &needs.channels)?);
+                    self.gather(environment, name, dependency, &needs.channels, &mut constraints)?;
                 }
-                if let Some((name, dependency)) = feature.dev(platform).next() {
-                    self.ready(environment, name, dependency, &needs.channels)?;
+                for (name, dependency) in feature.dev(platform) {
+                    self.gather(environment, name, dependency, &needs.channels, &mut dev)?;
                 }
             }
         }
-        needs.requirements = requirements.into_iter().collect();
-        needs.constraints = constraints.into_iter().collect();
+        needs.requirements = all.packages.into_iter().collect();
+        needs.sources = all.sources.into_iter().collect();
+        needs.constraints = constraints.packages.into_iter().collect();
+        needs.dev = dev.sources.into_iter().collect();
         Ok(needs)
     }
 
@@ -311,21 +328,21 @@ impl Workspace {
         Ok(held.unwrap_or_default())
     }
 
-    /// The requirement of a dependency, unless it is one that cannot be installed.
-    fn ready(
+    /// Adds what a dependency requires, unless it is one that cannot be installed.
+    fn gather(
         &self,
         environment: &Environment,
         name: &str,
         dependency: &Dependency,
         channels: &[Location],
-    ) -> Result<Requirement, ManifestError> {
+        gathered: &mut Gathered,
+    ) -> Result<(), ManifestError> {
         let environment = environment.name.clone();
         let requirement = match &dependency.kind {
             DependencyKind::Package(requirement) => requirement.as_ref(),
-            DependencyKind::Source => {
-                let kind = ManifestErrorKind::SourceDependency { environment, dependency: name.to_owned() };
-                let help = "environments without this dependency can be installed";
-                return Err(self.source.error(kind).at_with(&dependency.span, "this dependency").help(help).done());
+            DependencyKind::Source(source) => {
+                gathered.sources.insert(source.as_ref().clone());
+                return Ok(());
             }
             DependencyKind::Unhandled { field } => {
                 let kind = ManifestErrorKind::UnhandledField {
@@ -347,8 +364,16 @@ impl Workspace {
             let help = "add it to `channels` of the workspace or of a feature";
             return Err(self.source.error(kind).at(&dependency.value_span).help(help).done());
         }
-        Ok(requirement.clone())
+        gathered.packages.insert(requirement.clone());
+        Ok(())
     }
+}
+
+/// What the dependencies of some tables require.
+#[derive(Default)]
+struct Gathered {
+    packages: BTreeSet<Requirement>,
+    sources: BTreeSet<SourceRequirement>,
 }
 
 /// The name a priority has in a manifest.

@@ -270,6 +270,17 @@ fn check_selectors(reading: &Reading, draft: &Draft, offered: &[Platform]) -> Re
             return Err(unmatched(&reading.source, selector, &platforms));
         }
     }
+    let offered: Vec<&Platform> = offered.iter().collect();
+    for selector in draft.variants.selectors() {
+        if offered.iter().any(|platform| selector.matches(platform)) {
+            continue;
+        }
+        if !selector.is_pattern() {
+            return Err(unmatched(&reading.source, selector, &offered));
+        }
+        let kind = WarningKind::TargetMatchesNothing { selector: selector.text.clone() };
+        reading.warn(selector.key.clone(), &selector.span, kind);
+    }
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A [`ManifestError`] belongs to a place in a text, so it carries the text, the labels and a help line, and renders
 //! as a miette diagnostic; its [`kind`](ManifestError::kind) is what code matches on. Some errors are raised when a
-//! manifest is parsed. Others (a dependency that would have to be built from source, a channel that is not listed)
-//! concern one environment, and are raised when that environment is described.
+//! manifest is parsed. Others (a condition that nobody evaluates, a channel that is not listed) concern one environment,
+//! and are raised when that environment is described.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -193,13 +193,11 @@ pub enum ManifestErrorKind {
         /// What was asked for.
         platform: String,
     },
-    /// An environment contains a dependency that would have to be built from its source.
-    #[error("environment `{environment}` needs `{dependency}` from source, which cannot be installed yet")]
-    SourceDependency {
-        /// The environment.
-        environment: String,
-        /// The dependency.
-        dependency: String,
+    /// Something is to be taken over from the workspace, which does not have it.
+    #[error("the workspace does not define `{key}`")]
+    NotInherited {
+        /// The dotted path of the key.
+        key: String,
     },
     /// A requirement uses a field whose meaning is not handled.
     #[error("environment `{environment}` needs `{dependency}` with `{field}`, which is not handled")]

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, ops::Range};
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
 
 use super::{
-    channel::{ChannelResolver, ListedChannel},
-    dependency::{Dependencies, Dependency, DependencyKind, read_dependencies},
+    channel::ListedChannel,
+    dependency::{Dependencies, Dependency, DependencyKind, Scope, read_dependencies, read_dev},
     error::{ManifestError, ManifestErrorKind},
     platform::Platform,
     system_requirements::SystemRequirements,
@@ -45,7 +45,7 @@ pub(crate) struct TargetTable {
     host: Dependencies,
     build: Dependencies,
     constraints: Dependencies,
-    /// Packages that are worked on: their dependencies would have to be asked from their build backend.
+    /// Packages that are worked on: what they need is wanted, not they themselves.
     dev: Dependencies,
     pub(crate) has_pypi: bool,
 }
@@ -60,6 +60,11 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
+    /// The selector that is the key of a target table.
+    pub(crate) fn read(entry: &Entry<'_, '_>) -> Self {
+        Self { text: entry.key.to_owned(), key: entry.path.clone(), span: entry.key_span.clone() }
+    }
+
     pub(crate) fn is_pattern(&self) -> bool {
         self.text.contains('*')
     }
@@ -152,10 +157,10 @@ impl Feature {
     }
 
     /// Reads a `[feature.NAME]` table.
-    pub(crate) fn read(table: &Table<'_, '_>, channels: &ChannelResolver) -> Result<Self, ManifestError> {
-        let mut feature = Self::read_tables(table, channels)?;
+    pub(crate) fn read<'a, 'i>(table: &Table<'a, 'i>, scope: Scope<'_, 'a, 'i>) -> Result<Self, ManifestError> {
+        let mut feature = Self::read_tables(table, scope)?;
         if let Some(entry) = table.get("channels") {
-            let listed: Result<_, _> = entry.array()?.iter().map(|item| channels.read_listed(item)).collect();
+            let listed: Result<_, _> = entry.array()?.iter().map(|item| scope.channels.read_listed(item)).collect();
             feature.channels = Some(listed?);
         }
         feature.channel_priority = read_channel_priority(table)?;
@@ -168,19 +173,18 @@ impl Feature {
     }
 
     /// Reads what features have in common with the top of a manifest. The caller finishes the table.
-    pub(crate) fn read_tables(table: &Table<'_, '_>, channels: &ChannelResolver) -> Result<Self, ManifestError> {
+    pub(crate) fn read_tables<'a, 'i>(table: &Table<'a, 'i>, scope: Scope<'_, 'a, 'i>) -> Result<Self, ManifestError> {
         let mut feature = Self::default();
         if let Some(requirements) = table.table("system-requirements")? {
             feature.system_requirements_span = requirements.span().clone();
             feature.system_requirements = SystemRequirements::read(requirements)?;
         }
-        feature.tables.push(TargetTable::read(table, None, channels)?);
+        feature.tables.push(TargetTable::read(table, None, scope)?);
         if let Some(targets) = table.table("target")? {
             for entry in targets.entries() {
-                let selector =
-                    Selector { text: entry.key.to_owned(), key: entry.path.clone(), span: entry.key_span.clone() };
+                let selector = Selector::read(&entry);
                 let target = entry.table()?;
-                feature.tables.push(TargetTable::read(&target, Some(selector), channels)?);
+                feature.tables.push(TargetTable::read(&target, Some(selector), scope)?);
                 target.finish();
             }
         }
@@ -194,13 +198,13 @@ impl Feature {
 }
 
 impl TargetTable {
-    fn read(
-        table: &Table<'_, '_>,
+    fn read<'a, 'i>(
+        table: &Table<'a, 'i>,
         selector: Option<Selector>,
-        channels: &ChannelResolver,
+        scope: Scope<'_, 'a, 'i>,
     ) -> Result<Self, ManifestError> {
         let read = |key: &'static str| match table.table(key)? {
-            Some(table) => read_dependencies(&table, channels),
+            Some(table) => read_dependencies(&table, scope),
             None => Ok(Dependencies::new()),
         };
         let mut target = Self {
@@ -221,14 +225,13 @@ impl TargetTable {
             }
         }
         if let Some(dev) = table.table("dev")? {
-            for entry in dev.entries() {
-                entry.table()?;
-                let dependency = Dependency {
-                    kind: DependencyKind::Source,
-                    span: entry.key_span.clone(),
-                    value_span: entry.value_span(),
-                };
-                target.dev.insert(entry.key.to_owned(), dependency);
+            target.dev = read_dev(&dev, scope)?;
+        }
+        for (name, constraint) in &target.constraints {
+            if matches!(constraint.kind, DependencyKind::Source(_)) {
+                let message = "a constraint only limits what is there, and builds nothing".to_owned();
+                let kind = ManifestErrorKind::BadRequirement { dependency: name.clone(), message };
+                return Err(table.source().error(kind).at(&constraint.value_span).done());
             }
         }
         if let Some(entry) = table.get("pypi-dependencies") {

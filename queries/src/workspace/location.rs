@@ -203,7 +203,7 @@ impl TryFrom<String> for Location {
 }
 
 /// The URL without user, password, `/t/TOKEN/` prefix and fragment, and whether it held a secret.
-fn without_credentials(url: &Url) -> (Url, bool) {
+pub(crate) fn without_credentials(url: &Url) -> (Url, bool) {
     let mut clean = url.clone();
     let mut had_credentials = !url.username().is_empty() || url.password().is_some();
     // Setting these fails only for URLs that cannot have them, which then have none.

@@ -5,6 +5,7 @@
 //! when that one is described ([`Workspace::describe`]).
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
@@ -12,20 +13,22 @@ use std::{
 
 use indexmap::IndexMap;
 use rattler_conda_types::{ParseStrictness, Subdir, VersionSpec};
-use toml::de::DeTable;
+use rattler_lock::VariantValue;
+use toml::{Spanned, de::DeTable};
 use url::Url;
 
 use super::{
-    channel::{ChannelResolver, ListedChannel},
-    dependency::{Dependencies, DependencyKind, read_dependencies, read_name, why_no_version},
+    channel::{ChannelResolver, ListedChannel, in_order},
+    dependency::{Dependencies, DependencyKind, Scope, read_dependencies, read_name, read_spec, why_no_version},
     environment::Environment,
     error::{ManifestError, ManifestErrorKind, SourceText},
     exclude_newer::{Cutoff, ExcludeNewer},
     feature::{DEFAULT_FEATURE, Feature, check_feature_name, read_channel_priority, read_solve_strategy},
-    location::WorkspaceRoot,
+    location::{Location, WorkspaceRoot},
     platform::{ListedPlatform, Platform, read_listed_platform},
     pyproject::PyProject,
     table::{Reading, Table},
+    variants::Variants,
     warning::{Warning, WarningKind},
 };
 
@@ -68,6 +71,8 @@ pub struct Workspace {
     platforms: Vec<ListedPlatform>,
     pub(crate) features: IndexMap<String, Feature>,
     pub(crate) environments: IndexMap<String, Environment>,
+    variants: Variants,
+    has_package: bool,
 }
 
 impl std::fmt::Debug for Workspace {
@@ -102,14 +107,7 @@ impl Workspace {
             };
             source.error(kind).done()
         })?;
-        let document = DeTable::parse(source.text()).map_err(|error| {
-            let kind = ManifestErrorKind::Syntax { message: error.message().trim().to_owned() };
-            let builder = source.error(kind);
-            match error.span() {
-                Some(span) => builder.at(&span).done(),
-                None => builder.done(),
-            }
-        })?;
+        let document = parse_document(&source)?;
         let reading = Reading::new(source.clone());
         let top = Table::root(&reading, &document);
         let channels = ChannelResolver::new(&root, options.channel_alias.clone());
@@ -141,6 +139,8 @@ impl Workspace {
             platforms: draft.platforms,
             features: draft.features,
             environments: draft.environments,
+            variants: draft.variants,
+            has_package: draft.has_package,
         })
     }
 
@@ -179,6 +179,27 @@ impl Workspace {
         self.platforms.iter().map(|listed| &listed.platform)
     }
 
+    /// The channels of the workspace itself, the most important first. Features may have others.
+    pub fn channels(&self) -> Vec<Location> {
+        in_order(&self.channels).into_iter().map(|channel| channel.location.clone()).collect()
+    }
+
+    /// What packages are built for on a platform: of each variant its values. What a target says of a variant replaces
+    /// what was said before.
+    pub fn variants(&self, platform: &Platform) -> BTreeMap<String, Vec<VariantValue>> {
+        self.variants.on(platform)
+    }
+
+    /// Files with further variants, the most important first. Relative ones are relative to the workspace.
+    pub fn variant_files(&self) -> Vec<String> {
+        self.variants.files.clone()
+    }
+
+    /// Whether the manifest describes a package as well.
+    pub fn has_package(&self) -> bool {
+        self.has_package
+    }
+
     /// What the manifest says that is not acted on, in the order of the text.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -195,6 +216,8 @@ pub(crate) struct Draft {
     pub(crate) platforms_span: Range<usize>,
     pub(crate) features: IndexMap<String, Feature>,
     pub(crate) environments: IndexMap<String, Environment>,
+    pub(crate) variants: Variants,
+    has_package: bool,
 }
 
 impl Draft {
@@ -217,7 +240,12 @@ impl Draft {
                 }
             },
         };
-        let mut default = Feature::read_tables(&table, channels)?;
+        let shared = workspace.table("dependencies")?;
+        let scope = Scope { shared: shared.as_ref(), ..Scope::of(channels) };
+        for entry in shared.iter().flat_map(Table::entries) {
+            read_spec(&entry, &read_name(&entry)?, Scope::of(channels))?;
+        }
+        let mut default = Feature::read_tables(&table, scope)?;
         default.channel_priority = read_channel_priority(&workspace)?;
         default.solve_strategy = read_solve_strategy(&workspace)?;
         let mut draft = Self::read_workspace(&workspace, channels)?;
@@ -232,17 +260,15 @@ impl Draft {
             }
             draft.exclude_newer.packages.sort();
         }
-        if let Some(package) = table.get("package") {
-            package.table()?;
-            package.warn(WarningKind::NotHandled { consequence: "the package is not built" });
-        }
+        // A package is read when it is to be built; what is wrong with it does not concern environments.
+        draft.has_package = table.table("package")?.is_some();
 
         draft.features.insert(DEFAULT_FEATURE.to_owned(), default);
         if let Some(features) = table.table("feature")? {
             for entry in features.entries() {
                 check_feature_name(&entry, entry.key)?;
                 let feature_table = entry.table()?;
-                let feature = Feature::read(&feature_table, channels)?;
+                let feature = Feature::read(&feature_table, scope)?;
                 feature_table.finish();
                 draft.features.insert(entry.key.to_owned(), feature);
             }
@@ -297,10 +323,7 @@ impl Draft {
             None => None,
         };
         let exclude_newer = read_exclude_newer(table, channels)?;
-        table.not_handled("build-variants", "packages are not built");
-        table.not_handled("build-variants-files", "packages are not built");
-        table.not_handled("dependencies", "only the building of packages would use it");
-        table.not_handled("target", "only the building of packages would use it");
+        let variants = Variants::read(table)?;
         table.not_handled("s3-options", "channels on S3 are reached with the settings of this machine");
         table.not_handled("conda-pypi-map", "the lock file gets no names of the Python index");
         table.not_handled("audit", "nothing is audited");
@@ -331,8 +354,22 @@ impl Draft {
             platforms_span: platforms_entry.value_span(),
             features: IndexMap::new(),
             environments: IndexMap::new(),
+            variants,
+            has_package: false,
         })
     }
+}
+
+/// Reads the text as TOML.
+pub(crate) fn parse_document(source: &SourceText) -> Result<Spanned<DeTable<'_>>, ManifestError> {
+    DeTable::parse(source.text()).map_err(|error| {
+        let kind = ManifestErrorKind::Syntax { message: error.message().trim().to_owned() };
+        let builder = source.error(kind);
+        match error.span() {
+            Some(span) => builder.at(&span).done(),
+            None => builder.done(),
+        }
+    })
 }
 
 /// Reads `workspace.exclude-newer`: a cutoff, or a table of a cutoff and exemptions.
@@ -352,7 +389,7 @@ fn read_exclude_newer(table: &Table<'_, '_>, channels: &ChannelResolver) -> Resu
     let settings = entry.table()?;
     exclude.cutoff = settings.get("cutoff").map(|entry| cutoff(&entry)).transpose()?;
     if let Some(exemptions) = settings.table("exemptions")? {
-        let dependencies: Dependencies = read_dependencies(&exemptions, channels)?;
+        let dependencies: Dependencies = read_dependencies(&exemptions, Scope::of(channels))?;
         for (name, dependency) in dependencies {
             match dependency.kind {
                 DependencyKind::Package(requirement) if requirement.archive.is_none() => {

@@ -8,9 +8,11 @@
 //! Nothing here asks the disk, the environment or the clock, except the functions in [`discovery`] that say so. So the
 //! same text at the same place always means the same, and the caller decides what has to be observed.
 //!
-//! What is *not* done: building packages, installing packages of the Python index, running tasks. Whatever a manifest
-//! says about these is reported as a [`Warning`] or, where an environment could not be had without it, as an error of
-//! that environment.
+//! A manifest may also describe a package ([`parse_package`]): what its build backend is told, and which backend that
+//! is.
+//!
+//! What is *not* done: installing packages of the Python index, running tasks. Whatever a manifest says about these is
+//! reported as a [`Warning`] or, where an environment could not be had without it, as an error of that environment.
 
 mod channel;
 mod closure;
@@ -24,6 +26,7 @@ mod feature;
 mod location;
 pub mod lock;
 mod manifest;
+mod package;
 mod platform;
 mod pyproject;
 mod requirement;
@@ -31,6 +34,7 @@ mod system_requirements;
 mod table;
 #[cfg(test)]
 mod tests;
+mod variants;
 mod warning;
 
 pub use closure::reachable;
@@ -41,8 +45,11 @@ pub(crate) use exclude_newer::milliseconds;
 pub use exclude_newer::{Cutoff, ExcludeNewer, NotACutoff};
 pub use location::{Location, NotALocation, RootNotAbsolute, WorkspaceRoot};
 pub use manifest::{LOCK_FILE, ManifestOptions, PIXI_TOML, PYPROJECT_TOML, Workspace};
+pub use package::{
+    BackendRequirement, Json, ManifestText, PackageManifest, ToolRequirement, package_warnings, parse_package,
+};
 pub(crate) use platform::parse_virtual_package;
 pub use platform::{Platform, default_virtual_packages};
-pub use requirement::Requirement;
+pub use requirement::{Requirement, SourceRequirement};
 pub(crate) use requirement::{matches_virtual, parse_canonical};
 pub use warning::{Warning, WarningKind};

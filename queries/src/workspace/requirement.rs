@@ -3,7 +3,7 @@
 //! The part of a match spec that does not depend on the place of the workspace is kept in rattler's canonical text
 //! form; the channel and the archive, which may lie inside the workspace, are kept apart as [`Location`]s.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use rattler_conda_types::{
     Channel, GenericVirtualPackage, MatchSpec, Matches, ParseMatchSpecError, ParseMatchSpecOptions, RepoDataRecord,
@@ -11,6 +11,7 @@ use rattler_conda_types::{
 use serde::{Deserialize, Serialize};
 
 use super::location::{Location, WorkspaceRoot};
+use crate::source::SourceLocation;
 
 /// A package that has to be there, or a limit on one that may be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +26,34 @@ pub struct Requirement {
     /// The archive that is the package: one file, wherever it lies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Location>,
+}
+
+/// A package that is built from its sources, and what it then has to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SourceRequirement {
+    /// The normalised name of the package.
+    pub name: String,
+    /// Where the sources are. A relative path is relative to the workspace.
+    pub location: SourceLocation,
+    /// The match spec the built package has to meet, in canonical form. It begins with the name.
+    pub spec: String,
+}
+
+impl SourceRequirement {
+    /// The match spec the built package has to meet.
+    ///
+    /// # Errors
+    ///
+    /// Only if the text did not come from a manifest read here.
+    pub fn match_spec(&self) -> Result<MatchSpec, ParseMatchSpecError> {
+        parse_canonical(&self.spec)
+    }
+}
+
+impl fmt::Display for SourceRequirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", readable(&self.name, &self.spec), self.location)
+    }
 }
 
 impl Requirement {
@@ -47,12 +76,7 @@ impl Requirement {
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A version alone reads better without brackets.
-        match self.spec.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix("[version=\"")?.strip_suffix("\"]"))
-        {
-            Some(version) if !version.contains('"') => write!(f, "{} {version}", self.name)?,
-            _ => f.write_str(&self.spec)?,
-        }
+        f.write_str(&readable(&self.name, &self.spec))?;
         if let Some(channel) = &self.channel {
             write!(f, " from {channel}")?;
         }
@@ -60,6 +84,14 @@ impl fmt::Display for Requirement {
             write!(f, " at {archive}")?;
         }
         Ok(())
+    }
+}
+
+/// A match spec as people write it: a version alone reads better without brackets.
+fn readable<'s>(name: &str, spec: &'s str) -> Cow<'s, str> {
+    match spec.strip_prefix(name).and_then(|rest| rest.strip_prefix("[version=\"")?.strip_suffix("\"]")) {
+        Some(version) if !version.contains('"') => format!("{name} {version}").into(),
+        _ => spec.into(),
     }
 }
 

@@ -42,6 +42,7 @@ impl Reading {
 }
 
 /// A table being read.
+#[derive(Clone)]
 pub(crate) struct Table<'a, 'i> {
     reading: &'a Reading,
     path: String,
@@ -254,6 +255,27 @@ impl<'a, 'i> Entry<'a, 'i> {
     /// The elements of an array of strings.
     pub(crate) fn strings(&self) -> Result<Vec<(&'a str, Range<usize>)>, ManifestError> {
         self.array()?.iter().map(Entry::string).collect()
+    }
+
+    /// The value as JSON, its keys in the order of the alphabet: what they mean does not depend on their order.
+    pub(crate) fn json(&self) -> Result<serde_json::Value, ManifestError> {
+        Ok(match self.value.get_ref() {
+            DeValue::String(text) => text.to_string().into(),
+            DeValue::Boolean(yes) => (*yes).into(),
+            DeValue::Integer(_) => self.integer()?.into(),
+            DeValue::Float(float) => match float.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => number.into(),
+                _ => return Err(self.bad_value("a number", "it is not finite")),
+            },
+            DeValue::Datetime(time) => time.to_string().into(),
+            DeValue::Array(_) => self.array()?.iter().map(Entry::json).collect::<Result<Vec<_>, _>>()?.into(),
+            DeValue::Table(_) => {
+                let mut entries = self.table()?.entries();
+                entries.sort_by_key(|entry| entry.key);
+                let pairs = entries.iter().map(|entry| Ok((entry.key.to_owned(), entry.json()?)));
+                serde_json::Value::Object(pairs.collect::<Result<_, _>>()?)
+            }
+        })
     }
 
     /// A value that has to be one of a few words.

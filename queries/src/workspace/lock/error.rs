@@ -6,6 +6,8 @@ use miette::Diagnostic;
 use rattler_lock::ParseCondaLockError;
 use thiserror::Error;
 
+use super::pin::SourceFormError;
+
 /// A lock file that cannot be read. Every case names the file and says what helps.
 #[derive(Debug, Clone, Error, Diagnostic)]
 #[non_exhaustive]
@@ -55,6 +57,18 @@ pub enum LockFileError {
         found: u64,
         /// The newest version that can be read.
         supported: u16,
+    },
+    /// What the file says of a package that is built from source makes no sense.
+    #[error("`{package}` in the lock file `{}` cannot be understood", path.display())]
+    #[diagnostic(help("delete the file to solve again, or restore it from version control"))]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// The package, as the file names it.
+        package: String,
+        /// What makes no sense.
+        #[source]
+        source: SourceFormError,
     },
     /// The file is not a lock file, or a damaged one.
     #[error("the lock file `{}` cannot be understood", path.display())]

@@ -8,9 +8,7 @@ use std::{
 
 use fs_err as fs;
 use rattler_conda_types::RepoDataRecord;
-use rattler_lock::{
-    CondaBinaryData, CondaPackageData, FileFormatVersion, LockFile, LockedPackage, ParseCondaLockError, UrlOrPath,
-};
+use rattler_lock::{CondaBinaryData, FileFormatVersion, LockFile, LockedPackage, ParseCondaLockError, UrlOrPath};
 
 use super::error::LockFileError;
 use crate::workspace::{
@@ -134,7 +132,7 @@ impl LockedFile {
 
     /// The conda packages locked for an environment on a platform. `None` if the file has no entry for them.
     ///
-    /// Packages that are locked as sources, and such of the Python index, are left out.
+    /// Packages that are built from source, and such of the Python index, are left out.
     pub fn records(&self, environment: &str, platform: &Platform) -> Option<Vec<RepoDataRecord>> {
         let environment = self.inner.environment(environment)?;
         let PlatformEntry::Same(entry) = self.platform_entry(environment, platform) else {
@@ -281,11 +279,6 @@ pub(super) fn describe_platform(subdir: &str, declared: &[String]) -> String {
 fn conflict_mark(text: &str) -> Option<usize> {
     let is_mark = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") || line == "=======";
     text.lines().position(|line| is_mark(line.trim_end())).map(|index| index + 1)
-}
-
-/// Whether a package is locked as a source.
-pub(super) fn is_source(package: &LockedPackage) -> bool {
-    matches!(package, LockedPackage::Conda(CondaPackageData::Source(_)))
 }
 
 /// Reads a lock file from disk. `None` if there is none.

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use doge::Interned;
 use rattler_conda_types::RepoDataRecord;
 
 use super::file::{LockedFile, PlatformEntry};
+use crate::source::{LockedPackages, LockedSource};
 use crate::workspace::{
     description::SolveUnit,
     platform::{Platform, parse_virtual_package},
@@ -39,20 +41,9 @@ impl Update {
 /// came from.
 pub fn locked_hints(locked: &LockedFile, unit: &SolveUnit, update: &Update) -> Vec<RepoDataRecord> {
     let channels: HashSet<String> = unit.needs.channel_urls(&locked.root).into_iter().map(String::from).collect();
-    let platform = Platform {
-        name: unit.platform.clone(),
-        subdir: unit.needs.subdir,
-        virtual_packages: unit.needs.virtual_packages.iter().filter_map(|text| parse_virtual_package(text)).collect(),
-    };
     let mut hints: Vec<RepoDataRecord> = Vec::new();
     let mut names: HashSet<String> = HashSet::new();
-    for environment in unit.environments.iter().filter_map(|name| locked.inner.environment(name)) {
-        // What was solved for other virtual packages is still a good hint.
-        let (PlatformEntry::Same(entry) | PlatformEntry::Changed(entry)) =
-            locked.platform_entry(environment, &platform)
-        else {
-            continue;
-        };
+    for (environment, entry) in entries(locked, unit) {
         let packages = locked.packages(environment, entry).filter_map(|package| package.as_binary_conda());
         for record in packages.filter_map(|package| locked.record(package)) {
             let name = record.package_record.name.as_normalized();
@@ -64,4 +55,38 @@ pub fn locked_hints(locked: &LockedFile, unit: &SolveUnit, update: &Update) -> V
     }
     hints.sort_by(|a, b| a.package_record.name.cmp(&b.package_record.name));
     hints
+}
+
+/// What is locked of the packages that are built from source, in all environments of the unit, each once, sorted.
+///
+/// What cannot be understood is no hint.
+pub fn locked_sources(locked: &LockedFile, unit: &SolveUnit) -> Vec<Interned<LockedSource>> {
+    let mut sources: Vec<Interned<LockedSource>> = Vec::new();
+    for (environment, entry) in entries(locked, unit) {
+        let built = locked.packages(environment, entry).filter(|package| package.as_source_conda().is_some());
+        for package in built {
+            let Ok(read) = locked.locked_packages(std::iter::once(package)) else { continue };
+            sources.extend(read.source.into_iter().filter(|source| !sources.contains(source)).collect::<Vec<_>>());
+        }
+    }
+    LockedPackages::new(Vec::new(), sources).source
+}
+
+/// The entries of the environments of a unit for its platform.
+fn entries<'l>(
+    locked: &'l LockedFile,
+    unit: &SolveUnit,
+) -> Vec<(rattler_lock::Environment<'l>, rattler_lock::Platform<'l>)> {
+    let platform = Platform {
+        name: unit.platform.clone(),
+        subdir: unit.needs.subdir,
+        virtual_packages: unit.needs.virtual_packages.iter().filter_map(|text| parse_virtual_package(text)).collect(),
+    };
+    let environments = unit.environments.iter().filter_map(|name| locked.inner.environment(name));
+    let entries = environments.filter_map(|environment| match locked.platform_entry(environment, &platform) {
+        // What was solved for other virtual packages is still a good hint.
+        PlatformEntry::Same(entry) | PlatformEntry::Changed(entry) => Some((environment, entry)),
+        PlatformEntry::Missing => None,
+    });
+    entries.collect()
 }

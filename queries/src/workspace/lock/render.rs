@@ -4,19 +4,24 @@
 //! are, with packages of the Python index and with sources; what the manifest no longer asks for is dropped. The same
 //! input gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use doge::{Fingerprint, Interned};
 use miette::Diagnostic;
 use rattler_conda_types::RepoDataRecord;
 use rattler_lock::{
-    CondaBinaryData, CondaPackageData, InconsistentInsertError, LockFile, LockFileBuilder, LockedPackage,
-    PackageHandle, ParseCondaLockError, PlatformData, PlatformName, PypiPackageData, RegisterSourcePackageError,
-    SolveOptions, UrlOrPath,
+    CondaBinaryData, CondaPackageData, CondaSourceData, EnvironmentPackages, InconsistentInsertError, LockFile,
+    LockFileBuilder, LockedPackage, PackageHandle, ParseCondaLockError, PlatformData, PlatformName, PypiPackageData,
+    RegisterSourcePackageError, SolveOptions, SourceIdentifier, UrlOrPath,
 };
 use thiserror::Error;
 use url::Url;
 
 use super::file::{LockedFile, PlatformEntry};
+use super::pin::SourceFormError;
+use super::sources::{Comparison, write};
+use crate::source::{LockedPackages, LockedSource};
 use crate::workspace::{
     Workspace,
     description::EnvironmentDescription,
@@ -25,13 +30,13 @@ use crate::workspace::{
     platform::{Platform, default_virtual_packages, short_form},
 };
 
-/// The solved records of an environment on a platform.
+/// The solved packages of an environment on a platform.
 #[derive(Debug, Clone, Copy)]
 pub struct Solved<'a> {
     /// What was asked for.
     pub description: &'a EnvironmentDescription,
     /// What the environment gets, in any order.
-    pub records: &'a [RepoDataRecord],
+    pub packages: &'a LockedPackages,
 }
 
 /// Why no lock file was made.
@@ -77,6 +82,18 @@ pub enum RenderError {
         /// Why not.
         message: String,
     },
+    /// A package that is built from source and that a lock file cannot tell of.
+    #[error("`{package}` cannot be written into a lock file")]
+    Source {
+        /// The package.
+        package: String,
+        /// Why not.
+        #[source]
+        source: SourceFormError,
+    },
+    /// What was solved is not at hand.
+    #[error("a package that was solved is not at hand any more")]
+    NotAtHand,
     /// The library that writes lock files refused.
     #[error("the lock file cannot be assembled")]
     Assemble {
@@ -147,13 +164,19 @@ pub fn render(
     // A file tells the metadata of an archive once, and the first to be registered is kept: what was just read from a
     // channel goes before what an older solve has read there.
     for solve in fresh.values() {
-        for record in solve.records {
-            let data = CondaPackageData::Binary(Box::new(locked_data(record, workspace.root())));
-            builder.register_conda_package(data);
+        for record in &solve.packages.binary {
+            builder.register_conda_package(locked_data(record, workspace.root()).into());
         }
     }
+    let mut built = Built { root: workspace.root(), known: BTreeMap::new(), done: HashMap::new() };
+    let mut sources = BTreeMap::new();
+    for (target, solve) in &fresh {
+        let of_target = solve.packages.source.iter().map(|source| Ok(built.register(&mut builder, source)?.1));
+        sources.insert(*target, of_target.collect::<Result<Vec<_>, RenderError>>()?);
+    }
+    let mut carried = Carried::default();
     for part in &parts {
-        part.add_to(&mut builder, workspace.root())?;
+        part.add_to(&mut builder, workspace.root(), &sources, &mut carried)?;
     }
     let file = builder.finish();
     let has_pypi = file.packages().iter().any(|package| package.as_pypi().is_some());
@@ -182,7 +205,7 @@ struct Part<'a> {
 /// What an environment has on a platform.
 enum Contents<'a> {
     /// New records, and packages of the Python index that stay because nothing below them changed.
-    Solved(&'a [RepoDataRecord], Vec<&'a LockedPackage>),
+    Solved(&'a LockedPackages, Vec<&'a LockedPackage>),
     /// What was there.
     Carried(&'a LockFile, Vec<&'a LockedPackage>),
 }
@@ -209,7 +232,7 @@ impl<'a> Part<'a> {
                     latest = Some(solve.description);
                     let pypi = kept_pypi(solve, held.map(|(file, _)| file), before.unwrap_or_default())?;
                     keeps_pypi |= solve.description.has_pypi;
-                    platforms.push((platform, Contents::Solved(solve.records, pypi)));
+                    platforms.push((platform, Contents::Solved(solve.packages, pypi)));
                 }
                 (None, Some(packages)) => {
                     if let Some((file, _)) = held {
@@ -255,7 +278,13 @@ impl<'a> Part<'a> {
         Ok(Some(Self { environment: &environment.name, channels, options, pypi_indexes, platforms }))
     }
 
-    fn add_to(&self, builder: &mut LockFileBuilder, root: &WorkspaceRoot) -> Result<(), RenderError> {
+    fn add_to(
+        &self,
+        builder: &mut LockFileBuilder,
+        root: &WorkspaceRoot,
+        sources: &BTreeMap<(&str, &str), Vec<CondaSourceData>>,
+        carried: &mut Carried<'a>,
+    ) -> Result<(), RenderError> {
         builder.set_channels(self.environment, self.channels.iter().cloned());
         builder.set_options(self.environment, self.options.clone());
         if let Some(indexes) = &self.pypi_indexes {
@@ -264,10 +293,17 @@ impl<'a> Part<'a> {
         for (platform, contents) in &self.platforms {
             builder.add_environment_platform(self.environment, &platform.name)?;
             match contents {
-                Contents::Solved(records, pypi) => {
-                    for record in *records {
-                        let data = CondaPackageData::Binary(Box::new(locked_data(record, root)));
-                        builder.add_conda_package(self.environment, &platform.name, data)?;
+                Contents::Solved(packages, pypi) => {
+                    for record in &packages.binary {
+                        builder.add_conda_package(
+                            self.environment,
+                            &platform.name,
+                            locked_data(record, root).into(),
+                        )?;
+                    }
+                    // These are registered, and found again by what they are.
+                    for source in sources.get(&(self.environment, platform.name.as_str())).into_iter().flatten() {
+                        builder.add_conda_package(self.environment, &platform.name, source.clone().into())?;
                     }
                     for package in pypi {
                         builder.add_package(self.environment, &platform.name, (*package).clone())?;
@@ -276,7 +312,7 @@ impl<'a> Part<'a> {
                 Contents::Carried(file, packages) => {
                     for package in packages {
                         // Registers what a source needs to be built; the package itself is then found again.
-                        register(builder, file, package)?;
+                        carried.register(builder, file, package)?;
                         builder.add_package(self.environment, &platform.name, (*package).clone())?;
                     }
                 }
@@ -296,15 +332,8 @@ fn kept_pypi<'a>(
     if pypi.is_empty() || !solve.description.has_pypi {
         return Ok(Vec::new());
     }
-    let mut new: Vec<_> = solve.records.iter().map(|record| record.url.as_str().to_owned()).collect();
-    let records = conda.iter().map(|package| file?.record(package.as_binary_conda()?));
-    let old: Option<Vec<_>> = records.map(|record| record.map(|record| String::from(record.url))).collect();
-    new.sort_unstable();
-    let same = old.is_some_and(|mut old| {
-        old.sort_unstable();
-        old == new
-    });
-    if same {
+    let old = file.and_then(|file| file.locked_packages(conda.into_iter()).ok());
+    if old.is_some_and(|old| Comparison::default().is_same(&old, solve.packages)) {
         return Ok(pypi);
     }
     let mut packages: Vec<String> = pypi.iter().map(|package| package.name().to_owned()).collect();
@@ -316,33 +345,113 @@ fn kept_pypi<'a>(
     })
 }
 
-/// Registers a package of another file, with everything a source is built with.
-fn register(
-    builder: &mut LockFileBuilder,
-    file: &LockFile,
-    package: &LockedPackage,
-) -> Result<PackageHandle, RenderError> {
-    match package {
-        LockedPackage::Conda(CondaPackageData::Source(source)) => {
-            let mut handles = |packages: &rattler_lock::EnvironmentPackages| {
-                let packages: Vec<_> = packages.iter(file).filter_map(Result::ok).collect();
-                packages.into_iter().map(|package| register(builder, file, package)).collect::<Result<Vec<_>, _>>()
-            };
-            let build = handles(&source.source_data.build_packages)?;
-            let host = handles(&source.source_data.host_packages)?;
-            Ok(builder.register_conda_source_package((**source).clone(), build, host)?)
+/// Solved packages that are built from source, on their way into a file.
+struct Built<'a> {
+    root: &'a WorkspaceRoot,
+    /// What is registered, by the name it has there.
+    known: BTreeMap<String, Arc<LockedSource>>,
+    /// The same, by what it is.
+    done: HashMap<Fingerprint, (PackageHandle, CondaSourceData)>,
+}
+
+impl<'a> Built<'a> {
+    /// Registers a package, with everything it is built with.
+    fn register(
+        &mut self,
+        builder: &mut LockFileBuilder,
+        named: &Interned<LockedSource>,
+    ) -> Result<(PackageHandle, CondaSourceData), RenderError> {
+        if let Some(done) = self.done.get(&named.fingerprint()) {
+            return Ok(done.clone());
         }
-        LockedPackage::Pypi(PypiPackageData::Source(source)) => {
-            let mut handles = |packages: &rattler_lock::EnvironmentPackages| {
-                let packages: Vec<_> = packages.iter(file).filter_map(Result::ok).collect();
-                packages.into_iter().map(|package| register(builder, file, package)).collect::<Result<Vec<_>, _>>()
-            };
-            let build = handles(&source.source_data.build_packages)?;
-            let host = handles(&source.source_data.host_packages)?;
-            Ok(builder.register_pypi_source_package((**source).clone(), build, host)?)
+        let source = named.at_hand().ok_or(RenderError::NotAtHand)?;
+        let build = self.register_all(builder, &source.build)?;
+        let host = self.register_all(builder, &source.host)?;
+        let set = |handles: &[PackageHandle]| EnvironmentPackages::from_handles(handles.iter().cloned());
+        let mut data = write(&source, set(&build)?, set(&host)?)
+            .map_err(|reason| RenderError::Source { package: source.name().to_owned(), source: reason })?;
+        // The library's name for it does not count all that is written, and of two packages of one name only the first
+        // would be.
+        let name = SourceIdentifier::from_source_data(&data).to_string();
+        match self.known.get(&name) {
+            Some(other) if Comparison::default().difference(other, &source).is_some() => {
+                data.identifier_hash = Some(named.fingerprint().to_hex()[..8].to_owned());
+            }
+            Some(_) => {}
+            None => {
+                self.known.insert(name, source);
+            }
         }
-        LockedPackage::Conda(data) => Ok(builder.register_conda_package(data.clone())),
-        LockedPackage::Pypi(data) => Ok(builder.register_pypi_package(data.clone())),
+        let handle = builder.register_conda_source_package(data.clone(), build, host)?;
+        self.done.insert(named.fingerprint(), (handle.clone(), data.clone()));
+        Ok((handle, data))
+    }
+
+    fn register_all(
+        &mut self,
+        builder: &mut LockFileBuilder,
+        packages: &LockedPackages,
+    ) -> Result<Vec<PackageHandle>, RenderError> {
+        let binary = packages.binary.iter().map(|record| locked_data(record, self.root));
+        let mut handles: Vec<_> = binary.map(|data| builder.register_conda_package(data.into())).collect();
+        for source in &packages.source {
+            handles.push(self.register(builder, source)?.0);
+        }
+        Ok(handles)
+    }
+}
+
+/// Packages of another file, on their way into a new one.
+#[derive(Default)]
+struct Carried<'f> {
+    handles: HashMap<*const LockedPackage, PackageHandle>,
+    /// The packages that what is being registered is needed for.
+    inside: Vec<&'f LockedPackage>,
+}
+
+impl<'f> Carried<'f> {
+    /// Registers a package, with everything it is built with.
+    fn register(
+        &mut self,
+        builder: &mut LockFileBuilder,
+        file: &'f LockFile,
+        package: &'f LockedPackage,
+    ) -> Result<PackageHandle, RenderError> {
+        if let Some(handle) = self.handles.get(&std::ptr::from_ref(package)) {
+            return Ok(handle.clone());
+        }
+        if self.inside.iter().any(|outer| std::ptr::eq(*outer, package)) {
+            let package = package.name().to_owned();
+            return Err(RenderError::Source { package, source: SourceFormError::NeededByItself });
+        }
+        self.inside.push(package);
+        let handle = match package {
+            LockedPackage::Conda(CondaPackageData::Source(source)) => {
+                let build = self.register_all(builder, file, &source.source_data.build_packages)?;
+                let host = self.register_all(builder, file, &source.source_data.host_packages)?;
+                builder.register_conda_source_package((**source).clone(), build, host)?
+            }
+            LockedPackage::Pypi(PypiPackageData::Source(source)) => {
+                let build = self.register_all(builder, file, &source.source_data.build_packages)?;
+                let host = self.register_all(builder, file, &source.source_data.host_packages)?;
+                builder.register_pypi_source_package((**source).clone(), build, host)?
+            }
+            LockedPackage::Conda(data) => builder.register_conda_package(data.clone()),
+            LockedPackage::Pypi(data) => builder.register_pypi_package(data.clone()),
+        };
+        self.inside.pop();
+        self.handles.insert(package, handle.clone());
+        Ok(handle)
+    }
+
+    fn register_all(
+        &mut self,
+        builder: &mut LockFileBuilder,
+        file: &'f LockFile,
+        packages: &'f EnvironmentPackages,
+    ) -> Result<Vec<PackageHandle>, RenderError> {
+        let packages = packages.iter(file).filter_map(Result::ok);
+        packages.map(|package| self.register(builder, file, package)).collect()
     }
 }
 

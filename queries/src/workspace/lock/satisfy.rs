@@ -3,28 +3,39 @@
 //! The rules are pixi's: same channels in the same order, same options, every requirement and every dependency met by
 //! a locked record or a virtual package, no limit broken, nothing locked that nothing needs. No channel is asked, so
 //! the answer costs no more than a walk over the locked records.
+//!
+//! Of a package that is built from source the file does not say all, and what it says may be wrong by now. So whoever
+//! asks brings what the sources make of their packages: each locked one has to be one of these, and is then taken to be
+//! what that is.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
+use doge::Interned;
 use jiff::Timestamp;
 use rattler_conda_types::RepoDataRecord;
 use rattler_lock::LockedPackage;
+use url::Url;
 
 use super::{
-    file::{LockedFile, PlatformEntry, describe_entry, describe_platform, is_source},
+    file::{LockedFile, PlatformEntry, describe_entry, describe_platform},
+    sources::{Comparison, Unreadable},
     unsatisfied::Unsatisfied,
 };
+use crate::records::Records;
+use crate::source::{LockedSource, Locking, SourceRecord};
 use crate::workspace::{
-    closure::{Broken, Records, TwoOfOneName, describe},
+    closure::{Broken, RecordSet, TwoOfOneName, describe, stand_in},
     description::{EnvironmentDescription, SolveDescription, priority_name, strategy_name},
     exclude_newer::milliseconds,
     location::{Location, WorkspaceRoot},
-    requirement::{Requirement, matches_record},
+    requirement::{Requirement, matches_record, parse_canonical},
 };
 
-/// The locked records of an environment, if they are what it needs.
+/// The locked records of an environment, if they are what it needs: those of channels as they are locked, those of
+/// sources as they are now.
 ///
-/// `now` decides about a relative `exclude-newer` and about nothing else.
+/// `current` is what the sources make of the packages the environment may need from source, in all their variants; there
+/// may be more than it needs. `now` decides about a relative `exclude-newer` and about nothing else.
 ///
 /// # Errors
 ///
@@ -32,8 +43,9 @@ use crate::workspace::{
 pub fn satisfies(
     description: &EnvironmentDescription,
     locked: &LockedFile,
+    current: &Records,
     now: SystemTime,
-) -> Result<Vec<RepoDataRecord>, Unsatisfied> {
+) -> Result<Records, Unsatisfied> {
     let needs = &description.needs;
     let Some(environment) = locked.inner.environment(&description.environment) else {
         return Err(Unsatisfied::NoEnvironment { environment: description.environment.clone() });
@@ -57,29 +69,126 @@ pub fn satisfies(
         }
     };
     same_options(needs, environment)?;
-    let mut records = Vec::new();
-    let mut pypi = Vec::new();
-    for package in locked.packages(environment, entry) {
-        if is_source(package) {
-            return Err(Unsatisfied::LockedAsSource { package: package.name().to_owned() });
-        }
-        match package {
-            LockedPackage::Conda(package) => {
-                records.extend(package.as_binary().and_then(|package| locked.record(package)));
-            }
-            LockedPackage::Pypi(package) => pypi.push(package.name().to_string()),
-        }
-    }
+    let packages = locked
+        .locked_packages(locked.packages(environment, entry))
+        .map_err(|Unreadable { package, reason }| Unsatisfied::UnreadableSource { package, reason })?;
+    let mut now_and_then = NowAndThen { current, locking: Locking::default(), comparison: Comparison::default() };
+    let built = packages
+        .sources()
+        .unwrap_or_default()
+        .iter()
+        .map(|source| now_and_then.as_it_is_now(source))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut pypi: Vec<String> = locked
+        .packages(environment, entry)
+        .filter_map(LockedPackage::as_pypi)
+        .map(|package| package.name().to_string())
+        .collect();
     if !description.has_pypi && !pypi.is_empty() {
         pypi.sort_unstable();
         return Err(Unsatisfied::PypiNotDeclared { packages: pypi });
     }
-    none_too_new(description, locked, &records, now)?;
-    holds_together(description, &records, &locked.root)?;
+    none_too_new(description, locked, &packages.binary, now)?;
+    let records = Records::with_sources(packages.binary, built);
+    holds_together(description, &records, current, &locked.root)?;
     Ok(records)
 }
 
+/// What is locked beside what sources make of it now.
+struct NowAndThen<'a> {
+    current: &'a Records,
+    locking: Locking,
+    comparison: Comparison,
+}
+
+impl NowAndThen<'_> {
+    /// What a locked source is by now, if it is what it was.
+    fn as_it_is_now(&mut self, locked: &LockedSource) -> Result<Interned<SourceRecord>, Unsatisfied> {
+        let package = || locked.name().to_owned();
+        let named: Vec<(&Interned<SourceRecord>, Arc<SourceRecord>)> = self
+            .current
+            .sources()
+            .iter()
+            .filter_map(|name| Some((name, name.at_hand()?)))
+            .filter(|(_, record)| record.name() == locked.name())
+            .collect();
+        if named.is_empty() {
+            return Err(Unsatisfied::LockedAsSource { package: package() });
+        }
+        let mut changed = None;
+        let mut found: Option<(&Interned<SourceRecord>, Arc<SourceRecord>)> = None;
+        for (name, record) in named.into_iter().filter(|(_, record)| record.variants == locked.variants) {
+            let would_be_locked = self.locking.source(name).and_then(|name| name.at_hand());
+            let difference = match would_be_locked {
+                Some(would_be_locked) => self.comparison.difference(locked, &would_be_locked),
+                None => Some("what is not at hand of it"),
+            };
+            match (difference, &found) {
+                (None, None) => found = Some((name, record)),
+                (None, Some((_, other))) if other.record == record.record => {}
+                (None, Some(_)) => return Err(Unsatisfied::SourceAmbiguous { package: package() }),
+                (Some(what), _) => {
+                    // What is at the locked place says more than what is elsewhere.
+                    if changed.is_none() || record.manifest == locked.manifest {
+                        changed = Some(what);
+                    }
+                }
+            }
+        }
+        match (found, changed) {
+            (Some((name, _)), _) => Ok(name.clone()),
+            (None, Some(what)) => Err(Unsatisfied::SourceChanged { package: package(), what }),
+            (None, None) => Err(Unsatisfied::NoSuchVariant { package: package(), variant: variant_of(locked) }),
+        }
+    }
+}
+
+/// The packages that are locked, those that are built as they are now, whatever the lock file says of them beyond name and
+/// variant. `None` if one of them is not offered any more.
+pub(crate) fn unchecked(binary: &[RepoDataRecord], locked: &[Arc<LockedSource>], current: &Records) -> Option<Records> {
+    let offered: Vec<(&Interned<SourceRecord>, Arc<SourceRecord>)> =
+        current.sources().iter().map(|name| Some((name, name.at_hand()?))).collect::<Option<_>>()?;
+    let as_now = |source: &Arc<LockedSource>| {
+        let is_meant = |record: &SourceRecord| record.name() == source.name() && record.variants == source.variants;
+        let mut meant = offered.iter().filter(|(_, record)| is_meant(record)).peekable();
+        let first = meant.peek().copied();
+        let same_place = meant.find(|(_, record)| record.manifest == source.manifest);
+        same_place.or(first).map(|(name, _)| (*name).clone())
+    };
+    let built = locked.iter().map(as_now).collect::<Option<Vec<_>>>()?;
+    Some(Records::with_sources(binary.to_vec(), built))
+}
+
+/// The same, if that is what is needed: all of it, and nothing else.
+pub(crate) fn kept(
+    needs: &SolveDescription,
+    binary: &[RepoDataRecord],
+    locked: &[Arc<LockedSource>],
+    current: &Records,
+    root: &WorkspaceRoot,
+) -> Option<Records> {
+    let records = unchecked(binary, locked, current)?;
+    let description = EnvironmentDescription {
+        environment: String::new(),
+        platform: needs.subdir.as_str().to_owned(),
+        solve_group: None,
+        has_pypi: false,
+        needs: needs.clone(),
+    };
+    holds_together(&description, &records, current, root).ok()?;
+    Some(records)
+}
+
+fn variant_of(locked: &LockedSource) -> String {
+    if locked.variants.is_empty() {
+        return "no variant".to_owned();
+    }
+    locked.variants.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
 /// The locked records of environments that are solved together, if they are what these need and agree with each other.
+///
+/// `current` is what sources make of the packages that any of them may need from source; see [`satisfies`].
 ///
 /// # Errors
 ///
@@ -87,18 +196,23 @@ pub fn satisfies(
 pub fn satisfies_together(
     descriptions: &[EnvironmentDescription],
     locked: &LockedFile,
+    current: &Records,
     now: SystemTime,
-) -> Result<Vec<Vec<RepoDataRecord>>, Unsatisfied> {
-    let all: Vec<Vec<RepoDataRecord>> =
-        descriptions.iter().map(|description| satisfies(description, locked, now)).collect::<Result<_, _>>()?;
-    let mut held: HashMap<(&str, &str), (&str, &str)> = HashMap::new();
-    for (description, records) in descriptions.iter().zip(&all) {
-        for record in records {
-            let name = record.package_record.name.as_normalized();
-            let (environment, url) = *held
-                .entry((description.platform.as_str(), name))
-                .or_insert((&description.environment, record.url.as_str()));
-            if url != record.url.as_str() {
+) -> Result<Vec<Records>, Unsatisfied> {
+    let all: Vec<Records> = descriptions
+        .iter()
+        .map(|description| satisfies(description, locked, current, now))
+        .collect::<Result<_, _>>()?;
+    let mut held: HashMap<(&str, &str), (&str, Held<'_>)> = HashMap::new();
+    let built: Vec<Vec<Arc<SourceRecord>>> = all.iter().map(at_hand).collect();
+    for ((description, records), built) in descriptions.iter().zip(&all).zip(&built) {
+        let binary = records.as_slice().iter();
+        let binary = binary.map(|record| (record.package_record.name.as_normalized(), Held::Archive(&record.url)));
+        let source = built.iter().map(|record| (record.name(), Held::Source(record)));
+        for (name, own) in binary.chain(source) {
+            let (environment, first) =
+                *held.entry((description.platform.as_str(), name)).or_insert((&description.environment, own));
+            if first != own {
                 return Err(Unsatisfied::GroupDisagrees {
                     package: name.to_owned(),
                     first: environment.to_owned(),
@@ -108,6 +222,18 @@ pub fn satisfies_together(
         }
     }
     Ok(all)
+}
+
+/// The packages that are built; they were looked at before, so all are at hand.
+fn at_hand(records: &Records) -> Vec<Arc<SourceRecord>> {
+    records.sources().iter().filter_map(Interned::at_hand).collect()
+}
+
+/// What an environment has of a name.
+#[derive(Clone, Copy, PartialEq)]
+enum Held<'a> {
+    Archive(&'a Url),
+    Source(&'a SourceRecord),
 }
 
 /// Whether what is locked was chosen from the same channels and under the same options.
@@ -187,10 +313,12 @@ fn moment(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).map_or_else(|_| format!("{milliseconds} ms"), |moment| moment.to_string())
 }
 
-/// Whether records are just what is needed: all of it, and nothing else.
+/// Whether records are just what is needed: all of it, and nothing else. What could be had from `current` sources has
+/// to be from there.
 pub(crate) fn holds_together(
     description: &EnvironmentDescription,
-    records: &[RepoDataRecord],
+    records: &Records,
+    current: &Records,
     root: &WorkspaceRoot,
 ) -> Result<(), Unsatisfied> {
     let needs = &description.needs;
@@ -200,7 +328,10 @@ pub(crate) fn holds_together(
             message: error.to_string(),
         })
     };
-    let set = Records::new(records, needs.generic_virtual_packages())
+    let (built, offered) = (at_hand(records), at_hand(current));
+    let stand_ins: Vec<RepoDataRecord> = built.iter().map(stand_in).collect();
+    let all = || records.as_slice().iter().chain(&stand_ins);
+    let set = RecordSet::new(all(), needs.generic_virtual_packages())
         .map_err(|TwoOfOneName(package)| Unsatisfied::LockedTwice { package })?;
     for constraint in &needs.constraints {
         let spec = spec_of(constraint)?;
@@ -213,7 +344,25 @@ pub(crate) fn holds_together(
             });
         }
     }
-    let roots = needs.requirements.iter().map(spec_of).collect::<Result<Vec<_>, _>>()?;
+    let mut roots = needs.requirements.iter().map(spec_of).collect::<Result<Vec<_>, _>>()?;
+    for requirement in &needs.sources {
+        let package = || requirement.name.clone();
+        let location = || requirement.location.to_string();
+        let Some(record) = built.iter().find(|record| record.name() == requirement.name) else {
+            return Err(match set.by_name(&requirement.name) {
+                Some(_) => Unsatisfied::LockedFromChannel { package: package() },
+                None => Unsatisfied::NoSource { package: package(), location: location() },
+            });
+        };
+        if !requirement.location.is_pinned_by(&record.manifest) {
+            let locked = record.manifest.to_string();
+            return Err(Unsatisfied::SourceElsewhere { package: package(), wanted: location(), locked });
+        }
+        roots.push(parse_canonical(&requirement.spec).map_err(|error| Unsatisfied::BadRequirement {
+            requirement: requirement.spec.clone(),
+            message: error.to_string(),
+        })?);
+    }
     let reached = set.walk(roots, |broken| {
         Err(match broken {
             Broken::Missing { spec, required_by, found } => Unsatisfied::NoMatch { spec, required_by, found },
@@ -222,7 +371,15 @@ pub(crate) fn holds_together(
             }
         })
     })?;
-    let not_needed = records.iter().zip(reached).filter(|(_, reached)| !reached).map(|(record, _)| record);
+    let from_source = |record: &&RepoDataRecord| {
+        offered.iter().any(|source| source.name() == record.package_record.name.as_normalized())
+    };
+    let needed = records.as_slice().iter().zip(&reached).filter(|(_, reached)| **reached).map(|(record, _)| record);
+    if let Some(record) = needed.into_iter().find(from_source) {
+        let package = record.package_record.name.as_normalized().to_owned();
+        return Err(Unsatisfied::LockedFromChannel { package });
+    }
+    let not_needed = all().zip(reached).filter(|(_, reached)| !reached).map(|(record, _)| record);
     let mut packages: Vec<String> =
         not_needed.map(|record| record.package_record.name.as_normalized().to_owned()).collect();
     if packages.is_empty() {

@@ -11,7 +11,11 @@ use proptest::prelude::*;
 use rattler_conda_types::{PackageName, PackageRecord, RepoDataRecord, Version, package::DistArchiveIdentifier};
 
 use super::*;
-use crate::workspace::{EnvironmentDescription, ManifestOptions, Workspace, reachable};
+use crate::records::Records;
+use crate::source::LockedPackages;
+use crate::workspace::{EnvironmentDescription, ManifestOptions, Workspace};
+
+mod sources;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -45,6 +49,38 @@ fn record_in(channel: &str, name: &str, version: &str, depends: &[&str]) -> Repo
     }
 }
 
+/// The locked records of an environment that needs nothing from source.
+fn satisfies(
+    description: &EnvironmentDescription,
+    locked: &LockedFile,
+    now: SystemTime,
+) -> Result<Vec<RepoDataRecord>, Unsatisfied> {
+    super::satisfies(description, locked, &Records::default(), now).map(|records| records.as_slice().to_vec())
+}
+
+fn satisfies_together(
+    descriptions: &[EnvironmentDescription],
+    locked: &LockedFile,
+    now: SystemTime,
+) -> Result<Vec<Records>, Unsatisfied> {
+    super::satisfies_together(descriptions, locked, &Records::default(), now)
+}
+
+/// From what was solved, what an environment reaches.
+fn reachable(
+    solved: &[RepoDataRecord],
+    description: &EnvironmentDescription,
+    workspace: &Workspace,
+) -> Vec<RepoDataRecord> {
+    let solved = Records::new(solved.to_vec());
+    crate::workspace::reachable(&solved, &description.needs, workspace.root()).as_slice().to_vec()
+}
+
+/// Packages none of which is built from source.
+fn archives(records: &[RepoDataRecord]) -> LockedPackages {
+    LockedPackages { binary: records.to_vec(), source: Vec::new() }
+}
+
 fn locked(text: &str, workspace: &Workspace) -> LockedFile {
     LockedFile::parse(text, &workspace.lock_file_path(), workspace.root()).unwrap()
 }
@@ -55,7 +91,8 @@ fn lock_all(workspace: &Workspace, records: &[RepoDataRecord]) -> String {
         .targets()
         .map(|(environment, platform)| workspace.describe(&environment.name, &platform.name).unwrap())
         .collect();
-    let solved: Vec<_> = descriptions.iter().map(|description| Solved { description, records }).collect();
+    let packages = archives(records);
+    let solved: Vec<_> = descriptions.iter().map(|description| Solved { description, packages: &packages }).collect();
     render(workspace, None, &solved).unwrap()
 }
 
@@ -454,22 +491,21 @@ fn each_environment_of_a_group_is_locked_with_what_it_reaches() {
     solved.push(record("tester", "3", &["base"]));
     let descriptions: Vec<_> =
         unit.environments.iter().map(|name| workspace.describe(name, "linux-64").unwrap()).collect();
-    let parts: Vec<Vec<RepoDataRecord>> = descriptions
-        .iter()
-        .map(|description| reachable(&solved, &description.needs, workspace.root()).into_iter().cloned().collect())
-        .collect();
+    let parts: Vec<Vec<RepoDataRecord>> =
+        descriptions.iter().map(|description| reachable(&solved, description, &workspace)).collect();
     let names = |records: &[RepoDataRecord]| {
         records.iter().map(|record| record.package_record.name.as_normalized().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(names(&parts[0]), ["app", "lib", "base"]);
-    assert_eq!(names(&parts[1]), ["app", "lib", "base", "tester"]);
+    assert_eq!(names(&parts[0]), ["app", "base", "lib"]);
+    assert_eq!(names(&parts[1]), ["app", "base", "lib", "tester"]);
     assert_eq!(names(&parts[2]), ["base", "tester"]);
+    let parts: Vec<LockedPackages> = parts.iter().map(|records| archives(records)).collect();
     let solves: Vec<_> =
-        descriptions.iter().zip(&parts).map(|(description, records)| Solved { description, records }).collect();
+        descriptions.iter().zip(&parts).map(|(description, packages)| Solved { description, packages }).collect();
     let text = render(&workspace, None, &solves).unwrap();
     let file = locked(&text, &workspace);
     let read = satisfies_together(&descriptions, &file, NOW).unwrap();
-    assert_eq!(read.iter().map(Vec::len).collect::<Vec<_>>(), [3, 4, 2]);
+    assert_eq!(read.iter().map(Records::len).collect::<Vec<_>>(), [3, 4, 2]);
 
     let hints = locked_hints(&file, &unit, &Update::Nothing);
     assert_eq!(names(&hints), ["app", "base", "lib", "tester"]);
@@ -484,7 +520,10 @@ fn environments_solved_together_have_to_agree() {
     let describe = |name: &str| workspace.describe(name, "linux-64").unwrap();
     let (default, test) = (describe("default"), describe("only-test"));
     let tester = [record("tester", "3", &["base"]), record("base", "2", &[])];
-    let solves = [Solved { description: &default, records: &app() }, Solved { description: &test, records: &tester }];
+    let solves = [
+        Solved { description: &default, packages: &archives(&app()) },
+        Solved { description: &test, packages: &archives(&tester) },
+    ];
     let text = render(&workspace, None, &solves).unwrap();
     let reason = satisfies_together(&[default, test], &locked(&text, &workspace), NOW).unwrap_err();
     expect!["`base` is locked differently in the environments `default` and `only-test`, which are solved together"]
@@ -509,7 +548,8 @@ fn only_what_was_solved_changes() {
     let after = workspace(&manifest.replace("old = []\n", ""));
     let description = after.describe("ci", "osx-64").unwrap();
     let records = [record("app", "2.0", &[])];
-    let text = render(&after, Some(&file), &[Solved { description: &description, records: &records }]).unwrap();
+    let text =
+        render(&after, Some(&file), &[Solved { description: &description, packages: &archives(&records) }]).unwrap();
     let file = locked(&text, &after);
     assert_eq!(file.environments(), ["ci", "default"]);
     assert_eq!(satisfies(&description, &file, NOW).unwrap(), records);
@@ -526,7 +566,8 @@ fn what_a_channel_says_now_goes_before_what_it_said() {
     let mut patched = app();
     patched[1].package_record.depends = vec!["base <3".to_owned()];
     let description = workspace.describe("default", "linux-64").unwrap();
-    let text = render(&workspace, Some(&file), &[Solved { description: &description, records: &patched }]).unwrap();
+    let text = render(&workspace, Some(&file), &[Solved { description: &description, packages: &archives(&patched) }])
+        .unwrap();
     let file = locked(&text, &workspace);
     let records = satisfies(&description, &file, NOW).unwrap();
     assert!(patched.iter().all(|record| records.contains(record)));
@@ -552,7 +593,7 @@ fn a_change_of_channels_needs_a_solve_of_all_platforms() {
     let file = locked(&lock_all(&before, &app()), &before);
     let after = workspace(&manifest.replace("\"main\"", "\"main\", \"more\""));
     let description = after.describe("default", "osx-64").unwrap();
-    let solve = [Solved { description: &description, records: &app() }];
+    let solve = [Solved { description: &description, packages: &archives(&app()) }];
     let error = render(&after, Some(&file), &solve).unwrap_err();
     expect!["channels or options of environment `default` change, but it was not solved for linux-64"]
         .assert_eq(&error.to_string());
@@ -567,9 +608,9 @@ fn the_order_of_records_and_solves_makes_no_difference() {
         .targets()
         .map(|(environment, platform)| workspace.describe(&environment.name, &platform.name).unwrap())
         .collect();
-    let reversed: Vec<_> = app().into_iter().rev().collect();
+    let reversed = archives(&app().into_iter().rev().collect::<Vec<_>>());
     let solves: Vec<_> =
-        descriptions.iter().rev().map(|description| Solved { description, records: &reversed }).collect();
+        descriptions.iter().rev().map(|description| Solved { description, packages: &reversed }).collect();
     assert_eq!(render(&workspace, None, &solves).unwrap(), text);
 }
 
@@ -637,7 +678,8 @@ fn an_older_file_that_changes_keeps_what_was_not_solved() {
     let file = locked(VERSION_6, &workspace);
     let description = workspace.describe("ci", "linux-64").unwrap();
     let records = [record("app", "2.0", &["__linux"])];
-    let text = render(&workspace, Some(&file), &[Solved { description: &description, records: &records }]).unwrap();
+    let text = render(&workspace, Some(&file), &[Solved { description: &description, packages: &archives(&records) }])
+        .unwrap();
     expect![[r#"
         version: 7
         platforms:
@@ -702,18 +744,21 @@ fn packages_of_the_python_index_are_kept_or_refused_but_never_lost() {
     let file = locked(VERSION_6, &with_pypi);
     let description = with_pypi.describe("default", "linux-64").unwrap();
     let same = satisfies(&description, &file, NOW).unwrap();
-    let text = render(&with_pypi, Some(&file), &[Solved { description: &description, records: &same }]).unwrap();
+    let text =
+        render(&with_pypi, Some(&file), &[Solved { description: &description, packages: &archives(&same) }]).unwrap();
     assert!(text.contains("pypi: https://conda.example/files/thing-3.0-py3-none-any.whl"), "{text}");
     assert!(text.contains("indexes:"), "{text}");
 
-    let error = render(&with_pypi, Some(&file), &[Solved { description: &description, records: &app() }]).unwrap_err();
+    let error = render(&with_pypi, Some(&file), &[Solved { description: &description, packages: &archives(&app()) }])
+        .unwrap_err();
     expect!["the conda packages of environment `default` on `linux-64` change, and with them the locked packages of the Python index would have to be solved again, which is not done: thing"].assert_eq(&error.to_string());
 
     let without = workspace(MANIFEST);
     let description = without.describe("default", "linux-64").unwrap();
     let reason = satisfies(&description, &file, NOW).unwrap_err();
     expect!["packages of the Python index are locked, but none are declared: thing"].assert_eq(&reason.to_string());
-    let text = render(&without, Some(&file), &[Solved { description: &description, records: &same }]).unwrap();
+    let text =
+        render(&without, Some(&file), &[Solved { description: &description, packages: &archives(&same) }]).unwrap();
     assert!(!text.contains("pypi") && !text.contains("indexes"), "{text}");
 }
 
@@ -762,7 +807,8 @@ src = { features = ["src"], no-default-feature = true }
     let file = locked(WITH_SOURCE, &workspace);
     let description = workspace.describe("default", "linux-64").unwrap();
     let records = [record("base", "2", &[])];
-    let text = render(&workspace, Some(&file), &[Solved { description: &description, records: &records }]).unwrap();
+    let text = render(&workspace, Some(&file), &[Solved { description: &description, packages: &archives(&records) }])
+        .unwrap();
     expect![[r#"
         version: 7
         platforms:
@@ -911,6 +957,10 @@ proptest! {
             let description = workspace.describe("default", "linux-64").unwrap();
             let unit = workspace.solve_unit("default", "linux-64").unwrap();
             let _ = satisfies(&description, &file, NOW).map_err(|reason| reason.to_string());
+            for (environment, _) in file.entries() {
+                let _ = file.packages_of(environment, &description.platform());
+            }
+            let _ = locked_sources(&file, &unit);
             let _ = locked_hints(&file, &unit, &Update::Nothing);
             let _ = file.surplus(&workspace);
             if let Ok(text) = render(&workspace, Some(&file), &[]) {
@@ -937,7 +987,7 @@ proptest! {
         let wanted: String = roots.iter().map(|root| format!("p{root} = \">=1\"\n")).collect();
         let workspace = workspace(&MANIFEST.replace("app = \">=1\"\n", &wanted));
         let description = workspace.describe("default", "linux-64").unwrap();
-        let reached: Vec<_> = reachable(&records, &description.needs, workspace.root()).into_iter().cloned().collect();
+        let reached = reachable(&records, &description, &workspace);
         let text = lock_all(&workspace, &reached);
         let file = locked(&text, &workspace);
         prop_assert_eq!(satisfies(&description, &file, NOW).unwrap(), reached.clone());

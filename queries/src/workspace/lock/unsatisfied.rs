@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::pin::SourceFormError;
+
 /// The first reason why locked records cannot be taken as they are. The environment has to be solved again.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -100,11 +102,65 @@ pub enum Unsatisfied {
         /// The name.
         package: String,
     },
-    /// A package that is to be built from source is locked where an archive is asked for.
+    /// A package is locked as one that is built from source, and nothing has its source.
     #[error("`{package}` is locked as a source, but is wanted from a channel")]
     LockedAsSource {
         /// The name.
         package: String,
+    },
+    /// A package that is to be built from source is locked as one of a channel.
+    #[error("`{package}` is locked as a package of a channel, but is wanted from source")]
+    LockedFromChannel {
+        /// The name.
+        package: String,
+    },
+    /// A package that is to be built from source is not locked.
+    #[error("`{package}` from source at {location} is not locked, and the manifest needs it")]
+    NoSource {
+        /// The name.
+        package: String,
+        /// Where its source is.
+        location: String,
+    },
+    /// A package that is to be built from source is locked with a source elsewhere.
+    #[error("`{package}` is wanted from source at {wanted}, and is locked from {locked}")]
+    SourceElsewhere {
+        /// The name.
+        package: String,
+        /// Where its source has to be.
+        wanted: String,
+        /// Where the locked one is.
+        locked: String,
+    },
+    /// Of a source there is no such variant any more.
+    #[error("`{package}` is locked with {variant}, which is not what its source makes of it now")]
+    NoSuchVariant {
+        /// The name.
+        package: String,
+        /// The variant that is locked.
+        variant: String,
+    },
+    /// A source makes something else of a package than what is locked.
+    #[error("`{package}` is locked, but {what} is not what it was")]
+    SourceChanged {
+        /// The name.
+        package: String,
+        /// What changed.
+        what: &'static str,
+    },
+    /// What is locked could be one or another package.
+    #[error("`{package}` is locked, and its source makes several of it that cannot be told apart")]
+    SourceAmbiguous {
+        /// The name.
+        package: String,
+    },
+    /// What is locked of a package that is built from source makes no sense.
+    #[error("`{package}` is locked in a way that cannot be understood: {reason}")]
+    UnreadableSource {
+        /// The package, as the file names it.
+        package: String,
+        /// What makes no sense.
+        reason: SourceFormError,
     },
     /// Packages of the Python index are locked and none are declared.
     #[error("packages of the Python index are locked, but none are declared: {}", packages.join(", "))]

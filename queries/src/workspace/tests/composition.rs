@@ -475,33 +475,25 @@ fn environments_that_cannot_be_had_leave_the_others_alone() {
         r#"
 [dependencies]
 fine = "*"
-[feature.src.dependencies]
-mine = { path = "packages/mine" }
-[feature.git.dependencies]
-theirs = { git = "https://git.example/theirs", branch = "main", subdirectory = "a" }
-[feature.dev.dev]
-worked-on = { path = "packages/worked-on" }
 [feature.when.dependencies]
 odd = { version = "*", when = "python <3.9" }
+[feature.elsewhere.dependencies]
+far = { version = "*", channel = "other" }
 [environments]
-src = ["src"]
-git = ["git"]
-dev = ["dev"]
 when = ["when"]
+elsewhere = ["elsewhere"]
 grouped = { solve-group = "g" }
-grouped-src = { features = ["src"], solve-group = "g" }
+grouped-when = { features = ["when"], solve-group = "g" }
 "#,
     );
     assert_eq!(warnings(&workspace), "");
     assert!(workspace.describe("default", "linux-64").is_ok());
-    for environment in ["src", "git", "dev"] {
-        let error = workspace.describe(environment, "linux-64").unwrap_err();
-        assert!(matches!(error.kind(), ManifestErrorKind::SourceDependency { .. }), "{environment}");
-    }
     let error = workspace.describe("when", "linux-64").unwrap_err();
     assert!(matches!(error.kind(), ManifestErrorKind::UnhandledField { .. }));
+    let error = workspace.describe("elsewhere", "linux-64").unwrap_err();
+    assert!(matches!(error.kind(), ManifestErrorKind::ChannelNotListed { .. }));
     assert!(workspace.describe("grouped", "linux-64").is_ok());
-    assert!(workspace.solve_unit("grouped", "linux-64").is_err(), "the group cannot be solved without its sources");
+    assert!(workspace.solve_unit("grouped", "linux-64").is_err(), "the group cannot be solved without all of it");
 }
 
 #[test]

@@ -577,24 +577,6 @@ fn both_ways_to_declare_virtual_packages() {
 }
 
 #[test]
-fn a_dependency_from_source() {
-    refused_environment(
-        "[dependencies]\nfine = \"*\"\nmine = { path = \"packages/mine\" }\n",
-        "default",
-        expect![[r#"
-              × environment `default` needs `mine` from source, which cannot be installed yet
-               ╭─[pixi.toml:6:1]
-             5 │ fine = "*"
-             6 │ mine = { path = "packages/mine" }
-               · ──┬─
-               ·   ╰── this dependency
-               ╰────
-              help: environments without this dependency can be installed
-        "#]],
-    );
-}
-
-#[test]
 fn a_condition_nobody_evaluates() {
     refused_environment(
         "[dependencies]\nodd = { version = \"*\", when = \"python <3\" }\n",

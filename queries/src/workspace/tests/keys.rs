@@ -33,6 +33,10 @@ solve-strategy = "highest"
 requires-pixi = ">=0.40,<1"
 exclude-newer = "2026-01-01T00:00:00Z"
 preview = ["pixi-build"]
+build-variants = { python = ["3.11.*"] }
+build-variants-files = ["variants.yaml"]
+dependencies = { shared = "1.*" }
+target.linux-64.build-variants = { c_compiler = ["gcc"] }
 
 [dependencies]
 string = ">=1.2.3"
@@ -44,6 +48,16 @@ featured = { version = "1.0", track-features = "mkl", extras = ["fast"], flags =
 archive = { path = "packages/archive-1.0-0.conda" }
 remote = { url = "https://conda.example/x/noarch/remote-1.0-0.tar.bz2" }
 dotted.version = "2.*"
+sources = { path = "packages/sources", version = ">=1" }
+repository = { git = "https://git.example/x", rev = "abc", subdirectory = "a", lfs = false }
+unpacked = { url = "https://conda.example/x.tar.gz", sha256 = "a948904f2f0f479b8f8197694b30184b0d2ed1c1cd2a1ec0fb85d299a192a447" }
+shared = { workspace = true, build = "h*" }
+
+[dev]
+worked-on = { path = "packages/worked-on" }
+
+[package]
+name = "everything"
 
 [constraints]
 openssl = ">=3"
@@ -137,32 +151,20 @@ glib = "2.31"
 fn known_keys_without_effect_say_what_is_missing() {
     check(
         r#"
-build-variants = { python = ["3.11.*"] }
-build-variants-files = ["variants.yaml"]
 s3-options = { bucket = { region = "x" } }
 conda-pypi-map = { main = "map.json" }
-dependencies = { numpy = "1.*" }
 pypi-options = { no-build = true }
-[workspace.target.linux-64.build-variants]
-c_compiler = ["gcc"]
-[package]
-name = "x"
 [host-dependencies]
 h = "*"
 [build-dependencies]
 b = "*"
 "#,
         expect![[r#"
-            line 5: `workspace.build-variants` is not handled: packages are not built
-            line 6: `workspace.build-variants-files` is not handled: packages are not built
-            line 7: `workspace.s3-options` is not handled: channels on S3 are reached with the settings of this machine
-            line 8: `workspace.conda-pypi-map` is not handled: the lock file gets no names of the Python index
-            line 9: `workspace.dependencies` is not handled: only the building of packages would use it
-            line 10: `workspace.pypi-options`: packages of the Python index are not installed
-            line 11: `workspace.target` is not handled: only the building of packages would use it
-            line 13: `package` is not handled: the package is not built
-            line 15: `host-dependencies` is deprecated, write `[dependencies]`, or `[package.host-dependencies]` for building a package
-            line 17: `build-dependencies` is deprecated, write `[dependencies]`, or `[package.build-dependencies]` for building a package
+            line 5: `workspace.s3-options` is not handled: channels on S3 are reached with the settings of this machine
+            line 6: `workspace.conda-pypi-map` is not handled: the lock file gets no names of the Python index
+            line 7: `workspace.pypi-options`: packages of the Python index are not installed
+            line 8: `host-dependencies` is deprecated, write `[dependencies]`, or `[package.host-dependencies]` for building a package
+            line 10: `build-dependencies` is deprecated, write `[dependencies]`, or `[package.build-dependencies]` for building a package
         "#]],
     );
 }

@@ -4,8 +4,10 @@ mod composition;
 mod discovery;
 pub(super) mod errors;
 mod keys;
+mod package;
 mod properties;
 mod pyproject;
+mod sources;
 
 use std::path::Path;
 

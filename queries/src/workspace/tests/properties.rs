@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Manifests that reach every reader.
-const SEEDS: [&str; 3] = [
+const SEEDS: [&str; 4] = [
     r#"
 [workspace]
 name = "a"
@@ -75,6 +75,52 @@ platforms = ["linux-64"]
 h = "1"
 [tool.pixi.environments]
 i = ["d", "f"]
+"#,
+    r#"
+[workspace]
+version = "1"
+authors = ["a"]
+readme = "x/y"
+channels = ["c"]
+platforms = ["linux-64"]
+build-variants = { python = ["3", 4, true] }
+build-variants-files = ["a.yaml"]
+[workspace.dependencies]
+s = { path = "packages/s", version = "1" }
+t = "1"
+[workspace.target.unix.build-variants]
+x = ["y"]
+[dependencies]
+s = { workspace = true }
+[dev]
+p = { git = "https://git.example/x", branch = "b", lfs = true }
+[package]
+name = "p"
+version.workspace = true
+authors.workspace = true
+readme.workspace = true
+homepage = "https://conda.example"
+[package.build]
+backend = { name = "b", version = "1.*", channels = ["c", "./d"], additional-dependencies = { e = "*" } }
+source = { url = "https://conda.example/x.tar.gz", subdirectory = "s" }
+config = { a = [1, 2.5, { b = "c" }] }
+build-number = 1
+flags = ["f"]
+secrets = ["S"]
+[package.build.target.win]
+config = { a = 1 }
+[package.host-dependencies]
+t = { workspace = true, build = "h*" }
+u = { version = ">=1", channel = "c", when = { any = ["v", { package = "w", build = "x" }] } }
+[package.run-dependencies]
+x = { pin-compatible = { lower-bound = "x.x", upper-bound = "2", build = "y" } }
+"if(win)" = { y = "1" }
+[package.run-exports.weak]
+p = { pin-subpackage = true }
+[package.extra-dependencies.e]
+z = { url = "https://conda.example/z.zip" }
+[package.target.osx.run-constraints]
+a = "<2"
 "#,
 ];
 
@@ -227,6 +273,7 @@ fn lines(text: &[char]) -> Vec<Vec<char>> {
 
 /// Does with a text whatever can be done with it.
 fn exercise(path: &str, text: &str) {
+    exercise_package(Path::new(path).file_name().unwrap().to_str().unwrap(), text);
     let workspace = match parse_at(path, text) {
         Ok(workspace) => workspace,
         Err(error) => {
@@ -247,8 +294,34 @@ fn exercise(path: &str, text: &str) {
         assert_eq!(rmp_serde::from_slice::<EnvironmentDescription>(&bytes).unwrap(), description);
         description.needs.match_specs(workspace.root()).unwrap();
         description.needs.constraint_specs(workspace.root()).unwrap();
+        for source in description.needs.sources.iter().chain(&description.needs.dev) {
+            source.match_spec().unwrap();
+        }
         assert_eq!(description.needs.generic_virtual_packages().len(), description.needs.virtual_packages.len());
         let _ = format!("{description} {}", description.needs);
+    }
+}
+
+/// Does with the package in a text whatever can be done with it.
+fn exercise_package(file_name: &str, text: &str) {
+    let root = WorkspaceRoot::new("/projects/app").unwrap();
+    let manifest = ManifestText { file_name, text };
+    for (workspace, directory) in [(None, "."), (Some(manifest), "packages/own")] {
+        match parse_package(manifest, workspace, &root, directory, &options()) {
+            Ok(None) => {}
+            Ok(Some(package)) => {
+                package.project_model.value().unwrap();
+                let bytes = rmp_serde::to_vec_named(&package).unwrap();
+                assert_eq!(rmp_serde::from_slice::<PackageManifest>(&bytes).unwrap(), package);
+                assert!(package_warnings(manifest, workspace, &root, directory, &options()).is_ok());
+            }
+            Err(error) => {
+                for span in error.spans() {
+                    assert!(text.get(span).is_some(), "labels lie inside the text");
+                }
+                let _ = super::errors::rendered(&error);
+            }
+        }
     }
 }
 
@@ -276,4 +349,8 @@ fn the_unharmed_seeds_are_read() {
     parse_at("/projects/app/pixi.toml", SEEDS[0]).unwrap();
     parse_at("/projects/app/pixi.toml", SEEDS[1]).unwrap();
     parse_at("/projects/app/pyproject.toml", SEEDS[2]).unwrap();
+    parse_at("/projects/app/pixi.toml", SEEDS[3]).unwrap();
+    let manifest = ManifestText { file_name: "pixi.toml", text: SEEDS[3] };
+    let root = WorkspaceRoot::new("/projects/app").unwrap();
+    assert!(parse_package(manifest, None, &root, ".", &options()).unwrap().is_some());
 }

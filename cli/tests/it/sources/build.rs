@@ -1,0 +1,154 @@
+//! What is built, and what is not.
+
+use crate::sources::Sources;
+
+#[test]
+fn a_package_and_what_it_is_built_with_are_built_once_and_installed() {
+    let sources = Sources::new();
+    let ran = sources.install();
+    assert_eq!(ran.executed()["backend_build"], 2);
+    assert_eq!(ran.executed()["call_outputs"], 2);
+    assert!(sources.site.prefix("bin/a").is_file());
+    assert!(!sources.site.prefix("share/b/data.txt").exists(), "it was only built against");
+    assert!(sources.site.read(".pixi/envs/default/share/a/inputs.txt").contains("host b 1.0"));
+    sources.assert_settled();
+}
+
+#[test]
+fn a_second_run_starts_no_backend_and_solves_nothing() {
+    let sources = Sources::new();
+    sources.install();
+    // Without the program nothing that needs it can be done.
+    let ran = crate::site::Ran::of(
+        sources.command(&["install", "--json"]).env("PATH", "/nowhere").output().expect("it can be started"),
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    ran.assert_nothing_ran();
+}
+
+#[test]
+fn what_is_needed_to_run_is_installed_with_it() {
+    let sources = Sources::new();
+    sources.package("a", "[package.host-dependencies]\nb = { path = '../b' }\n[package.run-dependencies]\nb = { path = '../b' }\nlib = '>=1.1'\n", "");
+    sources.install();
+    assert!(sources.site.prefix("share/b/data.txt").is_file());
+    assert!(sources.site.prefix("share/lib").is_file());
+    sources.assert_settled();
+}
+
+#[test]
+fn force_builds_again_and_the_result_stays() {
+    let sources = Sources::new();
+    sources.install();
+    let ran = sources.json(&["install", "--force=a"]);
+    assert_eq!(ran.executed()["backend_build"], 1);
+    sources.assert_settled();
+    let ran = sources.json(&["install", "--force"]);
+    assert_eq!(ran.executed()["backend_build"], 2);
+    sources.assert_settled();
+}
+
+#[test]
+fn what_was_built_and_is_gone_is_built_again_only_if_somebody_needs_it() {
+    let sources = Sources::new();
+    sources.install();
+    std::fs::remove_dir_all(sources.site.path(".pixi/doge")).expect("it is there");
+    std::fs::remove_dir_all(sources.site.path(".pixi/bld")).expect("it is there");
+    std::fs::remove_dir_all(sources.site.cache().join("pkgs")).expect("it is there");
+    sources.assert_settled();
+    std::fs::remove_dir_all(sources.site.path(".pixi/envs")).expect("it is there");
+    let ran = sources.install();
+    assert!(ran.executed()["backend_build"] >= 1, "{:?}", ran.executed());
+    assert!(sources.site.prefix("bin/a").is_file());
+    sources.assert_settled();
+}
+
+#[test]
+fn a_dependent_is_not_built_again_if_what_it_is_built_with_comes_to_the_same() {
+    let sources = Sources::new();
+    sources.package("b", "", "embed = false");
+    sources.install();
+    // It counts as input and does not become part of the package.
+    sources.site.write("b/pixi.toml", &format!("{}# a remark\n", sources.site.read("b/pixi.toml")));
+    sources.assert_builds(1);
+    sources.assert_settled();
+}
+
+#[test]
+fn a_workspace_that_was_moved_builds_nothing_and_works_in_the_new_place() {
+    let sources = Sources::new();
+    sources.site.write("a/content/bin/where", "#!/bin/sh\ncat @HOST_PREFIX@/share/a/stamp.txt\n");
+    sources.install();
+    let (old, new) = (sources.site.path(""), sources.site.root().join("moved"));
+    std::fs::rename(&old, &new).expect("it can be moved");
+    let mut command = sources.command(&["install", "--json"]);
+    let ran = crate::site::Ran::of(command.current_dir(&new).output().expect("it can be started"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.executed().get("backend_build"), None, "{:?}", ran.executed());
+    assert_eq!(ran.executed().get("call_outputs"), None, "{:?}", ran.executed());
+    let said = std::process::Command::new(new.join(".pixi/envs/default/bin/where")).output().expect("it runs");
+    assert!(said.status.success(), "{said:?}");
+}
+
+#[test]
+fn the_store_and_the_environment_are_all_that_a_second_run_needs() {
+    let sources = Sources::new();
+    sources.install();
+    let (cache, other) = (sources.site.cache(), sources.site.root().join("restored"));
+    std::fs::create_dir_all(&other).expect("it can be made");
+    std::fs::rename(cache.join("doge"), other.join("doge")).expect("it can be moved");
+    let mut command = sources.command(&["install", "--json"]);
+    let ran = crate::site::Ran::of(command.env("DOGE_CACHE_DIR", &other).output().expect("it can be started"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    ran.assert_nothing_ran();
+}
+
+#[test]
+fn two_processes_build_each_package_once() {
+    let sources = Sources::new();
+    sources.package("b", "", "slow = 300\nlog = '../calls'");
+    sources.package("a", "[package.host-dependencies]\nb = { path = '../b' }\n", "slow = 300\nlog = '../calls'");
+    let start = || {
+        let mut command = sources.command(&["install", "--json"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().expect("it can be started")
+    };
+    let (one, other) = (start(), start());
+    for child in [one, other] {
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let calls = sources.site.read("calls");
+    for package in ["a", "b"] {
+        let builds = calls.lines().filter(|line| line.starts_with(&format!("build {package}"))).count();
+        assert_eq!(builds, 1, "{calls}");
+    }
+}
+
+#[test]
+fn packages_of_a_source_are_built_where_they_are_wanted() {
+    let sources = Sources::new();
+    let out = sources.site.root().join("out");
+    let ran = sources.json(&["build", "a", "--output-dir", out.to_str().expect("it is text")]);
+    assert_eq!(ran.executed()["backend_build"], 2);
+    assert!(out.join("a-1.0-0.conda").is_file());
+    let ran = sources.json(&["build", "a", "--output-dir", out.to_str().expect("it is text")]);
+    ran.assert_nothing_ran();
+    sources
+        .run(&["build", "a", "--package", "nothing"])
+        .assert_fails_with(&["offers no package `nothing`", "it offers a"]);
+    sources.run(&["build"]).assert_fails_with(&["describes no package itself"]);
+}
+
+#[test]
+fn a_dry_run_says_what_would_run_and_what_may() {
+    let sources = Sources::new();
+    sources.install();
+    let said = sources.run(&["install", "--dry-run"]).stderr;
+    assert!(said.contains("nothing would run"), "{said}");
+    sources.site.write("b/content/share/b/data.txt", "other data\n");
+    let said = sources.run(&["install", "--dry-run"]).stderr;
+    assert!(said.contains("would run: ask for the packages of b"), "{said}");
+    assert!(said.contains("known only when it has run"), "{said}");
+    sources.assert_builds(2);
+}

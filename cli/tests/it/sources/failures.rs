@@ -1,0 +1,101 @@
+//! Backends that fail: what is said, and that nothing of it stays.
+
+use crate::sources::Sources;
+
+fn failing(configuration: &str) -> Sources {
+    let sources = Sources::new();
+    sources.package("a", "", configuration);
+    sources
+}
+
+#[test]
+fn a_backend_that_complains_is_quoted() {
+    let sources = failing("fail = 'error'\nstderr = ['the last line']");
+    sources.run(&["install"]).assert_fails_with(&["doge-test-backend", "failed in `conda/outputs`", "the last line"]);
+    let sources = failing("fail = 'error'\nfail_in = 'build'\nstderr = ['the last line']");
+    sources.run(&["install"]).assert_fails_with(&["failed in `conda/build_v1`", "the last line"]);
+}
+
+#[test]
+fn a_backend_that_dies_is_told_with_its_last_words() {
+    let sources = failing("fail = 'die'\nfail_in = 'build'\nstderr = ['the last line']");
+    sources.run(&["install"]).assert_fails_with(&["ended before it answered", "exit status: 3", "the last line"]);
+}
+
+#[test]
+fn a_backend_that_prints_rubbish_is_told() {
+    failing("fail = 'rubbish'").run(&["install"]).assert_fails_with(&["something that is no message"]);
+}
+
+#[test]
+fn a_backend_that_answers_in_a_wrong_shape_is_told() {
+    failing("fail = 'wrong_shape'").run(&["install"]).assert_fails_with(&["in a shape that is not the protocol's"]);
+}
+
+#[test]
+fn a_backend_that_floods_is_not_kept_in_memory_and_its_last_lines_are_shown() {
+    let sources = failing("fail = 'flood'\nfail_in = 'build'\nflood_bytes = 3000000");
+    let ran = sources.run(&["install"]);
+    assert!(ran.stderr.len() < 200_000, "{} bytes", ran.stderr.len());
+}
+
+#[test]
+fn a_backend_that_hangs_is_given_up() {
+    let sources = failing("fail = 'hang'\nstderr = ['still here']");
+    let mut command = sources.command(&["install"]);
+    let ran = crate::site::Ran::of(command.env("DOGE_BACKEND_TIMEOUT", "1s").output().expect("it can be started"));
+    ran.assert_fails_with(&["did not answer `conda/outputs` within 1s", "DOGE_BACKEND_TIMEOUT"]);
+}
+
+#[test]
+fn a_backend_that_builds_something_else_is_refused() {
+    failing("fail = 'wrong_package'")
+        .run(&["install"])
+        .assert_fails_with(&["was asked for `a` 1.0", "and built `a-other` 99"]);
+    failing("fail = 'no_file'").run(&["install"]).assert_fails_with(&["says to have built", "which is no package"]);
+    failing("fail = 'damaged_file'").run(&["install"]).assert_fails_with(&["which is no package"]);
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_told() {
+    let sources = Sources::new();
+    let mut command = sources.command(&["install"]);
+    command.env("PIXI_BUILD_BACKEND_OVERRIDE", "doge-test-backend=/nowhere/backend");
+    let ran = crate::site::Ran::of(command.output().expect("it can be started"));
+    ran.assert_fails_with(&["the program `/nowhere/backend`", "cannot be found"]);
+}
+
+#[test]
+fn what_failed_is_tried_again_and_what_was_done_before_is_kept() {
+    let sources = Sources::new();
+    sources.package(
+        "a",
+        "[package.host-dependencies]\nb = { path = '../b' }\n",
+        "fail = 'error'\nfail_in = 'build'\nfail_while = '../broken'",
+    );
+    sources.site.write("broken", "");
+    assert_eq!(sources.run(&["install"]).code, 1);
+    assert_eq!(sources.run(&["install"]).code, 1);
+    std::fs::remove_file(sources.site.path("broken")).expect("it is there");
+    // `b` was built before `a` failed.
+    sources.assert_builds(1);
+    sources.assert_settled();
+}
+
+#[test]
+fn a_source_that_is_not_there_or_is_no_package_is_told() {
+    let sources = Sources::new();
+    sources.site.needs("a = { path = 'nowhere' }");
+    sources.run(&["install"]).assert_fails_with(&["there is no source at nowhere"]);
+    sources.site.write("empty/readme.txt", "nothing");
+    sources.site.needs("a = { path = 'empty' }");
+    sources.run(&["install"]).assert_fails_with(&["nothing at empty says how to build a package", "pixi.toml"]);
+    sources.site.write("ros/package.xml", "<package/>");
+    sources.site.needs("a = { path = 'ros' }");
+    sources.run(&["install"]).assert_fails_with(&["ros/package.xml"]);
+    sources.site.write("plain/pixi.toml", &super::other_workspace());
+    sources.site.needs("a = { path = 'plain' }");
+    sources.run(&["install"]).assert_fails_with(&["describes no package"]);
+    sources.site.needs("other-name = { path = 'a' }");
+    sources.run(&["install"]).assert_fails_with(&["offers no package `other-name`", "it offers a"]);
+}

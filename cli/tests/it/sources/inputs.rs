@@ -1,0 +1,147 @@
+//! What counts as input of a build.
+
+use crate::site::tick;
+use crate::sources::Sources;
+
+#[test]
+fn a_file_that_changed_builds_its_package_and_what_was_built_with_it() {
+    let sources = Sources::new();
+    sources.install();
+    sources.site.write("b/content/share/b/data.txt", "other data\n");
+    sources.assert_builds(2);
+    sources.assert_settled();
+}
+
+#[test]
+fn a_file_that_was_only_touched_builds_nothing() {
+    let sources = Sources::new();
+    sources.install();
+    tick();
+    for path in ["a/pixi.toml", "a/content/bin/a", "b/pixi.toml", "b/content/share/b/data.txt", "pixi.toml"] {
+        let text = sources.site.read(path);
+        sources.site.write(path, &text);
+    }
+    sources.assert_settled();
+}
+
+#[test]
+fn a_file_that_matches_a_glob_and_one_that_does_not_any_more_count() {
+    let sources = Sources::new();
+    sources.install();
+    sources.site.write("a/content/share/a/new.txt", "new\n");
+    sources.assert_builds(1);
+    assert!(sources.site.prefix("share/a/new.txt").is_file());
+    sources.site.write("a/elsewhere.txt", "nothing\n");
+    sources.assert_settled();
+    std::fs::remove_file(sources.site.path("a/content/share/a/new.txt")).expect("it is there");
+    // What was built before holds again.
+    sources.assert_builds(0);
+    assert!(!sources.site.prefix("share/a/new.txt").exists());
+}
+
+#[test]
+fn an_edit_of_the_same_size_with_the_old_time_counts() {
+    let sources = Sources::new();
+    sources.install();
+    let path = sources.site.path("b/content/share/b/data.txt");
+    let time = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("files have times");
+    std::fs::write(&path, "DATA OF B\n").expect("it can be written");
+    let file = std::fs::File::options().append(true).open(&path).expect("it is there");
+    file.set_modified(time).expect("it is ours");
+    sources.assert_builds(2);
+}
+
+#[test]
+fn the_program_of_the_backend_counts() {
+    let sources = Sources::new();
+    let program = sources.site.root().join("backend");
+    let script = |remark: &str| format!("#!/bin/sh\n# {remark}\nexec {} \"$@\"\n", super::backend().display());
+    let write = |remark: &str| {
+        std::fs::write(&program, script(remark)).expect("it can be written");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        }
+    };
+    let install = || {
+        let mut command = sources.command(&["install", "--json"]);
+        command.env("PIXI_BUILD_BACKEND_OVERRIDE", format!("doge-test-backend={}", program.display()));
+        let ran = crate::site::Ran::of(command.output().expect("it can be started"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran
+    };
+    write("one");
+    install();
+    install().assert_nothing_ran();
+    write("two");
+    assert_eq!(install().executed()["backend_build"], 2);
+}
+
+#[test]
+fn variants_and_the_files_that_hold_them_count() {
+    let sources = Sources::new();
+    sources.package("a", "[package.host-dependencies]\nlib = '*'\n", "");
+    sources.site.manifest("build-variants-files = ['variants.yaml']", "[dependencies]\na = { path = 'a' }\n");
+    sources.site.write("variants.yaml", "lib:\n- '1.0'\n");
+    sources.install();
+    sources.assert_settled();
+    sources.site.write("variants.yaml", "lib:\n- '1.1'\n");
+    let ran = sources.install();
+    assert_eq!(ran.executed()["call_outputs"], 1, "{:?}", ran.executed());
+    sources.site.manifest(
+        "build-variants-files = ['variants.yaml']\n[workspace.build-variants]\nlib = ['1.0']",
+        "[dependencies]\na = { path = 'a' }\n",
+    );
+    let ran = sources.install();
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+    assert!(sources.site.read(".pixi/envs/default/share/a/inputs.txt").contains("host lib 1.0"));
+}
+
+#[test]
+fn a_variable_that_is_passed_on_counts_and_no_other_does() {
+    let sources = Sources::new();
+    sources.package("a", "", "env_into_package = ['SEEN', 'UNSEEN']\nembed = false");
+    sources.site.write(".pixi/config.toml", "[build]\npass-env = ['SEEN']\n");
+    let install = |seen: &str, unseen: &str| {
+        let mut command = sources.command(&["install", "--json"]);
+        command.env("SEEN", seen).env("UNSEEN", unseen);
+        let ran = crate::site::Ran::of(command.output().expect("it can be started"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran
+    };
+    install("one", "one");
+    let text = sources.site.read(".pixi/envs/default/share/a/env.txt");
+    assert!(text.contains("one"), "{text}");
+    install("one", "two").assert_nothing_ran();
+    assert_eq!(install("two", "two").executed()["backend_build"], 1);
+    assert!(sources.site.read(".pixi/envs/default/share/a/env.txt").contains("two"));
+}
+
+#[test]
+fn a_build_that_writes_into_its_own_globs_is_recognised_and_does_not_go_on_for_ever() {
+    let sources = Sources::new();
+    sources.package("a", "", "fail = 'touch_own_globs'");
+    sources.install();
+    for _ in 0..4 {
+        if sources.install().executed().is_empty() {
+            sources.assert_settled();
+            return;
+        }
+    }
+    panic!("it is built again and again");
+}
+
+#[test]
+fn configuration_and_project_count_though_no_glob_names_the_manifest() {
+    let sources = Sources::new();
+    sources.package("a", "", "globs = ['content/**']\nembed = false");
+    sources.install();
+    sources.assert_settled();
+    sources.package("a", "", "globs = ['content/**']\nembed = true");
+    sources.assert_builds(1);
+    let text = sources.site.read("a/pixi.toml");
+    sources.site.write("a/pixi.toml", &format!("# only a remark\n{text}"));
+    sources.install();
+    sources.assert_builds(0);
+}

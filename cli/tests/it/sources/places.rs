@@ -1,0 +1,186 @@
+//! Where sources lie: directories, repositories, archives; and backends that come from a channel.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use doge_queries::testing::PackageBuilder;
+
+use crate::site::{PLATFORM, Ran};
+use crate::sources::{Sources, backend, other_workspace};
+
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .current_dir(directory)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .expect("git is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A repository with the package `b` in the directory `packages/b`.
+fn repository(sources: &Sources) -> PathBuf {
+    let repository = sources.site.root().join("repository");
+    std::fs::create_dir_all(repository.join("packages")).expect("it can be made");
+    std::fs::rename(sources.site.path("b"), repository.join("packages/b")).expect("it can be moved");
+    std::fs::write(repository.join("pixi.toml"), other_workspace()).expect("it can be written");
+    git(&repository, &["init", "-q"]);
+    git(&repository, &["add", "."]);
+    git(&repository, &["commit", "-qm", "first"]);
+    repository
+}
+
+fn commit(repository: &Path, text: &str) {
+    std::fs::write(repository.join("packages/b/content/share/b/data.txt"), text).expect("it can be written");
+    git(repository, &["commit", "-qam", "next"]);
+}
+
+#[test]
+fn a_branch_of_a_repository_is_pinned_by_the_lock_file_until_it_is_updated() {
+    let sources = Sources::new();
+    let repository = repository(&sources);
+    let url = format!("file://{}", repository.display());
+    sources.site.needs(&format!("b = {{ git = '{url}', branch = 'main', subdirectory = 'packages/b' }}"));
+    sources.install();
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "data of b\n");
+    sources.assert_settled();
+    let first = git(&repository, &["rev-parse", "HEAD"]);
+    assert!(sources.site.lock_file().contains(&first), "{}", sources.site.lock_file());
+    commit(&repository, "newer data\n");
+    sources.assert_settled();
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "newer data\n");
+    sources.assert_builds(0);
+    sources.assert_settled();
+    // What was locked can be had without the repository, and what was built even without the checkout.
+    std::fs::remove_dir_all(&repository).expect("it is there");
+    sources.assert_settled();
+    std::fs::remove_dir_all(sources.site.cache().join("sources")).expect("it is there");
+    sources.assert_settled();
+}
+
+#[test]
+fn tags_revisions_and_abbreviated_ones_are_found() {
+    let sources = Sources::new();
+    let repository = repository(&sources);
+    git(&repository, &["tag", "v1"]);
+    let first = git(&repository, &["rev-parse", "HEAD"]);
+    commit(&repository, "newer data\n");
+    let url = format!("file://{}", repository.display());
+    for reference in ["tag = 'v1'".to_owned(), format!("rev = '{first}'"), format!("rev = '{}'", &first[..10])] {
+        sources.site.needs(&format!("b = {{ git = '{url}', {reference}, subdirectory = 'packages/b' }}"));
+        sources.install();
+        assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "data of b\n", "{reference}");
+        sources.assert_settled();
+    }
+    sources.site.needs(&format!("b = {{ git = '{url}', branch = 'nothing', subdirectory = 'packages/b' }}"));
+    sources.run(&["install"]).assert_fails_with(&["nothing"]);
+}
+
+#[test]
+fn a_checkout_that_is_gone_is_made_again_when_something_has_to_be_built() {
+    let sources = Sources::new();
+    let repository = repository(&sources);
+    let url = format!("file://{}", repository.display());
+    sources.site.needs(&format!("b = {{ git = '{url}', subdirectory = 'packages/b' }}"));
+    sources.install();
+    std::fs::remove_dir_all(sources.site.cache().join("sources")).expect("it is there");
+    let ran = sources.json(&["install", "--force=b"]);
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+    sources.assert_settled();
+}
+
+/// An archive with the package `b` in one directory at its top.
+fn archive(sources: &Sources) -> PathBuf {
+    let archive = sources.site.root().join("b-1.0.tar.gz");
+    let output = Command::new("tar").arg("czf").arg(&archive).arg("b").current_dir(sources.site.path("")).output();
+    assert!(output.expect("tar is installed").status.success());
+    archive
+}
+
+#[test]
+fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
+    let sources = Sources::new();
+    let archive_path = archive(&sources);
+    let url = format!("file://{}", archive_path.display());
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    assert!(sources.site.prefix("share/b/data.txt").is_file());
+    assert!(sources.site.lock_file().contains("sha256="), "{}", sources.site.lock_file());
+    sources.assert_settled();
+    sources.site.write("b/content/share/b/data.txt", "newer data\n");
+    archive(&sources);
+    sources.assert_settled();
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "newer data\n");
+    sources.site.needs(&format!("b = {{ url = '{url}', sha256 = '{}' }}", "0".repeat(64)));
+    sources.run(&["install"]).assert_fails_with(&["has the SHA-256", "was asked for"]);
+}
+
+/// Puts the backend into the channel, as a package of this version.
+fn package_of_backend(sources: &mut Sources, version: &str) {
+    let program = std::fs::read(backend()).expect("it was built");
+    let api = PackageBuilder::new("pixi-build-api-version", "7");
+    let backend = PackageBuilder::new("doge-test-backend", version)
+        .subdir(PLATFORM)
+        .depends(["pixi-build-api-version >=7,<8"])
+        .executable("bin/doge-test-backend", program);
+    sources.site.channel.add(api).expect("it can be written");
+    sources.site.channel.add(backend).expect("it can be written");
+    sources.site.index();
+}
+
+fn isolated(sources: &Sources, arguments: &[&str]) -> Ran {
+    let mut command = sources.command(&[arguments, &["--json"]].concat());
+    command.env_remove("PIXI_BUILD_BACKEND_OVERRIDE");
+    Ran::of(command.output().expect("it can be started"))
+}
+
+#[test]
+fn a_backend_comes_from_a_channel_and_stays_until_it_is_chosen_anew() {
+    let mut sources = Sources::new();
+    package_of_backend(&mut sources, "1.0");
+    let ran = isolated(&sources, &["install"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(sources.site.prefix("bin/a").is_file());
+    isolated(&sources, &["install"]).assert_nothing_ran();
+    // A new release rebuilds nothing, not even when something else is installed.
+    package_of_backend(&mut sources, "2.0");
+    isolated(&sources, &["install"]).assert_nothing_ran();
+    sources.site.needs("a = { path = 'a' }\ntool = '*'");
+    let ran = isolated(&sources, &["install"]);
+    assert_eq!(ran.executed().get("backend_build"), None, "{:?}", ran.executed());
+    let ran = isolated(&sources, &["install", "--refresh=doge-test-backend"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.executed()["backend_build"], 2, "{:?}", ran.executed());
+    isolated(&sources, &["install"]).assert_nothing_ran();
+}
+
+#[test]
+fn a_backend_whose_environment_is_gone_is_installed_again_only_to_be_asked() {
+    let mut sources = Sources::new();
+    package_of_backend(&mut sources, "1.0");
+    assert_eq!(isolated(&sources, &["install"]).code, 0);
+    std::fs::remove_dir_all(sources.site.cache().join("tools")).expect("it is there");
+    isolated(&sources, &["install"]).assert_nothing_ran();
+    sources.site.write("a/content/bin/a", "#!/bin/sh\necho changed\n");
+    let ran = isolated(&sources, &["install"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+}
+
+#[test]
+fn a_backend_that_speaks_another_protocol_is_refused_by_name() {
+    let mut sources = Sources::new();
+    let program = std::fs::read(backend()).expect("it was built");
+    let package = PackageBuilder::new("doge-test-backend", "1.0").executable("bin/doge-test-backend", program);
+    sources.site.channel.add(package).expect("it can be written");
+    sources.site.index();
+    let ran = isolated(&sources, &["install"]);
+    ran.assert_fails_with(&[
+        "`doge-test-backend` does not say which version of the build protocol",
+        "pixi-build-api-version",
+    ]);
+}

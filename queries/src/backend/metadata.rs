@@ -1,0 +1,557 @@
+//! What a backend says can be built from a source.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use doge::{
+    Action, ActionContext, AnyError, Db, Epoch, Failure, Fingerprint, Halt, Intern, Interned, Query, Resource, Root,
+    Spec,
+};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use thiserror::Error;
+
+use crate::backend::discover::{DiscoverBackendSpec, DiscoverError, DiscoveredBackend};
+use crate::backend::error::{AtSource, BackendError};
+use crate::backend::executable::{ExecutableSpec, find};
+use crate::backend::pool::{Backends, activated, passed_on};
+use crate::backend::process::Launch;
+use crate::backend::protocol::{AskOutputs, Initialize, Output, Outputs, folded};
+use crate::backend::tool::{
+    InstallToolSpec, InstantiateToolEnvironmentSpec, ReadyToolError, ToolError, ToolNeeds, ToolPrefixes, ready_tool,
+};
+use crate::backend::variables::VariablesSpec;
+use crate::build::{BuildContext, BuildPlatform, Context};
+use crate::conda::{ChannelError, workspace_root};
+use crate::epoch::{CONDA_TYPES, OWN, SHELL};
+use crate::files::{FilesSpec, GlobSet};
+use crate::source::{
+    CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest,
+};
+use crate::workspace::{Json, Requirement, ToolRequirement};
+
+/// What can be built from a source, in an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BuildBackendMetadataSpec {
+    /// Where the manifest is.
+    pub manifest: PinnedSource,
+    /// Where the sources are, if that is decided already.
+    pub preferred_build_source: Option<PinnedSource>,
+    /// What is built for.
+    pub context: Context,
+}
+
+impl fmt::Display for BuildBackendMetadataSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "packages of {}", self.manifest)
+    }
+}
+
+impl Spec for BuildBackendMetadataSpec {
+    const KIND: &'static str = "build_backend_metadata";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// What can be built from a source, and by what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendMetadata {
+    /// How to ask the backend further.
+    pub instance: BackendInstance,
+    /// The packages.
+    pub outputs: Interned<OutputList>,
+}
+
+/// A backend that is told about a package.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BackendInstance {
+    /// Where the manifest is.
+    pub manifest: PinnedSource,
+    /// Where the sources are, if not beside the manifest.
+    pub build_source: Option<PinnedSource>,
+    /// What the manifest says.
+    pub discovered: Interned<DiscoveredBackend>,
+    /// Which program.
+    pub program: BackendProgram,
+    /// The variables it gets to see besides the usual ones, with the hashes of their values.
+    pub variables: BTreeMap<String, Fingerprint>,
+}
+
+/// The program of a backend, by all that can make a difference.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendProgram {
+    /// One of the system.
+    System {
+        /// A path, or a name that is looked for.
+        program: String,
+        /// What is in it.
+        content: Fingerprint,
+    },
+    /// One in an environment of its own.
+    Environment(InstallToolSpec),
+}
+
+/// The packages that can be built from a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OutputList(pub Vec<Output>);
+
+impl Intern for OutputList {
+    const NAME: &'static str = "packages of a source";
+}
+
+/// Why it is not known what can be built.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum BackendMetadataError {
+    /// There is no backend.
+    #[error(transparent)]
+    Discover(#[from] Failure<DiscoverError>),
+    /// The sources cannot be pinned.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Pin(#[from] PinError),
+    /// The sources are not at hand.
+    #[error(transparent)]
+    Checkout(#[from] Failure<CheckoutError>),
+    /// The backend has no environment.
+    #[error(transparent)]
+    Tool(#[from] Failure<ToolError>),
+    /// The environment of the backend is not ready.
+    #[error(transparent)]
+    Ready(#[from] ReadyToolError),
+    /// A backend that would have to be built.
+    #[error("the build backend `{name}` would have to be built from {location}, which is not done")]
+    #[diagnostic(help("take the backend from a channel, or name a program with `PIXI_BUILD_BACKEND_OVERRIDE`"))]
+    FromSource {
+        /// The backend.
+        name: String,
+        /// Where it is.
+        location: String,
+    },
+    /// A backend of the system that is not there.
+    #[error("the program `{program}` of the build backend `{name}` cannot be found")]
+    #[diagnostic(help("it is looked for on the `PATH`, because an override says that it is one of the system"))]
+    NoProgram {
+        /// The backend.
+        name: String,
+        /// The program.
+        program: String,
+    },
+    /// The path of the sources leads out of the checkout.
+    #[error("`{location}` leads out of {manifest}")]
+    Outside {
+        /// The path.
+        location: String,
+        /// The manifest.
+        manifest: String,
+    },
+    /// The backend could not tell.
+    #[error(transparent)]
+    Outputs(#[from] Failure<CallError>),
+    /// A variable or a program could not be looked at.
+    #[error(transparent)]
+    Never(#[from] Failure<Infallible>),
+    /// Something is not at hand.
+    #[error(transparent)]
+    Engine(#[from] Failure<AnyError>),
+}
+
+impl Query for BuildBackendMetadataSpec {
+    type Output = BackendMetadata;
+    type Error = BackendMetadataError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<BackendMetadata, Halt<BackendMetadataError>> {
+        let name = db.get(&DiscoverBackendSpec { manifest: self.manifest.clone() })?;
+        let discovered = db.value(&name)?;
+        let context = db.value(&self.context)?;
+        let build_source = match &discovered.build_source {
+            None => None,
+            Some(said) => {
+                let Some(location) = said.resolved(&self.manifest) else {
+                    let (location, manifest) = (said.to_string(), self.manifest.to_string());
+                    return Err(Halt::fail(BackendMetadataError::Outside { location, manifest }));
+                };
+                let preferred = self.preferred_build_source.iter().find(|pin| location.is_pinned_by(pin));
+                Some(match preferred {
+                    Some(pin) => pin.clone(),
+                    None => pin(db, &location).map_err(|stop| stop.map(BackendMetadataError::from))?,
+                })
+            }
+        };
+        let program = self.program(db, &discovered, &context)?;
+        checkout_of(db, &self.manifest)?;
+        if let Some(build_source) = &build_source {
+            checkout_of(db, build_source)?;
+        }
+        let mut names: Vec<String> = discovered.secrets.iter().chain(&context.pass_env).cloned().collect();
+        names.sort();
+        names.dedup();
+        let variables = match names.is_empty() {
+            true => BTreeMap::new(),
+            false => BTreeMap::clone(&*db.observe(&VariablesSpec { names })?),
+        };
+        let instance = BackendInstance {
+            manifest: self.manifest.clone(),
+            build_source,
+            discovered: Interned::clone(&name),
+            program,
+            variables,
+        };
+        let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context: self.context.clone() })?;
+        Ok(BackendMetadata { instance, outputs: Interned::clone(&outputs) })
+    }
+}
+
+/// A package for the environment of a backend.
+fn package_of(tool: &ToolRequirement) -> Result<Requirement, Halt<BackendMetadataError>> {
+    match tool {
+        ToolRequirement::Package(requirement) => Ok(requirement.clone()),
+        ToolRequirement::Source(source) => {
+            let (name, location) = (source.name.clone(), source.location.to_string());
+            Err(Halt::fail(BackendMetadataError::FromSource { name, location }))
+        }
+    }
+}
+
+impl BuildBackendMetadataSpec {
+    fn program(
+        &self,
+        db: &Db<'_>,
+        discovered: &DiscoveredBackend,
+        context: &BuildContext,
+    ) -> Result<BackendProgram, Halt<BackendMetadataError>> {
+        let name = &discovered.backend.name;
+        if let Some(program) = context.overrides.program(name) {
+            let content = *db.observe(&ExecutableSpec { program: program.clone() })?;
+            let Some(content) = content else {
+                return Err(Halt::fail(BackendMetadataError::NoProgram { name: name.clone(), program }));
+            };
+            return Ok(BackendProgram::System { program, content });
+        }
+        let requirement = package_of(&discovered.backend.requirement)?;
+        let additional = discovered.backend.additional.iter().map(package_of).collect::<Result<Vec<_>, _>>()?;
+        let channels = discovered.channels.clone().unwrap_or_else(|| context.channels.clone());
+        let tool = db.get(&InstantiateToolEnvironmentSpec {
+            needs: ToolNeeds {
+                requirement,
+                additional,
+                constraints: Vec::new(),
+                channels,
+                platform: context.tool.clone(),
+                exclude_newer: context.exclude_newer.clone(),
+            },
+            offline: context.offline,
+        })?;
+        let install = InstallToolSpec {
+            name: name.clone(),
+            records: tool.records.clone(),
+            platform: BuildPlatform::clone(&context.tool),
+        };
+        ready_tool(db, &install).map_err(|stop| stop.map(BackendMetadataError::from))?;
+        Ok(BackendProgram::Environment(install))
+    }
+}
+
+/// Asking a backend what can be built.
+///
+/// The files that the backend says to have read are reported as read, unless they cannot change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CallOutputsSpec {
+    /// The backend.
+    pub instance: BackendInstance,
+    /// What is built for.
+    pub context: Context,
+}
+
+impl fmt::Display for CallOutputsSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ask for the packages of {}", self.instance.manifest)
+    }
+}
+
+impl Spec for CallOutputsSpec {
+    const KIND: &'static str = "call_outputs";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES, SHELL]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// Why a backend could not be asked, or what came of it.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Backend(AtSource),
+    /// The sources are not at hand.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Checkout(#[from] CheckoutError),
+    /// A value or a resource is not at hand.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NotAtHand(#[from] ChannelError),
+    /// A directory for the backend could not be made.
+    #[error("the directory `{}` for the build backend cannot be made", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// Two packages cannot be told apart.
+    #[error("the backend of {place} offers `{package}` several times with the same variant: {}", variants.join("; "))]
+    DuplicateVariants {
+        /// The source.
+        place: String,
+        /// The package.
+        package: String,
+        /// The variants that are there twice.
+        variants: Vec<String>,
+    },
+    /// A glob cannot be used.
+    #[error("the backend of {place} names files by a pattern that cannot be used: {message}")]
+    Glob {
+        /// The source.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// A backend, ready to be asked.
+pub(crate) struct Ready {
+    pub(crate) backends: Arc<Backends>,
+    pub(crate) launch: Launch,
+    pub(crate) initialize: Initialize,
+    /// Where the manifest is.
+    pub(crate) manifest: SourcePlace,
+    /// Where the sources are.
+    pub(crate) sources: PathBuf,
+}
+
+impl BackendInstance {
+    /// What is built may be another thing tomorrow.
+    pub(crate) fn is_mutable(&self) -> bool {
+        !self.sources().is_immutable() || !self.manifest.is_immutable()
+    }
+
+    /// Where the sources are.
+    pub(crate) fn sources(&self) -> &PinnedSource {
+        self.build_source.as_ref().unwrap_or(&self.manifest)
+    }
+
+    /// Finds everything that the backend has to be told.
+    pub(crate) async fn ready(&self, ctx: &ActionContext) -> Result<Ready, CallError> {
+        let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
+        let backends = ctx.resource::<Backends>().ok_or_else(|| gone("the access to build backends"))?;
+        let discovered = ctx.value(&self.discovered).await.ok_or_else(|| gone("the build backend"))?;
+        let manifest = place_of(ctx, &self.manifest).await?;
+        let sources = match &self.build_source {
+            Some(build_source) => place_of(ctx, build_source).await?.directory,
+            None => manifest.directory.clone(),
+        };
+        let root = workspace_root(ctx)?;
+        let scratch = root.path().join(".pixi/doge/scratch");
+        for directory in [&scratch, &backends.cache] {
+            make(directory)?;
+        }
+        let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
+        let secrets: Vec<String> = discovered
+            .secrets
+            .iter()
+            .filter_map(|name| std::env::var(name).ok())
+            .filter(|value| value.len() > 3)
+            .collect();
+        let name = discovered.backend.name.clone();
+        let (program, environment) = match &self.program {
+            BackendProgram::System { program, .. } => {
+                let mut environment = passed_on(names.into_iter().chain(["PATH"]));
+                environment.entry("PATH".to_owned()).or_default();
+                let missing = || BackendError::Missing { name: name.clone(), program: program.clone() };
+                let path = find(program, std::env::var_os("PATH").as_deref());
+                let path = path.ok_or_else(|| self.failed(missing()))?;
+                (std::path::absolute(&path).unwrap_or(path), environment)
+            }
+            BackendProgram::Environment(install) => {
+                let prefixes = ctx.resource::<ToolPrefixes>().ok_or_else(|| gone("the place of tools"))?;
+                let prefix = prefixes.prefix(&install.name, &install.records);
+                if !prefix.join("conda-meta").is_dir() {
+                    ctx.remake(install);
+                    return Err(gone("the environment of the build backend"));
+                }
+                let (base, platform) = (passed_on(names), install.platform.subdir);
+                let inside = prefix.clone();
+                let environment = ctx.blocking(move || activated(&inside, platform, &base)).await;
+                let path = environment.get("PATH").map(std::ffi::OsString::from);
+                let found = find(&name, path.as_deref()).filter(|program| program.starts_with(&prefix));
+                (found.unwrap_or_else(|| prefix.join("bin").join(&name)), environment)
+            }
+        };
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let json = |text: &Json| text.value().ok();
+        let targets: serde_json::Map<String, serde_json::Value> = discovered
+            .target_configuration
+            .iter()
+            .filter_map(|(target, text)| Some((target.clone(), json(text)?)))
+            .collect();
+        let initialize = Initialize {
+            manifest_path: text(&manifest.directory.join(match discovered.manifest.as_str() {
+                "." => "",
+                name => name,
+            }))
+            .trim_end_matches('/')
+            .to_owned(),
+            source_directory: text(&sources),
+            workspace_directory: text(&normalized(&manifest.directory.join(&discovered.workspace))),
+            checkout_root: self.manifest.is_immutable().then(|| text(&manifest.top)),
+            cache_directory: text(&backends.cache),
+            workspace_scratch_directory: text(&scratch),
+            project_model: discovered.project_model.as_ref().and_then(json),
+            configuration: discovered.configuration.as_ref().and_then(json),
+            target_configuration: Some(targets).filter(|targets| !targets.is_empty()),
+        };
+        let directory = if sources.is_dir() { sources.clone() } else { root.path().to_owned() };
+        let launch = Launch { name, program, environment, directory, secrets };
+        Ok(Ready { backends, launch, initialize, manifest, sources })
+    }
+
+    /// An error of the backend, with the source it is about.
+    pub(crate) fn failed(&self, error: BackendError) -> CallError {
+        CallError::Backend(AtSource { place: self.manifest.to_string(), error: Arc::new(error) })
+    }
+
+    /// The files that these globs match among the sources, and the manifest, if they can change.
+    pub(crate) fn reads(&self, discovered: &DiscoveredBackend, globs: &[GlobSet]) -> Result<Vec<FilesSpec>, CallError> {
+        let mut reads = Vec::new();
+        if let PinnedSource::Path { path } = self.sources()
+            && !globs.is_empty()
+        {
+            let (root, directory) = path_place(&split_manifest(path).0)?;
+            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), written: Vec::new() });
+        }
+        // What a manifest of pixi says is known already; of others only the backend knows what it reads, and where the
+        // manifest is not beside the sources its globs do not reach it.
+        if let PinnedSource::Path { path } = &self.manifest
+            && discovered.project_model.is_none()
+        {
+            let (root, directory) = path_place(&split_manifest(path).0)?;
+            let patterns = vec![discovered.manifest.clone()];
+            let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
+            reads.push(FilesSpec { root, directory, globs, written: Vec::new() });
+        }
+        Ok(reads)
+    }
+}
+
+fn normalized(path: &Path) -> PathBuf {
+    PathBuf::from(crate::source::normalized(&path.to_string_lossy()))
+}
+
+/// Makes a directory.
+pub(crate) fn make(directory: &Path) -> Result<(), CallError> {
+    std::fs::create_dir_all(directory)
+        .map_err(|source| CallError::Directory { path: directory.to_owned(), source: Arc::new(source) })
+}
+
+/// What is said to a backend of a context: channels, and where the variants are.
+pub(crate) struct Told {
+    pub(crate) channels: Vec<String>,
+    pub(crate) variant_files: Vec<String>,
+}
+
+impl BuildContext {
+    pub(crate) fn told(&self, ctx: &ActionContext) -> Result<Told, CallError> {
+        let root = workspace_root(ctx)?;
+        let channels = self.channels.iter().map(|channel| channel.directory_url(&root).to_string()).collect();
+        let file = |(path, _): &(String, _)| normalized(&root.path().join(path)).to_string_lossy().into_owned();
+        Ok(Told { channels, variant_files: self.variant_files.iter().map(file).collect() })
+    }
+}
+
+impl Action for CallOutputsSpec {
+    type Output = Interned<OutputList>;
+    type Error = CallError;
+    const RESOURCE: Resource = Resource::Cpu;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<Interned<OutputList>, CallError> {
+        let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
+        let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
+        let discovered = ctx.value(&self.instance.discovered).await.ok_or_else(|| gone("the build backend"))?;
+        let ready = self.instance.ready(ctx).await?;
+        let told = context.told(ctx)?;
+        let work = work_directory(ctx, &self.instance, &context)?;
+        make(&work)?;
+        let ask = AskOutputs {
+            channels: told.channels,
+            host_platform: context.host.subdir.as_str().to_owned(),
+            build_platform: context.build.subdir.as_str().to_owned(),
+            variant_configuration: Some(context.variants.clone()),
+            variant_files: Some(told.variant_files),
+            work_directory: work.to_string_lossy().into_owned(),
+        };
+        let patience = ready.backends.patience;
+        let answer: Outputs = ready
+            .backends
+            .call(ctx, &ready.launch, &ready.initialize, "conda/outputs", &ask, patience)
+            .await
+            .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
+        self.distinct(&answer.outputs)?;
+        let globs = folded(answer.input_glob_sets.as_ref(), &answer.input_globs);
+        for read in self.instance.reads(&discovered, &globs)? {
+            crate::files::check(&read.globs, &ready.sources).map_err(|error| CallError::Glob {
+                place: self.instance.manifest.to_string(),
+                message: error.to_string(),
+            })?;
+            ctx.report_read(&read);
+        }
+        ctx.intern(OutputList(answer.outputs)).map_err(|_| gone("the list of packages"))
+    }
+}
+
+impl CallOutputsSpec {
+    /// Packages of one name have to be told apart by their variants.
+    fn distinct(&self, outputs: &[Output]) -> Result<(), CallError> {
+        let mut seen: BTreeMap<(&str, &BTreeMap<String, rattler_lock::VariantValue>), usize> = BTreeMap::new();
+        for output in outputs {
+            *seen.entry((&output.metadata.name, &output.metadata.variant)).or_default() += 1;
+        }
+        let twice: Vec<_> = seen.into_iter().filter(|(_, count)| *count > 1).map(|(key, _)| key).collect();
+        let Some((package, _)) = twice.first() else { return Ok(()) };
+        let variants = twice.iter().filter(|(name, _)| name == package).map(|(_, variant)| written(variant)).collect();
+        let place = self.instance.manifest.to_string();
+        Err(CallError::DuplicateVariants { place, package: (*package).to_owned(), variants })
+    }
+}
+
+/// A variant for people.
+pub(crate) fn written(variant: &BTreeMap<String, rattler_lock::VariantValue>) -> String {
+    if variant.is_empty() {
+        return "none".to_owned();
+    }
+    variant.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Where a backend may work while it tells what can be built.
+fn work_directory(
+    ctx: &ActionContext,
+    instance: &BackendInstance,
+    context: &BuildContext,
+) -> Result<PathBuf, CallError> {
+    let root = workspace_root(ctx)?;
+    let identity = rmp_serde::to_vec_named(&(instance, context.host.subdir)).unwrap_or_default();
+    let name = format!("{}-{}", instance.manifest.human_name(), &Fingerprint::of(&identity).to_hex()[..16]);
+    Ok(ctx.roots().resolve(&Root::Workspace, Path::new(".pixi/doge/work").join(name)).unwrap_or(root.path().to_owned()))
+}

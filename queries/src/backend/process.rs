@@ -1,0 +1,273 @@
+//! A running backend: a child process that is spoken to line by line.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use doge::Reporter;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::backend::error::{BackendError, Complaint, LastOutput};
+
+/// The longest answer that is taken.
+const LONGEST_ANSWER: u64 = 256 << 20;
+/// The longest line of output that is passed on as one.
+const LONGEST_LINE: u64 = 16 << 10;
+/// How many of the last lines of output are kept to be shown when something goes wrong.
+const KEPT_LINES: usize = 60;
+
+/// Who is told of each line.
+pub(crate) type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How a backend is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// What it is called in messages.
+    pub(crate) name: String,
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// All variables it gets to see.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Where it is started.
+    pub(crate) directory: PathBuf,
+    /// Values that are not to be shown to anybody.
+    pub(crate) secrets: Vec<String>,
+}
+
+/// The last lines that a backend wrote, and who is told of further ones.
+#[derive(Default)]
+struct Output {
+    lines: VecDeque<String>,
+    /// How many lines there were in all.
+    count: u64,
+    listener: Option<Listener>,
+}
+
+/// A running backend.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    output: Arc<Mutex<Output>>,
+    next_id: u64,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Process {
+    /// Starts a backend.
+    pub(crate) fn start(launch: &Launch) -> Result<Self, BackendError> {
+        let mut command = Command::new(&launch.program);
+        command
+            .env_clear()
+            .envs(&launch.environment)
+            .current_dir(&launch.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        // What it starts itself ends with it.
+        #[cfg(unix)]
+        command.process_group(0);
+        let cannot = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                BackendError::Missing { name: launch.name.clone(), program: launch.program.display().to_string() }
+            }
+            _ => BackendError::Start {
+                name: launch.name.clone(),
+                program: launch.program.display().to_string(),
+                source: Arc::new(source),
+            },
+        };
+        let mut child = command.spawn().map_err(cannot)?;
+        let missing_pipe = || cannot(std::io::Error::other("it has no pipes"));
+        let stdin = child.stdin.take().ok_or_else(missing_pipe)?;
+        let stdout = child.stdout.take().ok_or_else(missing_pipe)?;
+        let stderr = child.stderr.take().ok_or_else(missing_pipe)?;
+        let output = Arc::new(Mutex::new(Output::default()));
+        tokio::spawn(pass_on(stderr, output.clone(), launch.secrets.clone()));
+        Ok(Self { name: launch.name.clone(), child, stdin, stdout: BufReader::new(stdout), output, next_id: 0 })
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Asks one thing and waits for the answer, passing on what the backend writes meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: an answer may be on its way. Who drops the future has to drop the process, too.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &mut self,
+        method: &'static str,
+        params: &impl Serialize,
+        timeout: Duration,
+        listener: Option<Listener>,
+    ) -> Result<T, BackendError> {
+        self.locked(|output| output.listener = listener);
+        let answer = match tokio::time::timeout(timeout, self.exchange(method, params)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(BackendError::Silent {
+                name: self.name.clone(),
+                method,
+                waited: timeout,
+                output: self.last_output(),
+            }),
+        };
+        self.locked(|output| output.listener = None);
+        let answer = answer?;
+        serde_json::from_value(answer).map_err(|error| BackendError::WrongShape {
+            name: self.name.clone(),
+            method,
+            message: error.to_string(),
+            output: self.last_output(),
+        })
+    }
+
+    async fn exchange(&mut self, method: &'static str, params: &impl Serialize) -> Result<Value, BackendError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let mut line = request.to_string();
+        line.push('\n');
+        if self.stdin.write_all(line.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
+            return Err(self.ended(method).await);
+        }
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut self.stdout).take(LONGEST_ANSWER).read_until(b'\n', &mut line).await;
+            if !matches!(read, Ok(1..)) {
+                return Err(self.ended(method).await);
+            }
+            if line.last() != Some(&b'\n') && line.len() as u64 == LONGEST_ANSWER {
+                return Err(self.rubbish(method, &line));
+            }
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let Ok(mut message) = serde_json::from_slice::<Value>(&line) else {
+                return Err(self.rubbish(method, &line));
+            };
+            if message.get("id").and_then(Value::as_u64) != Some(id) {
+                // A notification, or an answer to a question that nobody waits for any more.
+                if message.is_object()
+                    && (message.get("method").is_some() || message.get("id").is_some_and(Value::is_u64))
+                {
+                    continue;
+                }
+                if message.get("error").is_none() {
+                    return Err(self.rubbish(method, &line));
+                }
+            }
+            if let Some(error) = message.get("error").filter(|error| !error.is_null()) {
+                let complaint = Complaint::of(error);
+                return Err(match complaint.code {
+                    -32601 => BackendError::NoMethod { name: self.name.clone(), method },
+                    _ => BackendError::Refused {
+                        name: self.name.clone(),
+                        method,
+                        complaint: Box::new(complaint),
+                        output: self.last_output(),
+                    },
+                });
+            }
+            return match message.get_mut("result") {
+                Some(result) => Ok(result.take()),
+                None => Err(self.rubbish(method, &line)),
+            };
+        }
+    }
+
+    fn rubbish(&self, method: &'static str, line: &[u8]) -> BackendError {
+        let mut said: String = String::from_utf8_lossy(&line[..line.len().min(400)]).trim_end().to_owned();
+        if line.len() > 400 {
+            said.push_str(" ...");
+        }
+        BackendError::Rubbish { name: self.name.clone(), method, said, output: self.last_output() }
+    }
+
+    /// It closed its side: how did it end?
+    async fn ended(&mut self, method: &'static str) -> BackendError {
+        let status = tokio::time::timeout(Duration::from_secs(2), self.child.wait()).await;
+        let status = match status {
+            Ok(Ok(status)) => status.to_string(),
+            _ => {
+                self.kill();
+                "it closed its output and went on".to_owned()
+            }
+        };
+        // What it wrote last may still be on its way.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        BackendError::Died { name: self.name.clone(), method, status, output: self.last_output() }
+    }
+
+    /// The last lines it wrote.
+    pub(crate) fn last_output(&self) -> LastOutput {
+        self.locked(|output| LastOutput {
+            left_out: output.count.saturating_sub(output.lines.len() as u64),
+            lines: output.lines.iter().cloned().collect(),
+        })
+    }
+
+    fn locked<T>(&self, work: impl FnOnce(&mut Output) -> T) -> T {
+        work(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn kill(&mut self) {
+        #[cfg(unix)]
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok())
+            && let Some(group) = rustix::process::Pid::from_raw(id)
+        {
+            // It may have ended by itself just now.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.child.start_kill();
+    }
+}
+
+/// Passes on, line by line, what a backend writes; keeps the last lines.
+async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, secrets: Vec<String>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let mut text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+        for secret in &secrets {
+            text = text.replace(secret.as_str(), "***");
+        }
+        let listener = {
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            if output.lines.len() == KEPT_LINES {
+                output.lines.pop_front();
+            }
+            output.lines.push_back(text.clone());
+            output.count += 1;
+            output.listener.clone()
+        };
+        if let Some(listener) = listener {
+            listener(&text);
+        }
+    }
+}
+
+/// Passes lines on to whoever watches the work.
+pub(crate) fn told_by(reporter: Reporter) -> Listener {
+    Arc::new(move |line| reporter.output_line(line))
+}

@@ -1,0 +1,419 @@
+//! Environments that tools run in: the packages of one are chosen once and kept.
+//!
+//! A new release of a backend must not rebuild everything when something unrelated is installed. So what was chosen is
+//! written down in the workspace, and holds until the requirement or the platform changes, or somebody asks for it to
+//! be chosen anew.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use doge::{
+    Action, ActionContext, AnyError, Db, Effect, Epoch, Failure, Fingerprint, Halt, Interned, Last, Observation,
+    ObserveContext, Query, Resource, Root, Roots, Seen, Spec, Stop,
+};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use thiserror::Error;
+
+use crate::backend::protocol::{API_PACKAGE, BEYOND_API, OLDEST_API};
+use crate::build::BuildPlatform;
+use crate::environment::{SolveUnitError, SolveUnitSpec};
+use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
+use crate::file_stamp::FileStamp;
+use crate::package::{FetchPackageError, FetchPackageSpec};
+use crate::prefix::{LinkError, install_here};
+use crate::records::Records;
+use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
+
+/// An environment with a tool in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstantiateToolEnvironmentSpec {
+    /// What is needed.
+    pub needs: ToolNeeds,
+    /// Nothing may be downloaded.
+    pub offline: bool,
+}
+
+/// What a tool needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ToolNeeds {
+    /// The tool.
+    pub requirement: Requirement,
+    /// What has to be there besides.
+    pub additional: Vec<Requirement>,
+    /// What holds for packages if they are there.
+    pub constraints: Vec<Requirement>,
+    /// Where packages come from.
+    pub channels: Vec<Location>,
+    /// The platform that it runs on.
+    pub platform: BuildPlatform,
+    /// What is too new.
+    pub exclude_newer: Option<ExcludeNewer>,
+}
+
+impl fmt::Display for InstantiateToolEnvironmentSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "environment of the tool {}", self.needs.requirement)
+    }
+}
+
+impl Spec for InstantiateToolEnvironmentSpec {
+    const KIND: &'static str = "instantiate_tool_environment";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+
+    fn label(&self) -> Option<String> {
+        Some(format!("environment of the tool {}", self.needs.requirement.name))
+    }
+}
+
+/// The packages of a tool's environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolEnvironment {
+    /// The packages.
+    pub records: Interned<Records>,
+    /// The version of the tool.
+    pub version: String,
+    /// The version of the build protocol that it speaks.
+    pub api: u64,
+}
+
+/// Why there is no environment for a tool.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum ToolError {
+    /// Nothing in it speaks our protocol.
+    #[error("the build backend `{name}` does not say which version of the build protocol it speaks")]
+    #[diagnostic(help(
+        "its package has to depend on `{API_PACKAGE}`; this program speaks versions {OLDEST_API} up to, not including, \
+         {BEYOND_API}"
+    ))]
+    NoMatchingBackend {
+        /// The backend.
+        name: String,
+    },
+    /// Its packages cannot be chosen.
+    #[error(transparent)]
+    Solve(#[from] Failure<SolveUnitError>),
+    /// What was chosen cannot be kept or read.
+    #[error(transparent)]
+    Never(#[from] Failure<Infallible>),
+    /// Something is not at hand.
+    #[error(transparent)]
+    Engine(#[from] Failure<AnyError>),
+}
+
+impl Query for InstantiateToolEnvironmentSpec {
+    type Output = ToolEnvironment;
+    type Error = ToolError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<ToolEnvironment, Halt<ToolError>> {
+        let chosen = ChosenToolSpec { needs: self.needs.clone(), offline: self.offline };
+        let kept = db.observe(&chosen)?;
+        let records = match kept.as_ref() {
+            Some(records) => db.intern(records.clone())?,
+            None => {
+                let none = db.intern(Records::default())?;
+                let solved = db.get(&SolveUnitSpec {
+                    name: self.to_string(),
+                    needs: self.needs.description(),
+                    enough: None,
+                    hints: none.clone(),
+                    renewed: Default::default(),
+                    recall: false,
+                    offline: self.offline,
+                    sources: none,
+                })?;
+                db.effect(&KeepToolSpec { chosen, records: solved.records.clone() })?;
+                // Where it cannot be kept it serves all the same.
+                solved.records.clone()
+            }
+        };
+        let packages = db.value(&records)?;
+        let version_of = |name: &str| {
+            let package = packages.as_slice().iter().find(|record| record.package_record.name.as_normalized() == name);
+            package.map(|record| record.package_record.version.clone())
+        };
+        let api = version_of(API_PACKAGE).and_then(|version| {
+            let major = version.segments().next()?.components().next()?.as_number()?;
+            (OLDEST_API..BEYOND_API).contains(&major).then_some(major)
+        });
+        let name = self.needs.requirement.name.clone();
+        let Some(api) = api else { return Err(Halt::fail(ToolError::NoMatchingBackend { name })) };
+        let version = version_of(&name).map(|version| version.to_string()).unwrap_or_default();
+        Ok(ToolEnvironment { records, version, api })
+    }
+}
+
+impl ToolNeeds {
+    fn description(&self) -> SolveDescription {
+        let mut requirements: Vec<Requirement> =
+            std::iter::once(&self.requirement).chain(&self.additional).cloned().collect();
+        // Whoever does not need it gets a backend that says nothing; that is told in words of ours, not the solver's.
+        requirements.sort();
+        requirements.dedup();
+        let mut constraints = self.constraints.clone();
+        constraints.push(Requirement {
+            name: API_PACKAGE.to_owned(),
+            spec: format!("{API_PACKAGE}[version=\">={OLDEST_API},<{BEYOND_API}\"]"),
+            channel: None,
+            archive: None,
+        });
+        constraints.sort();
+        SolveDescription {
+            subdir: self.platform.subdir,
+            virtual_packages: self.platform.virtual_packages.clone(),
+            channels: self.channels.clone(),
+            channel_priority: Default::default(),
+            strategy: Default::default(),
+            requirements,
+            constraints,
+            sources: Vec::new(),
+            dev: Vec::new(),
+            exclude_newer: self.exclude_newer.clone(),
+        }
+    }
+}
+
+/// What was chosen for a tool in this workspace, and still holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChosenToolSpec {
+    /// What was needed.
+    pub needs: ToolNeeds,
+    /// Nothing was to be downloaded.
+    pub offline: bool,
+}
+
+impl fmt::Display for ChosenToolSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "packages chosen for the tool {}", self.needs.requirement)
+    }
+}
+
+impl Spec for ChosenToolSpec {
+    const KIND: &'static str = "chosen_tool";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+
+    fn label(&self) -> Option<String> {
+        Some(format!("packages chosen for the tool {}", self.needs.requirement.name))
+    }
+}
+
+/// The wish to have the environments of tools chosen anew. A resource of the database.
+///
+/// Such a wish is no part of any spec: what is chosen anew is found under the name of what was chosen before.
+#[derive(Debug, Default)]
+pub struct ChosenAnew {
+    /// Of which tools; all if none are named.
+    names: Option<BTreeSet<String>>,
+    done: Mutex<HashSet<ChosenToolSpec>>,
+}
+
+impl ChosenAnew {
+    /// Those of these tools, or of all if none are named.
+    pub fn of(names: BTreeSet<String>) -> Self {
+        Self { names: Some(names), done: Mutex::default() }
+    }
+
+    /// Whether what was chosen counts no more.
+    fn is_due(&self, chosen: &ChosenToolSpec) -> bool {
+        let is_meant = |names: &BTreeSet<String>| names.is_empty() || names.contains(&chosen.needs.requirement.name);
+        self.names.as_ref().is_some_and(is_meant)
+            && !self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(chosen)
+    }
+
+    fn is_done(&self, chosen: &ChosenToolSpec) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(chosen.clone());
+    }
+}
+
+/// Where choices are kept, in the workspace.
+const CHOICES: &str = ".pixi/doge/backends";
+
+impl ChosenToolSpec {
+    fn file(&self, roots: &Roots) -> Option<PathBuf> {
+        // Whatever reads it, it is the question that counts, not the version of who asks.
+        let question = rmp_serde::to_vec_named(self).ok()?;
+        let name = format!("{}-{}.json", self.needs.requirement.name, &Fingerprint::of(&question).to_hex()[..16]);
+        roots.resolve(&Root::Workspace, Path::new(CHOICES).join(name))
+    }
+}
+
+impl Observation for ChosenToolSpec {
+    type Output = Option<Records>;
+    type Error = Infallible;
+    type Stamp = Option<FileStamp>;
+
+    fn place(&self, roots: &Roots) -> Option<PathBuf> {
+        self.file(roots)
+    }
+
+    async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {
+        if ctx.resource::<ChosenAnew>().is_some_and(|anew| anew.is_due(self)) {
+            return Ok(Seen::New { value: None, stamp: None, newest: Some(SystemTime::now()) });
+        }
+        let path = self.file(ctx.roots());
+        Ok(ctx
+            .blocking(move || {
+                // What cannot be read or understood is chosen again.
+                let stamp = path.as_ref().and_then(|path| FileStamp::of(path).ok().flatten());
+                if last.is_some_and(|last| last.stamp == stamp) {
+                    return Seen::Same;
+                }
+                let value = path.and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
+                Seen::New { value, newest: stamp.as_ref().map(FileStamp::newest), stamp }
+            })
+            .await)
+    }
+}
+
+/// Keeping what was chosen for a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeepToolSpec {
+    /// What was asked.
+    pub chosen: ChosenToolSpec,
+    /// What was chosen.
+    pub records: Interned<Records>,
+}
+
+impl fmt::Display for KeepToolSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "keep {}", self.chosen)
+    }
+}
+
+impl Spec for KeepToolSpec {
+    const KIND: &'static str = "keep_tool";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+}
+
+impl Effect for KeepToolSpec {
+    type Output = bool;
+    type Error = Infallible;
+    type Target = ChosenToolSpec;
+    const RESOURCE: Resource = Resource::Io;
+
+    fn target(&self) -> ChosenToolSpec {
+        self.chosen.clone()
+    }
+
+    async fn run(&self, ctx: &ActionContext) -> Result<bool, Infallible> {
+        let Some(records) = ctx.value(&self.records).await else { return Ok(false) };
+        let Some(path) = self.chosen.file(ctx.roots()) else { return Ok(false) };
+        if let Some(anew) = ctx.resource::<ChosenAnew>() {
+            anew.is_done(&self.chosen);
+        }
+        let keep = move || -> Option<()> {
+            let directory = path.parent()?;
+            fs::create_dir_all(directory).ok()?;
+            let file = tempfile::NamedTempFile::new_in(directory).ok()?;
+            fs::write(file.path(), serde_json::to_vec(&*records).ok()?).ok()?;
+            file.persist(&path).ok()?;
+            Some(())
+        };
+        Ok(ctx.blocking(keep).await.is_some())
+    }
+}
+
+/// Installing the environment of a tool, where nothing else is installed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstallToolSpec {
+    /// The tool, for people.
+    pub name: String,
+    /// The packages.
+    pub records: Interned<Records>,
+    /// The platform that it runs on.
+    pub platform: BuildPlatform,
+}
+
+impl fmt::Display for InstallToolSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "install the tool {}", self.name)
+    }
+}
+
+impl Spec for InstallToolSpec {
+    const KIND: &'static str = "install_tool";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, RATTLER, CONDA_TYPES]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// Where environments of tools are installed. A resource of the database.
+#[derive(Clone, Debug)]
+pub struct ToolPrefixes {
+    /// The directory.
+    pub directory: PathBuf,
+}
+
+impl ToolPrefixes {
+    /// Where the environment of a tool is.
+    pub(crate) fn prefix(&self, name: &str, records: &Interned<Records>) -> PathBuf {
+        self.directory.join(format!("{name}-{}", &records.fingerprint().to_hex()[..16]))
+    }
+}
+
+/// Why the environment of a tool could not be installed.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum InstallToolError {
+    /// It could not be linked.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Link(Arc<LinkError>),
+    /// Something is not at hand.
+    #[error("{what} is not at hand")]
+    NotAtHand {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl Action for InstallToolSpec {
+    /// The name of its directory.
+    type Output = String;
+    type Error = InstallToolError;
+    const RESOURCE: Resource = Resource::Io;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<String, InstallToolError> {
+        let gone = |what| InstallToolError::NotAtHand { what };
+        let prefixes = ctx.resource::<ToolPrefixes>().ok_or(gone("the place of tools"))?;
+        let prefix = prefixes.prefix(&self.name, &self.records);
+        let _lock = ctx.lock(&format!("tool-{}", self.records.fingerprint())).await;
+        install_here(ctx, &prefix, &self.records, self.platform.subdir)
+            .await
+            .map_err(|error| InstallToolError::Link(Arc::new(error)))?;
+        Ok(prefix.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+    }
+}
+
+/// Why a tool is not ready to be run.
+#[derive(Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum ReadyToolError {
+    /// A package could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] Failure<FetchPackageError>),
+    /// It could not be installed.
+    #[error(transparent)]
+    Install(#[from] Failure<InstallToolError>),
+    /// Something is not at hand.
+    #[error(transparent)]
+    Engine(#[from] Failure<AnyError>),
+}
+
+/// Has the environment of a tool installed, after its packages were fetched side by side.
+pub(crate) fn ready_tool(db: &Db<'_>, install: &InstallToolSpec) -> Result<(), Stop<ReadyToolError>> {
+    let packages = db.value(&install.records).map_err(|stop| stop.map(ReadyToolError::from))?;
+    let fetches: Vec<FetchPackageSpec> = packages.as_slice().iter().map(FetchPackageSpec::new).collect();
+    db.join(|join| fetches.iter().map(|fetch| join.act(fetch)).collect::<Vec<_>>())
+        .map_err(|stop| stop.map(ReadyToolError::from))?;
+    db.act(install).map_err(|stop| stop.map(ReadyToolError::from))?;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! What packages are built for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use doge::{Fingerprint, Intern, Interned};
+use rattler_conda_types::Subdir;
+use rattler_lock::VariantValue;
+use rattler_lock::options::{ChannelPriority, SolveStrategy};
+use serde::{Deserialize, Serialize};
+
+use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
+
+/// A platform that packages run on, with what it has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BuildPlatform {
+    /// The platform.
+    pub subdir: Subdir,
+    /// Its virtual packages, as `__name=version=build`, sorted.
+    pub virtual_packages: Vec<String>,
+}
+
+/// Everything besides the sources that packages of an environment are built with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildContext {
+    /// Where packages come from, the most important first.
+    pub channels: Vec<Location>,
+    /// Whether a channel further up hides those below it.
+    pub channel_priority: ChannelPriority,
+    /// What is too new.
+    pub exclude_newer: Option<ExcludeNewer>,
+    /// The platform that the packages run on.
+    pub host: BuildPlatform,
+    /// The platform that builds run on.
+    pub build: BuildPlatform,
+    /// The platform that backends run on.
+    pub tool: BuildPlatform,
+    /// The values that variants are made of.
+    pub variants: BTreeMap<String, Vec<VariantValue>>,
+    /// Files with further values: their paths in the workspace, in order, and what is in them.
+    pub variant_files: Vec<(String, Option<Fingerprint>)>,
+    /// Backends that are taken from somewhere else.
+    pub overrides: BackendOverrides,
+    /// Variables that backends get to see besides the usual ones, sorted.
+    pub pass_env: Vec<String>,
+    /// Only what is in the caches is looked at.
+    pub offline: bool,
+}
+
+/// Backends that are taken from somewhere else than their packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BackendOverrides {
+    /// All backends are programs of the system.
+    pub all: bool,
+    /// These are, by name; with the path of the program if it is not the name.
+    pub named: BTreeMap<String, Option<String>>,
+}
+
+impl Intern for BuildContext {
+    const NAME: &'static str = "what packages are built for";
+}
+
+impl fmt::Display for BuildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.host.subdir)?;
+        if self.build.subdir != self.host.subdir { write!(f, " built on {}", self.build.subdir) } else { Ok(()) }
+    }
+}
+
+/// The name of a context.
+pub type Context = Interned<BuildContext>;
+
+impl BuildContext {
+    /// The context of what runs while this is built: there the platform that builds run on is the one that packages
+    /// run on.
+    pub fn for_build(&self) -> Self {
+        Self { host: self.build.clone(), ..self.clone() }
+    }
+
+    /// What a solver has to know for these requirements on the host platform.
+    pub fn needs(&self, requirements: Vec<Requirement>, constraints: Vec<Requirement>) -> SolveDescription {
+        SolveDescription {
+            subdir: self.host.subdir,
+            virtual_packages: self.host.virtual_packages.clone(),
+            channels: self.channels.clone(),
+            channel_priority: self.channel_priority,
+            strategy: SolveStrategy::default(),
+            requirements,
+            constraints,
+            sources: Vec::new(),
+            dev: Vec::new(),
+            exclude_newer: self.exclude_newer.clone(),
+        }
+    }
+}
+
+/// The form of an override in a variable: `name=/path,other`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[error("`{item}` is no override of a build backend")]
+#[diagnostic(help("an override is `NAME` or `NAME=/path/to/program`; several are separated by commas"))]
+pub struct NotAnOverride {
+    item: String,
+}
+
+impl BackendOverrides {
+    /// Reads what the variables `PIXI_BUILD_BACKEND_OVERRIDE_ALL` and `PIXI_BUILD_BACKEND_OVERRIDE` say.
+    ///
+    /// # Errors
+    ///
+    /// If an item has more than one `=`.
+    pub fn parse(all: Option<&str>, named: Option<&str>) -> Result<Self, NotAnOverride> {
+        let mut overrides = Self { all: all.is_some_and(|text| !text.is_empty()), named: BTreeMap::new() };
+        for item in named.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let (name, path) = match item.split_once('=') {
+                Some((_, path)) if path.contains('=') => return Err(NotAnOverride { item: item.to_owned() }),
+                Some((name, path)) => (name.trim(), Some(path.trim().to_owned())),
+                None => (item, None),
+            };
+            overrides.named.insert(name.to_owned(), path);
+        }
+        Ok(overrides)
+    }
+
+    /// The program that stands in for a backend, if one does.
+    pub(crate) fn program(&self, backend: &str) -> Option<String> {
+        match self.named.get(backend) {
+            Some(path) => Some(path.clone().unwrap_or_else(|| backend.to_owned())),
+            None => self.all.then(|| backend.to_owned()),
+        }
+    }
+
+    /// Whether nothing is overridden.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.named.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_are_read_from_variables() {
+        let overrides = BackendOverrides::parse(None, Some("a=/x/a, b,")).expect("it is one");
+        assert_eq!(overrides.program("a").as_deref(), Some("/x/a"));
+        assert_eq!(overrides.program("b").as_deref(), Some("b"));
+        assert_eq!(overrides.program("c"), None);
+        assert!(BackendOverrides::parse(None, Some("a=b=c")).is_err());
+        let all = BackendOverrides::parse(Some("1"), None).expect("it is one");
+        assert_eq!(all.program("anything").as_deref(), Some("anything"));
+        assert!(BackendOverrides::parse(None, Some("")).expect("nothing is nothing").is_empty());
+    }
+}

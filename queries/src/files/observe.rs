@@ -1,0 +1,248 @@
+//! Observing the files that some globs match.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, Seen, Spec};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::epoch::{IGNORE, OWN};
+use crate::file_stamp::FileStamp;
+use crate::files::{GlobError, GlobSet, walk};
+
+/// The files that some globs match below a directory, with their content.
+///
+/// It is looked at again when a file or a folder that was entered has another stamp; then only the files whose stamp
+/// moved are read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FilesSpec {
+    /// What the directory is relative to.
+    pub root: Root,
+    /// The directory, with forward slashes.
+    pub directory: String,
+    /// The globs.
+    pub globs: Vec<GlobSet>,
+    /// Files that the work which reads these writes itself. That they were written just now says nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<String>,
+}
+
+impl fmt::Display for FilesSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns: Vec<&str> = self.globs.iter().flat_map(|set| &set.patterns).map(String::as_str).collect();
+        let told = patterns.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+        let more = if patterns.len() > 4 { ", ..." } else { "" };
+        write!(f, "files {told}{more} in {}", self.directory)
+    }
+}
+
+impl Spec for FilesSpec {
+    const KIND: &'static str = "files";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, IGNORE]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// The files that were found, by their path relative to the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// The files.
+    pub files: BTreeMap<String, FileIdentity>,
+}
+
+/// What tells a file from an edited one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// The blake3 of its content.
+    pub content: Fingerprint,
+    /// It may be run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+}
+
+/// The stamps of everything that was looked at, by path; nothing for what was not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesStamp {
+    base: String,
+    files: Vec<(String, Option<FileStamp>)>,
+    folders: Vec<(String, Option<FileStamp>)>,
+}
+
+/// Why files could not be looked at.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// A glob cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Glob(Arc<GlobError>),
+    /// A file cannot be read.
+    #[error("the file `{}` cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The database was made without the place that the directory is relative to.
+    #[error("it is not known where `{directory}` is")]
+    NoRoot {
+        /// The directory.
+        directory: String,
+    },
+}
+
+impl FilesStamp {
+    fn is_current(&self, base: &Path) -> bool {
+        self.base == base.to_string_lossy()
+            && self
+                .folders
+                .iter()
+                .chain(&self.files)
+                .all(|(path, stamp)| FileStamp::of(&base.join(path)).ok() == Some(*stamp))
+    }
+}
+
+fn relative(base: &Path, path: &Path) -> String {
+    match path.strip_prefix(base) {
+        Ok(inside) => inside.to_string_lossy().replace('\\', "/"),
+        // A glob may lead out of the directory.
+        Err(_) => {
+            let common = base.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+            let up = std::iter::repeat_n("..".to_owned(), base.components().count() - common);
+            let down = path.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
+            up.chain(down).collect::<Vec<_>>().join("/")
+        }
+    }
+}
+
+fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        metadata.permissions().mode() & 0o100 != 0
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
+    }
+}
+
+/// How old a file has to be for its stamp to tell it from an edited one.
+const TRUSTED_AFTER: Duration = Duration::from_secs(2);
+
+/// The files that some globs match and that were written since a moment, relative to the directory.
+pub(crate) fn written_since(base: &Path, globs: &[GlobSet], moment: SystemTime) -> Vec<String> {
+    let Ok(walked) = walk(globs, base) else { return Vec::new() };
+    let is_new = |path: &&PathBuf| FileStamp::of(path).ok().flatten().is_some_and(|stamp| stamp.newest() >= moment);
+    walked.files.iter().filter(is_new).map(|path| relative(base, path)).collect()
+}
+
+/// The content of a file; nothing if it is gone.
+fn identify(path: &Path) -> Result<Option<FileIdentity>, FilesError> {
+    let gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let unreadable = |source| FilesError::Read { path: path.to_owned(), source: Arc::new(source) };
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Ok(_) => return Ok(None),
+        Err(error) if gone(&error) => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(FileIdentity { content: Fingerprint::of(&bytes), executable: is_executable(&metadata) })),
+        Err(error) if gone(&error) => Ok(None),
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+fn look(
+    base: &Path,
+    globs: &[GlobSet],
+    written: &[String],
+    last: Option<(FilesStamp, Files)>,
+) -> Result<Seen<FilesSpec>, FilesError> {
+    let began = SystemTime::now();
+    let walked = walk(globs, base).map_err(|error| FilesError::Glob(Arc::new(error)))?;
+    let stamp_of = |path: &Path| FileStamp::of(path).ok().flatten();
+    let known: BTreeMap<&str, &Option<FileStamp>> = last
+        .iter()
+        .filter(|(stamp, _)| stamp.base == base.to_string_lossy())
+        .flat_map(|(stamp, _)| stamp.files.iter().map(|(path, stamp)| (path.as_str(), stamp)))
+        .collect();
+    let mut files = Files::default();
+    let mut stamp = FilesStamp { base: base.to_string_lossy().into_owned(), files: Vec::new(), folders: Vec::new() };
+    for folder in walked.folders.iter().chain(&walked.looked_for) {
+        stamp.folders.push((relative(base, folder), stamp_of(folder)));
+    }
+    for path in &walked.files {
+        let name = relative(base, path);
+        // Taken before the content is read.
+        let now = stamp_of(path);
+        let before = last.as_ref().filter(|_| now.is_some() && known.get(name.as_str()) == Some(&&now));
+        let identity = match before.and_then(|(_, files)| files.files.get(&name)) {
+            Some(identity) => Some(identity.clone()),
+            None => identify(path)?,
+        };
+        if let Some(identity) = identity {
+            files.files.insert(name.clone(), identity);
+        }
+        stamp.files.push((name, now));
+    }
+    // What the work writes itself is looked at in its content until its stamp can be trusted.
+    let is_written = |path: &str| written.iter().any(|own| own == path);
+    for (_, stamp) in stamp.files.iter_mut().filter(|(path, _)| is_written(path)) {
+        *stamp = stamp.filter(|stamp| stamp.newest() + TRUSTED_AFTER <= began);
+    }
+    let holds_written =
+        |folder: &str| written.iter().any(|own| own.rsplit_once('/').map_or("", |(parent, _)| parent) == folder);
+    let files_newest = stamp.files.iter().filter(|(path, _)| !is_written(path));
+    let folders_newest = stamp.folders.iter().filter(|(path, _)| !holds_written(path));
+    let newest =
+        files_newest.chain(folders_newest).filter_map(|(_, stamp)| stamp.as_ref()).map(FileStamp::newest).max();
+    Ok(Seen::New { value: files, stamp, newest })
+}
+
+impl FilesSpec {
+    /// Where the directory is.
+    pub(crate) fn base(&self, roots: &Roots) -> Option<PathBuf> {
+        roots.resolve(&self.root, crate::source::normalized(&self.directory))
+    }
+}
+
+impl Observation for FilesSpec {
+    type Output = Files;
+    type Error = FilesError;
+    type Stamp = FilesStamp;
+
+    fn place(&self, roots: &Roots) -> Option<PathBuf> {
+        self.base(roots)
+    }
+
+    async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, FilesError> {
+        let no_root = || FilesError::NoRoot { directory: self.directory.clone() };
+        let base = self.base(ctx.roots()).ok_or_else(no_root)?;
+        let (globs, written) = (self.globs.clone(), self.written.clone());
+        ctx.blocking(move || {
+            let last = match last {
+                Some(last) if last.stamp.is_current(&base) => return Ok(Seen::Same),
+                Some(last) => {
+                    let (stamp, value) = last.into_parts();
+                    value.map(|value| (stamp, value))
+                }
+                None => None,
+            };
+            look(&base, &globs, &written, last)
+        })
+        .await
+    }
+}

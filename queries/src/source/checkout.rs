@@ -1,0 +1,535 @@
+//! Files of pinned sources: where they are, and bringing them there.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use doge::{Action, ActionContext, Epoch, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec};
+use miette::Diagnostic;
+use rattler_networking::LazyClient;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::Url;
+
+use crate::epoch::{GIX, OWN};
+use crate::file_stamp::FileStamp;
+use crate::source::archive::{ArchiveKind, UnpackError, unpack};
+use crate::source::git::Reference as GitReference;
+use crate::source::git::{self, GitError};
+use crate::source::location::{MANIFESTS, PinnedSource};
+
+/// Where checkouts are kept, and how they are fetched. A resource of the database.
+#[derive(Clone)]
+pub struct Sources {
+    /// The directory.
+    pub directory: PathBuf,
+    /// How archives are downloaded.
+    pub client: LazyClient,
+    /// Nothing may be downloaded.
+    pub offline: bool,
+}
+
+/// Why sources are not at hand.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[non_exhaustive]
+pub enum CheckoutError {
+    /// A repository could not be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Git(Arc<GitError>),
+    /// An archive could not be unpacked.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Unpack(Arc<UnpackError>),
+    /// An archive could not be downloaded.
+    #[error("the source archive {url} could not be fetched: {message}")]
+    #[diagnostic(help("check the address, and that this machine is connected to the network"))]
+    Fetch {
+        /// The archive.
+        url: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// An archive is not the one that was asked for.
+    #[error("the source archive {url} has the {kind} {found}, and {wanted} was asked for")]
+    #[diagnostic(help(
+        "the archive may have been replaced; if the new one is what you want, put its hash into the manifest"
+    ))]
+    Mismatch {
+        /// The archive.
+        url: String,
+        /// Which hash.
+        kind: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// What it has.
+        found: String,
+    },
+    /// Nothing may be downloaded.
+    #[error("the source {url} is not in the cache, and downloading is off")]
+    #[diagnostic(help("run once without `--offline`"))]
+    Offline {
+        /// The source.
+        url: String,
+    },
+    /// A file of the cache could not be written.
+    #[error("the source cache could not be changed at `{}`", path.display())]
+    #[diagnostic(help("check that the folder belongs to you and that the disk is not full"))]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// There is no such directory in a checkout.
+    #[error("there is no `{subdirectory}` in {source_name}")]
+    NoSubdirectory {
+        /// The source.
+        source_name: String,
+        /// The directory.
+        subdirectory: String,
+    },
+    /// The home directory is not known.
+    #[error("`{path}` is in the home directory, and it is not known where that is")]
+    NoHome {
+        /// The path.
+        path: String,
+    },
+    /// A checkout vanished as fast as it was made.
+    #[error("the checkout of {source_name} vanished from the cache")]
+    Gone {
+        /// The source.
+        source_name: String,
+    },
+    /// The database was made without a place for sources.
+    #[error("there is no place for sources")]
+    NoPlace,
+}
+
+/// Where the files of a path are.
+pub(crate) fn path_place(path: &str) -> Result<(Root, String), CheckoutError> {
+    if let Some(rest) = path.strip_prefix('~') {
+        let home = dirs::home_dir().ok_or_else(|| CheckoutError::NoHome { path: path.to_owned() })?;
+        let whole = format!("{}/{}", home.to_string_lossy(), rest.trim_start_matches('/'));
+        return Ok((Root::Absolute, crate::source::normalized(&whole)));
+    }
+    if crate::source::is_absolute(path) {
+        return Ok((Root::Absolute, path.to_owned()));
+    }
+    Ok((Root::Workspace, path.to_owned()))
+}
+
+/// A place in a source: the directory, and the manifest if the place names one.
+pub(crate) fn split_manifest(path: &str) -> (String, Option<String>) {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if MANIFESTS.contains(&name) {
+        let parent = if parent.is_empty() { "." } else { parent };
+        return (parent.to_owned(), Some(name.to_owned()));
+    }
+    (path.to_owned(), None)
+}
+
+/// Fetching a commit and checking it out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CheckoutGitSpec {
+    /// The repository.
+    pub url: String,
+    /// The commit.
+    pub commit: String,
+    /// Whether files of git LFS are fetched, too.
+    pub lfs: bool,
+}
+
+impl fmt::Display for CheckoutGitSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "checkout of {} at {}", self.url, self.commit.get(..12).unwrap_or(&self.commit))
+    }
+}
+
+impl Spec for CheckoutGitSpec {
+    const KIND: &'static str = "checkout_git";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, GIX]);
+
+    fn label(&self) -> Option<String> {
+        Some(format!("checkout of {}", self.url))
+    }
+}
+
+/// Downloading an archive and unpacking it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CheckoutUrlSpec {
+    /// The archive.
+    pub url: String,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Its MD5, if that was asked for.
+    pub md5: Option<String>,
+}
+
+impl fmt::Display for CheckoutUrlSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sources of {}", self.url)
+    }
+}
+
+impl Spec for CheckoutUrlSpec {
+    const KIND: &'static str = "checkout_url";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// Sources in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// Their directory, relative to the place of sources.
+    pub directory: String,
+}
+
+impl Action for CheckoutGitSpec {
+    type Output = Checkout;
+    type Error = CheckoutError;
+    const RESOURCE: Resource = Resource::Git;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
+        let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
+        let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+        let _lock = ctx.lock(&format!("git-{}", repository.digest())).await;
+        let (spec, base) = (self.clone(), sources.directory.clone());
+        let place = blocking(ctx, move |interrupt| {
+            let options = git::Options { offline: sources.offline, ..git::Options::default() };
+            let places = git::Places::below(&sources.directory);
+            git::checkout(&repository, spec.commit.parse()?, spec.lfs, &places, &options, interrupt)
+        })
+        .await
+        .map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+        let directory = place.strip_prefix(&base).unwrap_or(&place);
+        Ok(Checkout { directory: directory.to_string_lossy().replace('\\', "/") })
+    }
+}
+
+/// Runs work that looks at a flag to see whether it is to stop.
+async fn blocking<T: Send + 'static>(
+    ctx: &ObserveContext,
+    work: impl FnOnce(&Arc<AtomicBool>) -> T + Send + 'static,
+) -> T {
+    struct Stop(Arc<AtomicBool>);
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = Stop(Arc::new(AtomicBool::new(false)));
+    let flag = stop.0.clone();
+    ctx.blocking(move || work(&flag)).await
+}
+
+/// Which commit a reference stands for. It is asked once in a session; who has a lock file need not ask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GitReferenceSpec {
+    /// The repository.
+    pub url: String,
+    /// The reference.
+    pub reference: GitReference,
+}
+
+impl fmt::Display for GitReferenceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.reference, self.url)
+    }
+}
+
+impl Spec for GitReferenceSpec {
+    const KIND: &'static str = "git_reference";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN, GIX]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Observation for GitReferenceSpec {
+    type Output = String;
+    type Error = CheckoutError;
+    type Stamp = String;
+    const RESOURCE: Resource = Resource::Git;
+
+    async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {
+        let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
+        let spec = self.clone();
+        let commit = blocking(ctx, move |interrupt| {
+            let repository = git::RepositoryUrl::parse(&spec.url)?;
+            let options = git::Options { offline: sources.offline, ..git::Options::default() };
+            let places = git::Places::below(&sources.directory);
+            git::resolve(&repository, &spec.reference, &places, &options, interrupt)
+        })
+        .await
+        .map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+        let commit = commit.to_string();
+        if last.is_some_and(|last| last.stamp == commit) {
+            return Ok(Seen::Same);
+        }
+        Ok(Seen::New { value: commit.clone(), stamp: commit, newest: None })
+    }
+}
+
+/// What is in an archive that nobody gave a hash for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ArchiveContentSpec {
+    /// The archive.
+    pub url: String,
+}
+
+impl fmt::Display for ArchiveContentSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "archive {}", self.url)
+    }
+}
+
+impl Spec for ArchiveContentSpec {
+    const KIND: &'static str = "archive_content";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// What is cheap to see of an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArchiveStamp {
+    /// Of a file.
+    File(Option<FileStamp>),
+    /// What a server said of it.
+    Server {
+        /// Its entity tag.
+        etag: Option<String>,
+        /// When it was modified.
+        modified: Option<String>,
+    },
+}
+
+impl ArchiveStamp {
+    fn says_something(&self) -> bool {
+        !matches!(self, Self::File(None) | Self::Server { etag: None, modified: None })
+    }
+}
+
+impl Observation for ArchiveContentSpec {
+    /// The SHA-256.
+    type Output = String;
+    type Error = CheckoutError;
+    type Stamp = ArchiveStamp;
+    const RESOURCE: Resource = Resource::Url;
+
+    fn place(&self, _roots: &Roots) -> Option<PathBuf> {
+        None
+    }
+
+    async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {
+        let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
+        let url = parse(&self.url)?;
+        let file = file_of(&url);
+        let stamp = match &file {
+            Some(path) => ArchiveStamp::File(FileStamp::of(path).map_err(|error| io_error(path, error))?),
+            None if sources.offline => match last {
+                Some(_) => return Ok(Seen::Same),
+                None => return Err(CheckoutError::Offline { url: self.url.clone() }),
+            },
+            None => head(&sources, &url).await?,
+        };
+        if last.is_some_and(|last| last.stamp == stamp && stamp.says_something()) {
+            return Ok(Seen::Same);
+        }
+        let newest: Option<SystemTime> = match &stamp {
+            ArchiveStamp::File(stamp) => stamp.as_ref().map(FileStamp::newest),
+            ArchiveStamp::Server { .. } => None,
+        };
+        let fetched = fetch(ctx, &sources, &url).await?;
+        Ok(Seen::New { value: fetched, stamp, newest })
+    }
+}
+
+fn parse(url: &str) -> Result<Url, CheckoutError> {
+    Url::parse(url).map_err(|error| CheckoutError::Fetch { url: url.to_owned(), message: error.to_string() })
+}
+
+fn file_of(url: &Url) -> Option<PathBuf> {
+    if url.scheme() == "file" { url.to_file_path().ok() } else { None }
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> CheckoutError {
+    CheckoutError::Io { path: path.to_owned(), source: Arc::new(source) }
+}
+
+fn failed(url: &Url, error: &dyn std::error::Error) -> CheckoutError {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        message = format!("{message}: {error}");
+        source = error.source();
+    }
+    CheckoutError::Fetch { url: url.to_string(), message }
+}
+
+async fn head(sources: &Sources, url: &Url) -> Result<ArchiveStamp, CheckoutError> {
+    let client = sources.client.client();
+    let response = client.head(url.clone()).send().await.map_err(|error| failed(url, &error))?;
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if !response.status().is_success() {
+        // Not every server answers that; then it is fetched to be looked at.
+        return Ok(ArchiveStamp::Server { etag: None, modified: None });
+    }
+    Ok(ArchiveStamp::Server { etag: header("etag"), modified: header("last-modified") })
+}
+
+/// Brings an archive into the cache, under its hash. Yields the hash.
+async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<String, CheckoutError> {
+    use tokio::io::AsyncWriteExt as _;
+    let directory = sources.directory.join("archives");
+    std::fs::create_dir_all(&directory).map_err(|error| io_error(&directory, error))?;
+    let kept = tempfile::NamedTempFile::new_in(&directory).map_err(|error| io_error(&directory, error))?;
+    let (kept_file, kept_path) = kept.into_parts();
+    if let Some(path) = file_of(url) {
+        let to = kept_path.to_path_buf();
+        ctx.blocking(move || std::fs::copy(&path, &to).map_err(|error| io_error(&path, error))).await?;
+    } else {
+        if sources.offline {
+            return Err(CheckoutError::Offline { url: url.to_string() });
+        }
+        let client = sources.client.client();
+        let mut response = client.get(url.clone()).send().await.map_err(|error| failed(url, &error))?;
+        if !response.status().is_success() {
+            let message = format!("the server says {}", response.status());
+            return Err(CheckoutError::Fetch { url: url.to_string(), message });
+        }
+        let total = response.content_length();
+        let mut file = tokio::fs::File::from_std(kept_file);
+        let mut done = 0;
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(url, &error))? {
+            file.write_all(&chunk).await.map_err(|error| io_error(&kept_path, error))?;
+            done += chunk.len() as u64;
+            ctx.reporter().progress(doge::Progress { message: None, done, total, bytes: true });
+        }
+        file.flush().await.map_err(|error| io_error(&kept_path, error))?;
+    }
+    let hash = {
+        let path = kept_path.to_path_buf();
+        ctx.blocking(move || rattler_digest::compute_file_digest::<rattler_digest::Sha256>(&path))
+            .await
+            .map_err(|error| io_error(&kept_path, error))?
+    };
+    let hash = hex::encode(hash);
+    let place = directory.join(&hash);
+    kept_path.persist(&place).map_err(|error| io_error(&place, error.error))?;
+    Ok(hash)
+}
+
+impl Action for CheckoutUrlSpec {
+    type Output = Checkout;
+    type Error = CheckoutError;
+    const RESOURCE: Resource = Resource::Url;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
+        let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
+        let url = parse(&self.url)?;
+        let _lock = ctx.lock(&format!("archive-{}", self.sha256)).await;
+        let directory = format!("unpacked/{}", self.sha256);
+        let target = sources.directory.join(&directory);
+        if target.is_dir() && self.md5.is_none() {
+            return Ok(Checkout { directory });
+        }
+        let archive = sources.directory.join("archives").join(&self.sha256);
+        if !archive.is_file() {
+            let found = fetch(ctx, &sources, &url).await?;
+            if found != self.sha256 {
+                let wanted = self.sha256.clone();
+                return Err(CheckoutError::Mismatch { url: self.url.clone(), kind: "SHA-256", wanted, found });
+            }
+        }
+        if let Some(wanted) = self.md5.clone() {
+            let path = archive.clone();
+            let found = ctx
+                .blocking(move || rattler_digest::compute_file_digest::<rattler_digest::Md5>(&path))
+                .await
+                .map_err(|error| io_error(&archive, error))?;
+            let found = hex::encode(found);
+            if found != wanted {
+                return Err(CheckoutError::Mismatch { url: self.url.clone(), kind: "MD5", wanted, found });
+            }
+        }
+        if target.is_dir() {
+            return Ok(Checkout { directory });
+        }
+        let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
+        blocking(ctx, move |stop| {
+            if let Some(parent) = target.parent() {
+                std::fs::create_dir_all(parent).map_err(|error| io_error(parent, error))?;
+            }
+            let unpacked = ArchiveKind::of(&name)
+                .and_then(|kind| unpack(&archive, kind, &target, &|| stop.load(Ordering::Relaxed)));
+            unpacked.map_err(|error| CheckoutError::Unpack(Arc::new(error)))
+        })
+        .await?;
+        Ok(Checkout { directory })
+    }
+}
+
+/// Where the files of a source are at this moment, for work that needs them.
+#[derive(Clone, Debug)]
+pub(crate) struct SourcePlace {
+    /// The top of the checkout; the directory itself for paths.
+    pub(crate) top: PathBuf,
+    /// The directory that is meant, below the top.
+    pub(crate) directory: PathBuf,
+}
+
+/// Finds the files of a source. Where a checkout is gone, it is made again, and this work runs again after it.
+pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<SourcePlace, CheckoutError> {
+    let (top, subdirectory) = match pin {
+        PinnedSource::Path { path } => {
+            let (root, directory) = path_place(&split_manifest(path).0)?;
+            let directory = ctx.roots().resolve(&root, directory).ok_or(CheckoutError::NoPlace)?;
+            // One place has one name; what is not there is found out by whoever looks into it.
+            let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
+            return Ok(SourcePlace { top: directory.clone(), directory });
+        }
+        PinnedSource::Git { url, commit, subdirectory, lfs, .. } => {
+            let spec = checkout_git(url, commit, *lfs);
+            let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
+            let repository = git::RepositoryUrl::parse(url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+            let pinned = commit.parse().map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+            let top = git::Places::below(&sources.directory).checkout(&repository, pinned, spec.lfs);
+            if !git::is_complete(&top) {
+                ctx.remake(&spec);
+                return Err(CheckoutError::Gone { source_name: pin.to_string() });
+            }
+            (top, subdirectory)
+        }
+        PinnedSource::Url { url, sha256, md5, subdirectory } => {
+            let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
+            let top = sources.directory.join("unpacked").join(sha256);
+            if !top.is_dir() {
+                ctx.remake(&CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() });
+                return Err(CheckoutError::Gone { source_name: pin.to_string() });
+            }
+            (top, subdirectory)
+        }
+    };
+    let directory = top.join(split_manifest(subdirectory).0);
+    if !directory.is_dir() {
+        let (source_name, subdirectory) = (pin.to_string(), subdirectory.clone());
+        return Err(CheckoutError::NoSubdirectory { source_name, subdirectory });
+    }
+    Ok(SourcePlace { top, directory })
+}
+
+/// The checkout of a commit.
+pub(crate) fn checkout_git(url: &str, commit: &str, lfs: Option<bool>) -> CheckoutGitSpec {
+    CheckoutGitSpec { url: url.to_owned(), commit: commit.to_owned(), lfs: lfs.unwrap_or(false) }
+}

@@ -1,0 +1,223 @@
+//! Large files: git has a pointer in their place, the program `git lfs` gets what it points to.
+//!
+//! Large files are kept in the database (`lfs`), so that another commit does not fetch them again; in a checkout they
+//! are copies. Unlike everything else here the program reads the user's configuration: it needs credentials and proxies
+//! as much as git does. It is run only if the commit has large files.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use gix::bstr::{BStr, ByteSlice};
+use gix::index::entry::Mode;
+use gix::worktree::stack::state::attributes::Source;
+
+use super::checkout::{Work, quoted};
+use super::error::{Cause, Failure, GitError};
+use super::url::RepositoryUrl;
+
+/// What `git lfs install` would write, for the repository of a checkout.
+pub(super) const CONFIG: &str = "[filter \"lfs\"]\n\
+     \tclean = git-lfs clean -- %f\n\
+     \tsmudge = git-lfs smudge -- %f\n\
+     \tprocess = git-lfs filter-process\n\
+     \trequired = true\n";
+
+/// What a pointer begins with.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+
+/// How often we look whether the program is done, or we are.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Puts large files in the place of their pointers.
+pub(super) fn fetch(
+    work: Work<'_>,
+    repository: &gix::Repository,
+    index: &gix::index::State,
+    directory: &Path,
+) -> Result<(), Failure> {
+    let damaged = |error: gix::Error| Failure::Damaged { database: work.database.to_owned(), cause: error.into() };
+    let large = large_files(repository, index).map_err(damaged)?;
+    if !large.iter().any(|path| is_pointer(directory, path)) {
+        return Ok(());
+    }
+    let program = Program { work, directory };
+    let _storage = Storage::set(&directory.join(".git/config"), &work.database.join("lfs"))?;
+    if !program.run(&["lfs", "version"])? {
+        return Err(GitError::NoLfs { url: work.url.clone() }.into());
+    }
+    // Offline not even a local repository is asked: its `.lfsconfig` may name a server.
+    if !work.session.options.offline {
+        // Everything, whatever the repository's own `.lfsconfig` leaves out.
+        program.run_or_fail(&["lfs", "pull", "origin", "--include=", "--exclude="])?;
+    } else {
+        program.run_or_fail(&["lfs", "checkout"])?;
+    }
+    match large.iter().find(|path| is_pointer(directory, path)) {
+        None => Ok(()),
+        Some(path) => Err(GitError::LfsNotReady { url: work.url.clone(), path: path.to_string() }.into()),
+    }
+}
+
+/// The files whose attributes say that they are large.
+fn large_files<'a>(repository: &gix::Repository, index: &'a gix::index::State) -> gix::Result<Vec<&'a BStr>> {
+    let mut attributes = repository.attributes_only(index, Source::IdMapping)?;
+    let mut matches = attributes.selected_attribute_matches(["filter"]);
+    let mut large = Vec::new();
+    for entry in index.entries() {
+        if !matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE) {
+            continue;
+        }
+        let path = entry.path(index);
+        if attributes.at_entry(path, Some(entry.mode))?.matching_attributes(&mut matches)
+            && matches.iter_selected().any(|found| {
+                matches!(found.assignment.state, gix::attrs::StateRef::Value(value) if value.as_bstr() == "lfs")
+            })
+        {
+            large.push(path);
+        }
+    }
+    Ok(large)
+}
+
+fn is_pointer(directory: &Path, path: &BStr) -> bool {
+    let Ok(path) = gix::path::from_bstr(path) else { return false };
+    let mut begin = [0; POINTER.len()];
+    File::open(directory.join(path)).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == POINTER
+}
+
+/// Makes the program keep large files in the database, until dropped.
+///
+/// A line in the configuration of the checkout, and not an argument: that would reach the program which reads a local
+/// repository too, and have it look for that repository's large files in our database.
+struct Storage {
+    config: PathBuf,
+    before: String,
+}
+
+impl Storage {
+    fn set(config: &Path, storage: &Path) -> Result<Self, GitError> {
+        let before = fs::read_to_string(config).map_err(GitError::io(config, "read"))?;
+        // Relative paths are relative to `.git`.
+        let storage = std::path::absolute(storage).map_err(GitError::io(storage, "found"))?;
+        let line = format!("{before}[lfs]\n\tstorage = {}\n", quoted(&storage.to_string_lossy()));
+        fs::write(config, line).map_err(GitError::io(config, "written"))?;
+        Ok(Self { config: config.to_owned(), before })
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        // If it stays, large files are looked for where they are, as long as they are there.
+        let _ = fs::write(&self.config, &self.before);
+        // The program installs its hooks; what a build does with git should not run them.
+        let _ = fs::remove_dir_all(self.config.with_file_name("hooks"));
+    }
+}
+
+/// Runs git in a checkout.
+struct Program<'a> {
+    work: Work<'a>,
+    directory: &'a Path,
+}
+
+impl Program<'_> {
+    fn run_or_fail(&self, arguments: &[&str]) -> Result<(), Failure> {
+        let mut said = self.output()?;
+        if self.run_with(arguments, &mut said)? {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        said.rewind().and_then(|()| said.read_to_end(&mut text)).map_err(GitError::io(self.directory, "read"))?;
+        let source = Cause::new(&text.to_str_lossy());
+        Err(GitError::Lfs { url: self.work.url.clone(), source }.into())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<bool, Failure> {
+        self.run_with(arguments, &mut self.output()?)
+    }
+
+    /// A file, for a pipe could fill up while we wait.
+    fn output(&self) -> Result<File, GitError> {
+        tempfile::tempfile().map_err(GitError::io(&std::env::temp_dir(), "written to"))
+    }
+
+    fn run_with(&self, arguments: &[&str], said: &mut File) -> Result<bool, Failure> {
+        let failed = GitError::io(self.directory, "worked on by git");
+        let mut command = Command::new("git");
+        command
+            .current_dir(self.directory)
+            .args(arguments)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_LFS_SKIP_SMUDGE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
+            command.env_remove(variable);
+        }
+        if let Some((name, value)) = self.login() {
+            // Variables, for arguments can be seen by everybody on the machine.
+            command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", name).env("GIT_CONFIG_VALUE_0", value);
+        }
+        let said = match said.try_clone() {
+            Ok(said) => said,
+            Err(error) => return Err(failed(error).into()),
+        };
+        let mut child = match command.stderr(said).spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error).into()),
+        };
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return Ok(status.success()),
+                Ok(None) => {}
+                Err(error) => return Err(failed(error).into()),
+            }
+            if let Err(interrupted) = self.work.session.go_on() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(interrupted.into());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The second source of credentials as a setting of git: a header for this repository's address only.
+    fn login(&self) -> Option<(String, String)> {
+        let url: &RepositoryUrl = self.work.url;
+        if !matches!(url.scheme(), "http" | "https") {
+            return None;
+        }
+        let (user, password) = self.work.session.options.credentials.as_ref()?(url.as_str())?;
+        let token = base64(format!("{user}:{password}").as_bytes());
+        Some((format!("http.{url}.extraHeader"), format!("Authorization: Basic {token}")))
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(group >> (18 - 6 * place) & 63) as usize];
+            text.push(if place > chunk.len() { '=' } else { char::from(digit) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_is_as_in_the_rfc() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}

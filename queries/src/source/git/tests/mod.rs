@@ -1,0 +1,9 @@
+//! Repositories made by the program `git`, read by us.
+
+mod checking_out;
+mod fixture;
+mod hostile;
+mod http;
+mod resolving;
+mod server;
+mod submodules;

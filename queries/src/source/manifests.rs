@@ -1,0 +1,138 @@
+//! The manifests in a directory.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use doge::{Epoch, Last, Observation, ObserveContext, Root, Roots, Seen, Spec};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::epoch::OWN;
+use crate::file_stamp::FileStamp;
+use crate::redact::text_without_credentials;
+
+/// The names that are looked for, the one that goes before the others first.
+const NAMES: [&str; 3] = ["pixi.toml", "pyproject.toml", "mojoproject.toml"];
+/// Files of which only counts that they are there.
+const RECIPES: [&str; 5] = ["recipe.yaml", "recipe.yml", "recipe/recipe.yaml", "recipe/recipe.yml", "package.xml"];
+
+/// The manifests in a directory. Looked at again when the directory or one of them has another stamp.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ManifestsSpec {
+    /// What the directory is relative to.
+    pub root: Root,
+    /// The directory, with forward slashes.
+    pub directory: String,
+}
+
+impl fmt::Display for ManifestsSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "manifests in {}", self.directory)
+    }
+}
+
+impl Spec for ManifestsSpec {
+    const KIND: &'static str = "manifests";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+/// The manifests in a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifests {
+    /// Whether there is such a directory.
+    pub is_there: bool,
+    /// The manifests of pixi, with their text without credentials, in the order in which they are looked for.
+    pub manifests: Vec<(String, String)>,
+    /// The recipes and package descriptions, in the order in which they are looked for.
+    pub recipes: Vec<String>,
+}
+
+impl Manifests {
+    /// The text of a manifest.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.manifests.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
+    }
+}
+
+/// The stamps of the directory and of what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestsStamp {
+    place: String,
+    stamps: Vec<(String, Option<FileStamp>)>,
+}
+
+/// Why manifests could not be read.
+#[derive(Clone, Debug, Error, Diagnostic)]
+#[error("the manifest `{}` cannot be read", path.display())]
+pub struct ManifestsError {
+    /// The file.
+    pub path: PathBuf,
+    #[source]
+    source: Arc<io::Error>,
+}
+
+/// Reads the manifests in a directory, and tells what was looked at.
+pub(crate) fn read(directory: &Path) -> Result<(Manifests, ManifestsStamp), ManifestsError> {
+    let mut found = Manifests { is_there: directory.is_dir(), ..Manifests::default() };
+    let stamp_of = |name: &str| {
+        let path = if name.is_empty() { directory.to_owned() } else { directory.join(name) };
+        let stamp = FileStamp::of(&path).map_err(|source| ManifestsError { path, source: Arc::new(source) })?;
+        Ok((name.to_owned(), stamp))
+    };
+    let mut stamps = vec![stamp_of("")?, stamp_of("recipe")?];
+    for name in NAMES {
+        let path = directory.join(name);
+        let (name, stamp) = stamp_of(name)?;
+        if stamp.is_none() || path.is_dir() {
+            continue;
+        }
+        stamps.push((name.clone(), stamp));
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                found.manifests.push((name, text_without_credentials(&text).into_owned()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ManifestsError { path, source: Arc::new(source) }),
+        }
+    }
+    found.recipes = RECIPES.iter().filter(|name| directory.join(name).is_file()).map(|&name| name.to_owned()).collect();
+    Ok((found, ManifestsStamp { place: directory.to_string_lossy().into_owned(), stamps }))
+}
+
+impl Observation for ManifestsSpec {
+    type Output = Manifests;
+    type Error = ManifestsError;
+    type Stamp = ManifestsStamp;
+
+    fn place(&self, roots: &Roots) -> Option<PathBuf> {
+        roots.resolve(&self.root, &self.directory)
+    }
+
+    async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, ManifestsError> {
+        let directory = Observation::place(self, ctx.roots()).unwrap_or_default();
+        ctx.blocking(move || {
+            let is_current = |stamp: &ManifestsStamp| {
+                stamp.place == directory.to_string_lossy()
+                    && stamp.stamps.iter().all(|(name, stamp)| {
+                        let path = if name.is_empty() { directory.clone() } else { directory.join(name) };
+                        FileStamp::of(&path).ok() == Some(*stamp)
+                    })
+            };
+            if last.is_some_and(|last| is_current(&last.stamp)) {
+                return Ok(Seen::Same);
+            }
+            let (value, stamp) = read(&directory)?;
+            let newest = stamp.stamps.iter().filter_map(|(_, stamp)| stamp.as_ref()).map(FileStamp::newest).max();
+            Ok(Seen::New { value, stamp, newest })
+        })
+        .await
+    }
+}

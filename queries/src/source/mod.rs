@@ -1,0 +1,28 @@
+//! Packages that are built from sources: where these are, and the records of what they will become.
+//!
+//! A place as somebody says it is a [`SourceLocation`]; pinned it is a [`PinnedSource`], which means the same tomorrow
+//! unless it is a path. What lies elsewhere is brought into the cache by actions, whose results hold though the files are
+//! gone: who needs them has them brought again.
+
+pub mod archive;
+mod checkout;
+pub mod git;
+mod location;
+mod manifests;
+mod pin;
+mod record;
+
+pub use checkout::{
+    ArchiveContentSpec, ArchiveStamp, Checkout, CheckoutError, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec,
+    Sources,
+};
+pub(crate) use checkout::{SourcePlace, path_place, place_of, split_manifest};
+pub use git::Reference as GitReference;
+pub(crate) use location::is_absolute;
+pub use location::{PinnedSource, SourceLocation, normalized};
+pub(crate) use manifests::read as read_manifests;
+pub use manifests::{Manifests, ManifestsError, ManifestsSpec, ManifestsStamp};
+pub use pin::PinError;
+pub(crate) use pin::{checkout_of, pin};
+pub(crate) use record::Locking;
+pub use record::{LockedMetadata, LockedPackages, LockedSource, PartialMetadata, SourceRecord};
