@@ -98,6 +98,14 @@ impl<E> Halt<E> {
     pub fn fail(error: impl Into<E>) -> Self {
         Self(StopInner::Failed(error.into()))
     }
+
+    /// The same end with another error, for a body that is part of another one.
+    pub fn map<F>(self, say: impl FnOnce(E) -> F) -> Halt<F> {
+        match self.0 {
+            StopInner::Pending => Halt(StopInner::Pending),
+            StopInner::Failed(error) => Halt(StopInner::Failed(say(error))),
+        }
+    }
 }
 
 impl<E, F: From<E>> From<Stop<E>> for Halt<F> {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -319,7 +319,12 @@ impl Builder {
             Err(_) => start(SMALL_STACK, SMALL_STACK / BYTES_PER_LEVEL, inbox).map_err(failed)?,
         };
         Ok(Database {
-            handle: Arc::new(Handle { messages, next: AtomicU64::new(0), thread: Mutex::new(Some(thread)) }),
+            handle: Arc::new(Handle {
+                messages,
+                next: AtomicU64::new(0),
+                thread: Mutex::new(Some(thread)),
+                closed: AtomicBool::new(false),
+            }),
         })
     }
 
@@ -483,6 +488,8 @@ struct Handle {
     messages: mpsc::Sender<Message>,
     next: AtomicU64,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// It was closed: all is written, and what it knows is given back by its own thread.
+    closed: AtomicBool,
 }
 
 impl Drop for Handle {
@@ -491,7 +498,9 @@ impl Drop for Handle {
         let _ = self.messages.send(Message::Abandoned);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The planner itself may drop the last handle, through a resource that holds one.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        let is_another = |thread: &std::thread::JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        let waits = !self.closed.load(Ordering::Relaxed);
+        if let Some(thread) = thread.filter(|thread| waits && is_another(thread)) {
             // A planner that panicked has said so.
             let _ = thread.join();
         }
@@ -631,7 +640,11 @@ impl Database {
     ///
     /// The database closes even if the future is dropped.
     pub async fn close(&self) -> Result<RunRecord, Closed> {
-        self.tell(Message::Close).await
+        let closed = self.tell(Message::Close).await;
+        if closed.is_ok() {
+            self.handle.closed.store(true, Ordering::Relaxed);
+        }
+        closed
     }
 
     fn send(&self, message: Message) {

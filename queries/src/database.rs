@@ -15,7 +15,7 @@ use crate::backend::{
     ToolPrefixes, VariablesSpec,
 };
 use crate::build::{
-    BackendBuildSpec, BuildAgainSpec, DevSourceMetadataSpec, KeepLockedSpec, MissingArtifacts, MissingArtifactsSpec,
+    BackendBuildSpec, BuildAgainSpec, DevSourceMetadataSpec, MissingArtifacts, MissingArtifactsSpec,
     ReadRunExportsSpec, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SourceBuildSpec,
     SourceMetadataSpec,
 };
@@ -211,7 +211,6 @@ pub fn kinds(builder: Builder) -> Builder {
         .action::<CheckoutManifestsSpec>()
         .action::<CheckoutUrlSpec>()
         .action::<InstallToolSpec>()
-        .action::<KeepLockedSpec>()
         .action::<ReadRunExportsSpec>()
         .action::<ChannelIndexSpec>()
         .action::<CheckLockSpec>()

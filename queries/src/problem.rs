@@ -8,8 +8,8 @@ use miette::{Diagnostic, LabeledSpan, Severity, SourceCode};
 
 use crate::backend::{BackendMetadataError, CallError, DiscoverError, InstallToolError, ReadyToolError, ToolError};
 use crate::build::{
-    BackendBuildError, DevSourceMetadataError, KeepLockedError, NotAnOverride, RunExportsError, SolvePixiError,
-    SourceBuildError, SourceMetadataError,
+    BackendBuildError, DevSourceMetadataError, NotAnOverride, RunExportsError, SolvePixiError, SourceBuildError,
+    SourceMetadataError,
 };
 use crate::conda::{CachedPackagesError, ChannelError, ClosureError, MachineError, NetworkError, SolveError};
 use crate::config::ConfigError;
@@ -162,7 +162,6 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
         DiscoverError,
         FilesError,
         InstallToolError,
-        KeepLockedError,
         ManifestsError,
         OfferedPackagesError,
         RunExportsError,
@@ -234,7 +233,8 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SolvePixiError::Source { failure, .. } => of(failure),
             SolvePixiError::Pin(pin) => of(&pin.0),
             SolvePixiError::Solve(failure) => of(failure),
-            SolvePixiError::Keep(failure) => of(failure),
+            SolvePixiError::Never(failure) => of(failure),
+            SolvePixiError::NoRoot(_) => None,
             SolvePixiError::Engine(failure) => of(failure),
             SolvePixiError::Outside { .. } => None,
         };
@@ -285,7 +285,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
     if let Some(error) = error.downcast_ref::<BackendMetadataError>() {
         return match error {
-            BackendMetadataError::Discover(failure) => of(failure),
+            BackendMetadataError::Discover(error) => Some(error),
             BackendMetadataError::Pin(pin) => of(&pin.0),
             BackendMetadataError::Checkout(failure) => of(failure),
             BackendMetadataError::Tool(failure) => of(failure),
@@ -357,7 +357,6 @@ fn diagnostic<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnostic
         DiscoverError,
         FilesError,
         InstallToolError,
-        KeepLockedError,
         ManifestsError,
         NotAnOverride,
         OfferedPackagesError,

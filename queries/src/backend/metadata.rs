@@ -113,7 +113,8 @@ impl Intern for OutputList {
 pub enum BackendMetadataError {
     /// There is no backend.
     #[error(transparent)]
-    Discover(#[from] Failure<DiscoverError>),
+    #[diagnostic(transparent)]
+    Discover(#[from] DiscoverError),
     /// The sources cannot be pinned.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -169,7 +170,9 @@ impl Query for BuildBackendMetadataSpec {
     type Error = BackendMetadataError;
 
     fn compute(&self, db: &Db<'_>) -> Result<BackendMetadata, Halt<BackendMetadataError>> {
-        let name = db.get(&DiscoverBackendSpec { manifest: self.manifest.clone() })?;
+        // As part of this one, for there are as many of the one as of the other.
+        let discover = DiscoverBackendSpec { manifest: self.manifest.clone() };
+        let name = discover.compute(db).map_err(|halt| halt.map(BackendMetadataError::from))?;
         let discovered = db.value(&name)?;
         let context = db.value(&self.context)?;
         let build_source = match &discovered.build_source {
@@ -198,13 +201,8 @@ impl Query for BuildBackendMetadataSpec {
             true => BTreeMap::new(),
             false => BTreeMap::clone(&*db.observe(&VariablesSpec { names })?),
         };
-        let instance = BackendInstance {
-            manifest: self.manifest.clone(),
-            build_source,
-            discovered: Interned::clone(&name),
-            program,
-            variables,
-        };
+        let instance =
+            BackendInstance { manifest: self.manifest.clone(), build_source, discovered: name, program, variables };
         let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context: self.context.clone() })?;
         Ok(BackendMetadata { instance, outputs: Interned::clone(&outputs) })
     }

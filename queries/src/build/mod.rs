@@ -28,7 +28,6 @@ pub use missing::{MissingArtifacts, MissingArtifactsSpec};
 pub use run_exports::{ReadRunExportsSpec, RunExportsError};
 pub(crate) use solve::name_in;
 pub use solve::{
-    KeepLockedError, KeepLockedSpec, Nested, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec,
-    SolvePixiError, SolvedEnvironment,
+    Nested, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SolvePixiError, SolvedEnvironment,
 };
 pub use source_metadata::{SourceMetadataError, SourceMetadataSpec};

@@ -1,23 +1,26 @@
 //! Solving environments with packages that are built.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use doge::{Action, ActionContext, AnyError, Db, Epoch, Failure, Halt, Interned, Query, Resource, Spec};
+use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::build::context::Context;
 use crate::build::source_metadata::{SourceMetadataError, SourceMetadataSpec};
-use crate::conda::{ChannelError, workspace_root};
+use crate::conda::WorkspacePlaceSpec;
 use crate::environment::{RememberedSolutionSpec, SolveUnitError, SolveUnitSpec};
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::records::Records;
 use crate::source::{LockedPackages, LockedSource, PinError, PinnedSource, SourceLocation, SourceRecord, pin};
 use crate::workspace::lock::kept;
-use crate::workspace::{SolveDescription, SourceRequirement, parse_canonical};
+use crate::workspace::{
+    Requirement, RootNotAbsolute, SolveDescription, SourceRequirement, WorkspaceRoot, parse_canonical,
+};
 
 /// An environment that exists for the build of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -107,9 +110,12 @@ pub enum SolvePixiError {
     /// It cannot be solved.
     #[error(transparent)]
     Solve(#[from] Failure<SolveUnitError>),
-    /// What is locked could not be looked at.
+    /// It is not known where the workspace is.
     #[error(transparent)]
-    Keep(#[from] Failure<KeepLockedError>),
+    Never(#[from] Failure<Infallible>),
+    /// The workspace is nowhere.
+    #[error(transparent)]
+    NoRoot(#[from] RootNotAbsolute),
     /// A path leads out of a checkout.
     #[error("the package `{package}` says that `{dependency}` is at `{location}`, which is outside of its checkout")]
     Outside {
@@ -222,11 +228,10 @@ impl Query for SolvePixiEnvironmentSpec {
             context: self.context.clone(),
         };
         let sources = db.intern(Records::with_sources(Vec::new(), resolve.all(db, locked.as_deref())?))?;
-        if let Some(locked) = self.locked.as_ref().filter(|_| self.keep && self.renewed.is_empty()) {
-            let keep = KeepLockedSpec { needs: self.needs.clone(), locked: locked.clone(), sources: sources.clone() };
-            if let Some(records) = &*db.act(&keep)? {
-                return Ok(SolvedEnvironment { records: records.clone(), question: None });
-            }
+        if let Some(locked) = locked.as_ref().filter(|_| self.keep && self.renewed.is_empty())
+            && let Some(records) = self.kept(db, locked, &sources)?
+        {
+            return Ok(SolvedEnvironment { records: db.intern(records)?, question: None });
         }
         let hints = match &self.hints {
             Some(hints) => hints.clone(),
@@ -244,6 +249,22 @@ impl Query for SolvePixiEnvironmentSpec {
             sources,
         })?;
         Ok(SolvedEnvironment { records: solved.records.clone(), question: Some(solved.question.clone()) })
+    }
+}
+
+impl SolvePixiEnvironmentSpec {
+    /// What is locked, with the packages that are built as they are now, if that is what is needed.
+    fn kept(&self, db: &Db<'_>, locked: &LockedPackages, sources: &Interned<Records>) -> Ended<Option<Records>> {
+        let needs = &self.needs;
+        let is_placed =
+            needs.is_placed() || needs.requirements.iter().chain(&needs.constraints).any(Requirement::is_placed);
+        let place = if is_placed { db.observe(&WorkspacePlaceSpec)?.as_ref().clone() } else { "/".to_owned() };
+        let root = WorkspaceRoot::new(place).map_err(|error| Halt::fail(SolvePixiError::NoRoot(error)))?;
+        let sources = db.value(sources)?;
+        sources.read_sources(db)?;
+        let wanted: Vec<Arc<LockedSource>> =
+            locked.source.iter().map(|source| db.value(source)).collect::<Result<_, _>>()?;
+        Ok(kept(needs, &locked.binary, &wanted, &sources, &root))
     }
 }
 
@@ -352,53 +373,4 @@ fn children(record: &SourceRecord) -> Ended<Vec<Pending>> {
 /// The name of the package that a dependency is about.
 pub(crate) fn name_in(depends: &str) -> Option<String> {
     Some(parse_canonical(depends).ok()?.name.as_exact()?.as_normalized().to_owned())
-}
-
-/// Finding out whether what is locked is what is needed, with the packages that are built as they are now.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct KeepLockedSpec {
-    /// What is needed.
-    pub needs: SolveDescription,
-    /// What is locked.
-    pub locked: Interned<LockedPackages>,
-    /// The packages that are built.
-    pub sources: Interned<Records>,
-}
-
-impl fmt::Display for KeepLockedSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "compare what is locked with {}", self.needs)
-    }
-}
-
-impl Spec for KeepLockedSpec {
-    const KIND: &'static str = "keep_locked";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
-}
-
-/// Why what is locked could not be compared.
-#[derive(Clone, Debug, Error, Diagnostic)]
-#[error(transparent)]
-#[diagnostic(transparent)]
-pub struct KeepLockedError(#[from] ChannelError);
-
-impl Action for KeepLockedSpec {
-    /// The records, if what is locked does.
-    type Output = Option<Interned<Records>>;
-    type Error = KeepLockedError;
-    const RESOURCE: Resource = Resource::Cpu;
-
-    async fn run(&self, ctx: &ActionContext) -> Result<Option<Interned<Records>>, KeepLockedError> {
-        let gone = |what| KeepLockedError(ChannelError::NotAtHand { what });
-        let locked = ctx.value(&self.locked).await.ok_or_else(|| gone("what is locked"))?;
-        let sources = ctx.value(&self.sources).await.ok_or_else(|| gone("the packages that are built"))?;
-        let (needs, root) = (self.needs.clone(), workspace_root(ctx)?);
-        sources.sources_at_hand(ctx).await.ok_or_else(|| gone("the packages that are built"))?;
-        let mut wanted = Vec::new();
-        for source in &locked.source {
-            wanted.push(ctx.value(source).await.ok_or_else(|| gone("what is locked"))?);
-        }
-        let records = ctx.cpu(move || kept(&needs, &locked.binary, &wanted, &sources, &root)).await;
-        records.map(|records| ctx.intern(records).map_err(|_| gone("what is locked"))).transpose()
-    }
 }

@@ -57,6 +57,11 @@ impl fmt::Display for SourceRequirement {
 }
 
 impl Requirement {
+    /// Whether what it asks for depends on where the workspace is.
+    pub(crate) fn is_placed(&self) -> bool {
+        [&self.channel, &self.archive].into_iter().flatten().any(|location| location.inside().is_some())
+    }
+
     /// The match spec this stands for.
     ///
     /// # Errors
