@@ -503,7 +503,7 @@ impl Action for CallOutputsSpec {
         let patience = ready.backends.patience;
         let answer: Outputs = ready
             .backends
-            .call(ctx, &ready.launch, &ready.initialize, "conda/outputs", &ask, patience)
+            .call(ctx, &ready.launch, &ready.initialize, "conda/outputs", &ask, patience, None)
             .await
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.distinct(&answer.outputs)?;

@@ -25,6 +25,7 @@ pub use metadata::{
 };
 pub(crate) use metadata::{make, written};
 pub use pool::{Backends, PASSED_ON};
+pub(crate) use process::end_orphan;
 pub use protocol::*;
 pub use tool::{
     ChosenAnew, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec,

@@ -100,7 +100,8 @@ impl Backends {
         }
     }
 
-    /// Asks a backend one thing. One that runs already and is about the same is taken, else one is started.
+    /// Asks a backend one thing. One that runs already and is about the same is taken, else one is started. Which process
+    /// it is stands in the file `note` meanwhile, if one is given.
     ///
     /// # Cancel safety
     ///
@@ -113,6 +114,7 @@ impl Backends {
         method: &'static str,
         params: &impl Serialize,
         patience: Duration,
+        note: Option<&Path>,
     ) -> Result<T, BackendError> {
         let identity = json!([launch.program, launch.environment, launch.directory, initialize]).to_string();
         let key = Fingerprint::of(identity.as_bytes());
@@ -121,7 +123,13 @@ impl Backends {
             Some(process) => process,
             None => self.start(launch, initialize).await?,
         };
+        if let Some(note) = note {
+            process.note(note);
+        }
         let answer = process.call(method, params, patience, Some(listener)).await;
+        if let Some(note) = note {
+            let _ = std::fs::remove_file(note);
+        }
         // One that complained can be asked again; one that failed otherwise is not to be trusted.
         if matches!(&answer, Ok(_) | Err(BackendError::Refused { .. })) {
             self.give_back(key, process);

@@ -1,7 +1,7 @@
 //! A running backend: a child process that is spoken to line by line.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -103,6 +103,14 @@ impl Process {
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Writes down which process this is, for whoever comes after us if we are killed.
+    pub(crate) fn note(&self, path: &Path) {
+        if let Some(identity) = self.child.id().and_then(identity_of) {
+            // Without it nobody ends what goes on without us.
+            let _ = std::fs::write(path, identity);
+        }
     }
 
     /// Asks one thing and waits for the answer, passing on what the backend writes meanwhile.
@@ -227,15 +235,46 @@ impl Process {
     }
 
     fn kill(&mut self) {
-        #[cfg(unix)]
-        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok())
-            && let Some(group) = rustix::process::Pid::from_raw(id)
-        {
-            // It may have ended by itself just now.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        if let Some(id) = self.child.id() {
+            kill_group(id);
         }
         let _ = self.child.start_kill();
     }
+}
+
+/// What tells a process from later ones of the same number: when it began. `None` where that is not to be had.
+fn identity_of(id: u32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name of the program, in parentheses, may hold anything; what follows are numbers.
+    let began = status.rsplit_once(')')?.1.split_whitespace().nth(19)?;
+    Some(format!("{id} {began}"))
+}
+
+/// Ends a backend that goes on though whoever started it was killed, and all that it started.
+pub(crate) fn end_orphan(note: &Path) {
+    let Ok(identity) = std::fs::read_to_string(note) else { return };
+    let id = identity.split_whitespace().next().and_then(|id| id.parse::<u32>().ok());
+    if let Some(id) = id.filter(|id| identity_of(*id).as_ref() == Some(&identity)) {
+        kill_group(id);
+        // It is gone when its number is.
+        for _ in 0..100 {
+            if identity_of(id).as_ref() != Some(&identity) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let _ = std::fs::remove_file(note);
+}
+
+fn kill_group(id: u32) {
+    #[cfg(unix)]
+    if let Some(group) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+        // It may have ended by itself just now.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    #[cfg(not(unix))]
+    let _ = id;
 }
 
 /// Passes on, line by line, what a backend writes; keeps the last lines.

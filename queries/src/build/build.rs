@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::backend::{
     AskBuild, BackendInstance, BackendMetadata, BackendMetadataError, BuildBackendMetadataSpec, BuildOutput,
-    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, folded, make, written,
+    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, end_orphan, folded, make, written,
 };
 use crate::build::context::{BuildContext, Context};
 use crate::build::dependencies::{DependencyError, Needed, Said};
@@ -552,6 +552,11 @@ impl Action for BackendBuildSpec {
         let _lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building")
             .await
             .map_err(|source| self.io(&work, source))?;
+        let note = work.join(".backend");
+        {
+            let note = note.clone();
+            ctx.blocking(move || end_orphan(&note)).await;
+        }
         let build_path = work.join("bld");
         let host_path = self.padded(&work, &context)?;
         self.install(ctx, "build", &build_path, &build, &context.for_build()).await?;
@@ -612,7 +617,7 @@ impl Action for BackendBuildSpec {
         let began = SystemTime::now() - Duration::from_millis(20);
         let built: Built = ready
             .backends
-            .call(ctx, &ready.launch, &ready.initialize, "conda/build_v1", &ask, patience)
+            .call(ctx, &ready.launch, &ready.initialize, "conda/build_v1", &ask, patience, Some(&note))
             .await
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.as_asked(&built)?;

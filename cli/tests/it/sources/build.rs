@@ -152,3 +152,40 @@ fn a_dry_run_says_what_would_run_and_what_may() {
     assert!(said.contains("known only when it has run"), "{said}");
     sources.assert_builds(2);
 }
+
+/// How many times a run is killed; `DOGE_TRIALS=50` for more.
+fn trials() -> u64 {
+    std::env::var("DOGE_TRIALS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_build_leaves_nothing_that_is_trusted() {
+    let slow = |sources: &Sources| {
+        sources.package("b", "", "slow = 40\nslow_in = 'build'");
+        sources.package("a", "[package.host-dependencies]\nb = { path = '../b' }\n", "slow = 40\nslow_in = 'build'");
+    };
+    let sources = Sources::new();
+    slow(&sources);
+    let trials = trials();
+    for trial in 0..trials {
+        sources.site.write("b/content/share/b/data.txt", &format!("data {trial}\n"));
+        let mut command = sources.command(&["install"]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut child = command.spawn().expect("it can be started");
+        std::thread::sleep(std::time::Duration::from_millis(trial * 400 / trials));
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+    sources.install();
+    sources.assert_settled();
+    let fresh = Sources::new();
+    slow(&fresh);
+    fresh.site.write("b/content/share/b/data.txt", &sources.site.read("b/content/share/b/data.txt"));
+    fresh.install();
+    let files = |sources: &Sources| {
+        let mut files = crate::site::contents(&sources.site.prefix(""));
+        files.retain(|name, _| !name.starts_with("conda-meta"));
+        files
+    };
+    assert_eq!(files(&sources), files(&fresh));
+}
