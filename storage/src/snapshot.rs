@@ -66,17 +66,19 @@ impl Snapshot {
 
     /// The traces of a key, the newest first, at most eight.
     pub fn traces(&self, key: Key) -> Vec<Trace> {
-        let mut traces: BTreeMap<Fingerprint, Trace> = BTreeMap::new();
-        for (entry_key, sealed) in self.read(|reader| reader.beginning_with(In::Traces, key.as_bytes())) {
-            let trace = self.open(In::Traces, &entry_key, &sealed, decode_trace);
-            traces.extend(trace.map(|trace| (trace.fingerprint(), trace)));
-        }
+        let mut traces: Vec<Trace> = self
+            .read(|reader| reader.beginning_with(In::Traces, key.as_bytes()))
+            .into_iter()
+            .filter_map(|(entry_key, sealed)| self.open(In::Traces, &entry_key, &sealed, decode_trace))
+            .collect();
         for batch in self.waiting.iter() {
             for (_, trace) in batch.traces.iter().filter(|(other, _)| *other == key) {
-                traces.insert(trace.fingerprint(), trace.clone());
+                // What waits may have been committed already; then it is the same.
+                let fingerprint = trace.fingerprint();
+                traces.retain(|known| known.fingerprint() != fingerprint);
+                traces.push(trace.clone());
             }
         }
-        let mut traces: Vec<Trace> = traces.into_values().collect();
         traces.sort_by_key(|trace| std::cmp::Reverse(trace.recorded));
         traces.truncate(TRACES);
         traces
