@@ -61,6 +61,18 @@ impl<T: Intern> Interned<T> {
         Self::encoded(value).map(|(name, _)| name).map_err(|failure| format!("{failure:?}"))
     }
 
+    /// Takes the value over from an equal name that has it at hand. Of another name nothing is taken.
+    ///
+    /// A name in a value that was read from the store has none, though others like it may have been read; whoever goes
+    /// through a graph of names reads each value once and shares it by this.
+    pub fn take_from(&self, other: &Self) {
+        if self.fingerprint == other.fingerprint
+            && let Some(value) = other.value.get()
+        {
+            let _ = self.value.set(value.clone());
+        }
+    }
+
     /// The value, if it is at hand without looking anywhere: it was interned in this process, or read through this name.
     pub fn at_hand(&self) -> Option<Arc<T>> {
         self.value.get().cloned()

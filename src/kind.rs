@@ -120,6 +120,7 @@ pub(crate) trait EffectOps: Send + Sync {
 
 pub(crate) trait ObservationOps: Send + Sync {
     fn resource(&self) -> Resource;
+    fn moves_freely(&self) -> bool;
     fn place(&self, spec: &SharedSpec, roots: &Roots) -> Option<PathBuf>;
     fn observe<'a>(
         &self,
@@ -333,6 +334,10 @@ impl<O: Observation> KindOf for ObservationKind<O> {
 impl<O: Observation> ObservationOps for ObservationKind<O> {
     fn resource(&self) -> Resource {
         O::RESOURCE
+    }
+
+    fn moves_freely(&self) -> bool {
+        O::MOVES_FREELY
     }
 
     fn place(&self, spec: &SharedSpec, roots: &Roots) -> Option<PathBuf> {

@@ -32,6 +32,10 @@ pub trait Observation: Spec {
     /// What it competes for while it looks.
     const RESOURCE: Resource = Resource::Io;
 
+    /// Whether work may find it moved as often as it likes, because it cannot move for ever: what work says was
+    /// missing, say. Of other things a few moves in a row are taken for a fight, and the work fails.
+    const MOVES_FREELY: bool = false;
+
     /// The place that stamps belong to, if the spec alone does not say: two checkouts may share a spec with a
     /// relative path, never a stamp.
     fn place(&self, roots: &Roots) -> Option<PathBuf> {

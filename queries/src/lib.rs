@@ -22,9 +22,11 @@ pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod waiting;
+mod whole;
 pub mod workspace;
 
 pub use doge;
 
 pub use database::{CacheDirs, DatabaseOptions};
 pub use problem::Problem;
+pub use whole::write_whole;

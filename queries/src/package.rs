@@ -144,8 +144,11 @@ impl Action for FetchPackageSpec {
         let fetched = match self.url.to_file_path() {
             Ok(path) if self.url.scheme() == "file" => {
                 let fetched = packages.cache.get_or_fetch_from_path(&path, Some(&record), Some(reporter)).await;
-                if fetched.is_err() && self.in_cache(&packages, &record).await.is_none() {
-                    // One that was built here can be built again.
+                if fetched.is_err()
+                    && self.in_cache(&packages, &record).await.is_none()
+                    && !self.is_whole(ctx, &path).await
+                {
+                    // One that was built here can be built again. If it is as it was, something else is wrong.
                     crate::build::make_again(ctx, &path);
                 }
                 fetched
@@ -183,6 +186,14 @@ fn sanitized(name: &str) -> String {
 impl FetchPackageSpec {
     fn lock_name(&self) -> String {
         format!("package-{}", sanitized(&self.file_name))
+    }
+
+    /// Whether the archive at `path` is the one that is wanted.
+    async fn is_whole(&self, ctx: &ActionContext, path: &std::path::Path) -> bool {
+        let Some(wanted) = self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>) else { return false };
+        let path = path.to_owned();
+        ctx.blocking(move || rattler_digest::compute_file_digest::<Sha256>(&path).is_ok_and(|found| found == wanted))
+            .await
     }
 
     /// The package, if the cache has it.

@@ -1,10 +1,10 @@
 //! Records of packages, as values that specs name.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use doge::{ActionContext, AnyError, Db, Failure, Intern, Interned, Stop};
+use doge::{ActionContext, AnyError, Db, Failure, Fingerprint, Intern, Interned, Stop};
 use rattler_conda_types::RepoDataRecord;
 use serde::{Deserialize, Serialize};
 
@@ -60,14 +60,21 @@ impl Records {
 
     /// Has all records at hand, down to those of what packages are built with. `None` if something is lost.
     pub(crate) async fn bring(&self, ctx: &ActionContext) -> Option<()> {
-        let mut seen = HashSet::new();
+        // Each record is read once, and every name of it is given what was read: whoever walks through the records
+        // later looks nowhere else. A record can be there several times, read through different names.
+        let mut read: HashMap<Fingerprint, Interned<SourceRecord>> = HashMap::new();
+        let mut walked = HashSet::new();
         let mut stack = self.sources_at_hand(ctx).await?;
         while let Some(record) = stack.pop() {
+            if !walked.insert(Arc::as_ptr(&record).addr()) {
+                continue;
+            }
             for name in record.build.source.iter().chain(&record.host.source) {
-                let value = ctx.value(name).await?;
-                if seen.insert(name.fingerprint()) {
-                    stack.push(value);
+                if let Some(known) = read.get(&name.fingerprint()) {
+                    name.take_from(known);
                 }
+                stack.push(ctx.value(name).await?);
+                read.entry(name.fingerprint()).or_insert_with(|| name.clone());
             }
         }
         Some(())

@@ -319,11 +319,25 @@ impl Planner {
         seen: Vec<(SharedSpec, Sighting)>,
         otherwise: Arc<FailureInner>,
     ) {
-        let seen: Vec<(NodeIndex, Sighting)> =
-            seen.into_iter().map(|(spec, sighting)| (self.table().intern_shared(spec), sighting)).collect();
+        let moves_freely = |spec: &SharedSpec| matches!(spec.kind().ops(), Ops::Observation(ops) if ops.moves_freely());
+        let only_freely = seen.iter().all(|(spec, _)| moves_freely(spec));
+        let mut counting: Vec<NodeIndex> = Vec::new();
+        let mut here: Vec<(NodeIndex, Sighting)> = Vec::new();
+        for (spec, sighting) in seen {
+            let free = moves_freely(&spec);
+            let index = self.table().intern_shared(spec);
+            if !free && !counting.contains(&index) {
+                counting.push(index);
+            }
+            here.push((index, sighting));
+        }
+        let seen = here;
+        if !only_freely {
+            counting.push(node);
+        }
         // The work is usually asked for under another spec the next time, so what counts is what moved.
         let mut worn_out = false;
-        for counted in seen.iter().map(|(node, _)| *node).chain([node]).collect::<Vec<_>>() {
+        for counted in counting {
             let moves = self.moves.entry(counted).or_default();
             *moves += 1;
             worn_out |= *moves >= MOVES;

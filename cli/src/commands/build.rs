@@ -7,10 +7,11 @@ use std::sync::Arc;
 use doge_queries::Problem;
 use doge_queries::build::{BuildProfile, BuiltPackage, ForceBuild, SourceBuildSpec};
 use doge_queries::conda::MachineSpec;
-use doge_queries::doge::{Database, RunId};
+use doge_queries::doge::{Database, Fingerprint, RunId};
 use doge_queries::environment::{OfferedPackage, OfferedPackagesSpec};
 use doge_queries::source::{SourceLocation, normalized};
 use doge_queries::workspace::DEFAULT_ENVIRONMENT;
+use doge_queries::write_whole;
 use futures::future::try_join_all;
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use serde::Serialize;
@@ -168,7 +169,15 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
             let dry = try_join_all(specs.iter().map(|spec| database.dry(spec))).await.map_err(Problem::new)?;
             return Ok((names, Vec::new(), dry));
         }
-        let built = try_join_all(specs.iter().map(|spec| database.get(spec))).await.map_err(Problem::new)?;
+        let mut built = try_join_all(specs.iter().map(|spec| database.get(spec))).await.map_err(Problem::new)?;
+        for (spec, package) in specs.iter().zip(&mut built) {
+            if archive_of(&located.root, package).is_none() {
+                // The result is known, and nobody has the file any more.
+                let force = Some(ForceBuild { wish: RunId::new(), packages: BTreeSet::from([spec.package.clone()]) });
+                let again = SourceBuildSpec { force, ..spec.clone() };
+                *package = database.get(&again).await.map_err(Problem::new)?;
+            }
+        }
         Ok((names, built, Vec::new()))
     };
     let ended = session.run(work).await?;
@@ -199,17 +208,26 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
     exit
 }
 
+/// The archive of a package that was built; nothing if it is not what it was.
+fn archive_of(root: &Path, package: &BuiltPackage) -> Option<Vec<u8>> {
+    let bytes = std::fs::read(root.join(&package.artifact.path)).ok()?;
+    (Fingerprint::of(&bytes) == package.artifact.content).then_some(bytes)
+}
+
 /// Puts a package where it was asked for. Yields its path.
 fn place(root: &Path, package: &Arc<BuiltPackage>, directory: &Path) -> miette::Result<String> {
     let cannot = || format!("`{}` cannot be written into `{}`", package.file_name, directory.display());
     std::fs::create_dir_all(directory).into_diagnostic().wrap_err_with(cannot)?;
     let target = directory.join(&package.file_name);
-    let aside = tempfile::NamedTempFile::new_in(directory).into_diagnostic().wrap_err_with(cannot)?;
-    let from = root.join(&package.artifact.path);
-    std::fs::copy(&from, aside.path()).into_diagnostic().wrap_err_with(|| {
-        format!("the package `{}` that was built is gone; `--force` builds it again", from.display())
+    let bytes = archive_of(root, package).ok_or_else(|| {
+        let from = root.join(&package.artifact.path);
+        miette!(
+            help = "`--force` builds it again",
+            "the package `{}` that was built is gone or damaged",
+            from.display()
+        )
     })?;
-    aside.persist(&target).into_diagnostic().wrap_err_with(cannot)?;
+    write_whole(directory, &target, &bytes).into_diagnostic().wrap_err_with(cannot)?;
     Ok(target.display().to_string())
 }
 

@@ -145,6 +145,14 @@ pub enum BackendError {
         /// The program.
         program: String,
     },
+    /// Its environment cannot be activated.
+    #[error("the environment of the build backend `{name}` cannot be activated: {message}")]
+    Activation {
+        /// The backend.
+        name: String,
+        /// What went wrong.
+        message: String,
+    },
     /// It does not start.
     #[error("the program `{program}` of the build backend `{name}` cannot be started")]
     Start {

@@ -386,16 +386,25 @@ impl BackendInstance {
             BackendProgram::Environment(install) => {
                 let prefixes = ctx.resource::<ToolPrefixes>().ok_or_else(|| gone("the place of tools"))?;
                 let prefix = prefixes.prefix(&install.name, &install.records);
-                if !prefix.join("conda-meta").is_dir() {
+                if !ToolPrefixes::is_complete(&prefix) {
                     ctx.remake(install);
                     return Err(gone("the environment of the build backend"));
                 }
                 let (base, platform) = (passed_on(names), install.platform.subdir);
                 let inside = prefix.clone();
-                let environment = ctx.blocking(move || activated(&inside, platform, &base)).await;
+                let activated = ctx.blocking(move || activated(&inside, platform, &base)).await;
+                let environment = activated
+                    .map_err(|message| self.failed(BackendError::Activation { name: name.clone(), message }))?;
                 let path = environment.get("PATH").map(std::ffi::OsString::from);
                 let found = find(&name, path.as_deref()).filter(|program| program.starts_with(&prefix));
-                (found.unwrap_or_else(|| prefix.join("bin").join(&name)), environment)
+                let Some(found) = found else {
+                    // Somebody may have damaged it. If it is no better when it is made anew, this is what is wrong.
+                    ToolPrefixes::distrust(&prefix);
+                    ctx.remake(install);
+                    let program = prefix.join("bin").join(&name).display().to_string();
+                    return Err(self.failed(BackendError::Missing { name, program }));
+                };
+                (found, environment)
             }
         };
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -422,8 +431,17 @@ impl BackendInstance {
             target_configuration: Some(targets).filter(|targets| !targets.is_empty()),
         };
         let directory = if sources.is_dir() { sources.clone() } else { root.path().to_owned() };
-        let launch = Launch { name, program, environment, directory, secrets };
+        let identity = Fingerprint::of(&rmp_serde::to_vec_named(&self.program).unwrap_or_default());
+        let lasting = !self.is_mutable();
+        let launch = Launch { name, program, identity, environment, directory, secrets, lasting };
         Ok(Ready { backends, launch, initialize, manifest, sources })
+    }
+
+    /// Tells the engine which program was run, if it may have been replaced meanwhile.
+    pub(crate) fn report_program(&self, ctx: &ActionContext) {
+        if let BackendProgram::System { program, .. } = &self.program {
+            ctx.report_read(&ExecutableSpec { program: program.clone() });
+        }
     }
 
     /// An error of the backend, with the source it is about.
@@ -443,7 +461,7 @@ impl BackendInstance {
         // What a manifest of pixi says is known already; of others only the backend knows what it reads, and where the
         // manifest is not beside the sources its globs do not reach it.
         if let PinnedSource::Path { path } = &self.manifest
-            && discovered.project_model.is_none()
+            && (discovered.project_model.is_none() || discovered.manifest.ends_with("package.xml"))
         {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let patterns = vec![discovered.manifest.clone()];
@@ -508,6 +526,7 @@ impl Action for CallOutputsSpec {
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.distinct(&answer.outputs)?;
         let globs = folded(answer.input_glob_sets.as_ref(), &answer.input_globs);
+        self.instance.report_program(ctx);
         for read in self.instance.reads(&discovered, &globs)? {
             crate::files::check(&read.globs, &ready.sources).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),

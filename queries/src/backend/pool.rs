@@ -116,7 +116,8 @@ impl Backends {
         patience: Duration,
         note: Option<&Path>,
     ) -> Result<T, BackendError> {
-        let identity = json!([launch.program, launch.environment, launch.directory, initialize]).to_string();
+        let identity =
+            json!([launch.program, launch.identity, launch.environment, launch.directory, initialize]).to_string();
         let key = Fingerprint::of(identity.as_bytes());
         let listener = told_by(ctx.reporter());
         let mut process = match self.take(key) {
@@ -131,7 +132,8 @@ impl Backends {
             let _ = std::fs::remove_file(note);
         }
         // One that complained can be asked again; one that failed otherwise is not to be trusted.
-        if matches!(&answer, Ok(_) | Err(BackendError::Refused { .. })) {
+        // What it read of sources that can change is not to be told again.
+        if launch.lasting && matches!(&answer, Ok(_) | Err(BackendError::Refused { .. })) {
             self.give_back(key, process);
         }
         answer
@@ -166,8 +168,12 @@ pub(crate) fn passed_on<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeMa
 
 /// What an environment sets for a program in it, over `base`.
 ///
-/// Blocking: scripts of packages may have to be run.
-pub(crate) fn activated(prefix: &Path, platform: Subdir, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// Blocking: scripts of packages may have to be run. The error says what went wrong with them.
+pub(crate) fn activated(
+    prefix: &Path,
+    platform: Subdir,
+    base: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
     let mut variables = base.clone();
     let folders: &[&str] = if platform.is_windows() {
         &["", "Library/mingw-w64/bin", "Library/usr/bin", "Library/bin", "Scripts", "bin"]
@@ -180,17 +186,15 @@ pub(crate) fn activated(prefix: &Path, platform: Subdir, base: &BTreeMap<String,
     variables.insert("CONDA_PREFIX".to_owned(), prefix.to_string_lossy().into_owned());
     if prefix.join("etc/conda/activate.d").is_dir() || prefix.join("conda-meta/state").is_file() {
         let shell = ShellEnum::default();
-        let scripted = Activator::from_path(prefix, shell, platform).ok().and_then(|activator| {
-            let before = ActivationVariables {
-                conda_prefix: None,
-                path: variables.get("PATH").map(|path| std::env::split_paths(path).collect()),
-                path_modification_behavior: Default::default(),
-                current_env: variables.clone().into_iter().collect(),
-            };
-            let environment = variables.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))).collect();
-            activator.run_activation(before, Some(environment)).ok()
-        });
-        variables.extend(scripted.into_iter().flatten());
+        let activator = Activator::from_path(prefix, shell, platform).map_err(|error| error.to_string())?;
+        let before = ActivationVariables {
+            conda_prefix: None,
+            path: variables.get("PATH").map(|path| std::env::split_paths(path).collect()),
+            path_modification_behavior: Default::default(),
+            current_env: variables.clone().into_iter().collect(),
+        };
+        let environment = variables.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))).collect();
+        variables.extend(activator.run_activation(before, Some(environment)).map_err(|error| error.to_string())?);
     }
-    variables
+    Ok(variables)
 }

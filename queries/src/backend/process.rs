@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use doge::Reporter;
+use doge::{Fingerprint, Reporter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -32,12 +32,16 @@ pub(crate) struct Launch {
     pub(crate) name: String,
     /// The program.
     pub(crate) program: PathBuf,
+    /// What is in it.
+    pub(crate) identity: Fingerprint,
     /// All variables it gets to see.
     pub(crate) environment: BTreeMap<String, String>,
     /// Where it is started.
     pub(crate) directory: PathBuf,
     /// Values that are not to be shown to anybody.
     pub(crate) secrets: Vec<String>,
+    /// What it is about cannot change, so it may be asked again.
+    pub(crate) lasting: bool,
 }
 
 /// The last lines that a backend wrote, and who is told of further ones.
@@ -52,10 +56,13 @@ struct Output {
 /// A running backend.
 pub(crate) struct Process {
     name: String,
+    /// Its process group, which outlives it if it leaves others behind.
+    group: Option<u32>,
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     output: Arc<Mutex<Output>>,
+    secrets: Arc<[String]>,
     next_id: u64,
 }
 
@@ -96,8 +103,10 @@ impl Process {
         let stdout = child.stdout.take().ok_or_else(missing_pipe)?;
         let stderr = child.stderr.take().ok_or_else(missing_pipe)?;
         let output = Arc::new(Mutex::new(Output::default()));
-        tokio::spawn(pass_on(stderr, output.clone(), launch.secrets.clone()));
-        Ok(Self { name: launch.name.clone(), child, stdin, stdout: BufReader::new(stdout), output, next_id: 0 })
+        let secrets: Arc<[String]> = secret_lines(&launch.secrets).into();
+        tokio::spawn(pass_on(stderr, output.clone(), secrets.clone()));
+        let (name, group, stdout) = (launch.name.clone(), child.id(), BufReader::new(stdout));
+        Ok(Self { name, group, child, stdin, stdout, output, secrets, next_id: 0 })
     }
 
     /// Whether it still runs.
@@ -180,8 +189,11 @@ impl Process {
                     return Err(self.rubbish(method, &line));
                 }
             }
-            if let Some(error) = message.get("error").filter(|error| !error.is_null()) {
-                let complaint = Complaint::of(error);
+            if let Some(error) = message.get_mut("error").filter(|error| !error.is_null()) {
+                redact_all(error, &self.secrets);
+                let error = std::mem::take(error);
+                self.hear_out().await;
+                let complaint = Complaint::of(&error);
                 return Err(match complaint.code {
                     -32601 => BackendError::NoMethod { name: self.name.clone(), method },
                     _ => BackendError::Refused {
@@ -200,8 +212,9 @@ impl Process {
     }
 
     fn rubbish(&self, method: &'static str, line: &[u8]) -> BackendError {
-        let mut said: String = String::from_utf8_lossy(&line[..line.len().min(400)]).trim_end().to_owned();
-        if line.len() > 400 {
+        let whole = redacted(String::from_utf8_lossy(line).trim_end().to_owned(), &self.secrets);
+        let mut said: String = whole.chars().take(400).collect();
+        if said.len() < whole.len() {
             said.push_str(" ...");
         }
         BackendError::Rubbish { name: self.name.clone(), method, said, output: self.last_output() }
@@ -217,9 +230,13 @@ impl Process {
                 "it closed its output and went on".to_owned()
             }
         };
-        // What it wrote last may still be on its way.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.hear_out().await;
         BackendError::Died { name: self.name.clone(), method, status, output: self.last_output() }
+    }
+
+    /// What it wrote last may still be on its way, for it takes another one than answers.
+    async fn hear_out(&self) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     /// The last lines it wrote.
@@ -235,8 +252,11 @@ impl Process {
     }
 
     fn kill(&mut self) {
-        if let Some(id) = self.child.id() {
-            kill_group(id);
+        match (self.child.id(), self.group) {
+            (Some(id), _) => kill_group(id),
+            // It has ended and been waited for; its number is still that of the group of those it left behind.
+            (None, Some(group)) if identity_of(group).is_none() => kill_group(group),
+            _ => {}
         }
         let _ = self.child.start_kill();
     }
@@ -247,20 +267,43 @@ fn identity_of(id: u32) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name of the program, in parentheses, may hold anything; what follows are numbers.
     let began = status.rsplit_once(')')?.1.split_whitespace().nth(19)?;
-    Some(format!("{id} {began}"))
+    // Both count from the start of the machine.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Some(format!("{id} {began} {}", boot.trim()))
+}
+
+/// The members of a process group that began no earlier than its first.
+fn members_of(group: u32, began: u64) -> Vec<u32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_member = |id: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let numbers: Vec<&str> = status.rsplit_once(')')?.1.split_whitespace().collect();
+        let of = numbers.get(2)?.parse::<u32>().ok()?;
+        let since = numbers.get(19)?.parse::<u64>().ok()?;
+        Some(of == group && since >= began)
+    };
+    ids.filter(|id| is_member(id) == Some(true)).collect()
 }
 
 /// Ends a backend that goes on though whoever started it was killed, and all that it started.
 pub(crate) fn end_orphan(note: &Path) {
     let Ok(identity) = std::fs::read_to_string(note) else { return };
-    let id = identity.split_whitespace().next().and_then(|id| id.parse::<u32>().ok());
-    if let Some(id) = id.filter(|id| identity_of(*id).as_ref() == Some(&identity)) {
-        kill_group(id);
-        // It is gone when its number is.
+    let mut words = identity.split_whitespace();
+    let id = words.next().and_then(|id| id.parse::<u32>().ok());
+    let began = words.next().and_then(|began| began.parse::<u64>().ok());
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if let (Some(id), Some(began)) = (id, began)
+        && words.next().unwrap_or_default() == boot.trim()
+        // A number is not given away again while it is that of a group, so somebody else's means that nobody is left.
+        && identity_of(id).is_none_or(|now| now == identity)
+    {
         for _ in 0..100 {
-            if identity_of(id).as_ref() != Some(&identity) {
+            if members_of(id, began).is_empty() {
                 break;
             }
+            kill_group(id);
+            // They are gone when their numbers are.
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -277,8 +320,32 @@ fn kill_group(id: u32) {
     let _ = id;
 }
 
+/// The lines of secrets that are long enough to be told from other text.
+fn secret_lines(secrets: &[String]) -> Vec<String> {
+    let lines = secrets.iter().flat_map(|secret| secret.lines());
+    let mut lines: Vec<String> = lines.map(str::trim).filter(|line| line.len() > 3).map(str::to_owned).collect();
+    // One that contains another is hidden as a whole.
+    lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+    lines
+}
+
+/// A text without secrets.
+fn redacted(text: String, secrets: &[String]) -> String {
+    secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "***"))
+}
+
+/// Hides secrets in all texts of a message.
+fn redact_all(value: &mut Value, secrets: &[String]) {
+    match value {
+        Value::String(text) => *text = redacted(std::mem::take(text), secrets),
+        Value::Array(values) => values.iter_mut().for_each(|value| redact_all(value, secrets)),
+        Value::Object(values) => values.values_mut().for_each(|value| redact_all(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// Passes on, line by line, what a backend writes; keeps the last lines.
-async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, secrets: Vec<String>) {
+async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, secrets: Arc<[String]>) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
@@ -287,10 +354,7 @@ async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, sec
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let mut text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
-        for secret in &secrets {
-            text = text.replace(secret.as_str(), "***");
-        }
+        let text = redacted(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned(), &secrets);
         let listener = {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             if output.lines.len() == KEPT_LINES {

@@ -310,10 +310,7 @@ impl Effect for KeepToolSpec {
         let keep = move || -> Option<()> {
             let directory = path.parent()?;
             fs::create_dir_all(directory).ok()?;
-            let file = tempfile::NamedTempFile::new_in(directory).ok()?;
-            fs::write(file.path(), serde_json::to_vec(&*records).ok()?).ok()?;
-            file.persist(&path).ok()?;
-            Some(())
+            crate::whole::write_whole(directory, &path, &serde_json::to_vec(&*records).ok()?).ok()
         };
         Ok(ctx.blocking(keep).await.is_some())
     }
@@ -345,6 +342,9 @@ impl Spec for InstallToolSpec {
     }
 }
 
+/// What is written last into the environment of a tool: it is whole.
+const COMPLETE: &str = "conda-meta/doge-complete";
+
 /// Where environments of tools are installed. A resource of the database.
 #[derive(Clone, Debug)]
 pub struct ToolPrefixes {
@@ -357,6 +357,17 @@ impl ToolPrefixes {
     pub(crate) fn prefix(&self, name: &str, records: &Interned<Records>) -> PathBuf {
         self.directory.join(format!("{name}-{}", &records.fingerprint().to_hex()[..16]))
     }
+
+    /// Whether the environment there is whole, as far as it says itself.
+    pub(crate) fn is_complete(prefix: &Path) -> bool {
+        prefix.join(COMPLETE).is_file()
+    }
+
+    /// Has the environment there made anew by whoever installs it next.
+    pub(crate) fn distrust(prefix: &Path) {
+        // If it cannot be removed the environment stays as it is, and so does the error that led here.
+        let _ = std::fs::remove_file(prefix.join(COMPLETE));
+    }
 }
 
 /// Why the environment of a tool could not be installed.
@@ -367,6 +378,16 @@ pub enum InstallToolError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Link(Arc<LinkError>),
+    /// Its directory cannot be written.
+    #[error("the environment of the tool cannot be made at `{}`", path.display())]
+    #[diagnostic(help("check that the directory is writable and that the disk is not full"))]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
     /// Something is not at hand.
     #[error("{what} is not at hand")]
     NotAtHand {
@@ -386,10 +407,25 @@ impl Action for InstallToolSpec {
         let prefixes = ctx.resource::<ToolPrefixes>().ok_or(gone("the place of tools"))?;
         let prefix = prefixes.prefix(&self.name, &self.records);
         let _lock = ctx.lock(&format!("tool-{}", self.records.fingerprint())).await;
+        let file_name = prefix.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // Whoever was waited for may have done it.
+        if prefix.join(COMPLETE).is_file() {
+            return Ok(file_name);
+        }
+        let io = |source| InstallToolError::Io { path: prefix.clone(), source: Arc::new(source) };
+        let half = prefix.clone();
+        // What is half there, or damaged, is made from the beginning.
+        let cleared = ctx.blocking(move || std::fs::remove_dir_all(half)).await;
+        if let Err(error) = cleared
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(io(error));
+        }
         install_here(ctx, &prefix, &self.records, self.platform.subdir)
             .await
             .map_err(|error| InstallToolError::Link(Arc::new(error)))?;
-        Ok(prefix.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+        std::fs::write(prefix.join(COMPLETE), b"").map_err(io)?;
+        Ok(file_name)
     }
 }
 

@@ -411,7 +411,7 @@ impl fmt::Display for BackendBuildSpec {
 
 impl Spec for BackendBuildSpec {
     const KIND: &'static str = "backend_build";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
 
     fn label(&self) -> Option<String> {
         Some(format!("build {} of {}", self.output.name, self.instance.manifest))
@@ -559,6 +559,9 @@ impl Action for BackendBuildSpec {
         }
         let build_path = work.join("bld");
         let host_path = self.padded(&work, &context)?;
+        // What an earlier build left there is none of this one's packages.
+        self.clear(&build_path)?;
+        self.clear(&host_path)?;
         self.install(ctx, "build", &build_path, &build, &context.for_build()).await?;
         self.install(ctx, "host", &host_path, &host, &context).await?;
 
@@ -622,12 +625,16 @@ impl Action for BackendBuildSpec {
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.as_asked(&built)?;
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
-        for mut read in self.instance.reads(&discovered, &globs)? {
-            crate::files::check(&read.globs, &ready.sources).map_err(|error| CallError::Glob {
+        self.instance.report_program(ctx);
+        for (place, mut read) in self.instance.reads(&discovered, &globs)?.into_iter().enumerate() {
+            let directory = ctx.roots().resolve(&read.root, Path::new(&read.directory));
+            let directory = directory.unwrap_or_else(|| ready.sources.clone());
+            crate::files::check(&read.globs, &directory).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
                 message: error.to_string(),
             })?;
-            read.written = self.written_again(ctx, &work, &ready.sources, &read.globs, began).await;
+            let list = work.join(format!(".written-{place}"));
+            read.written = self.written_again(ctx, list, directory, &read.globs, began).await;
             ctx.report_read(&read);
         }
         let kept = self.keep(ctx, &root, &work, &built).await;
@@ -679,6 +686,7 @@ impl BackendBuildSpec {
             &self.output.name,
             &self.output.variant,
             (context.host.subdir, context.build.subdir),
+            self.profile,
         );
         Fingerprint::of(&rmp_serde::to_vec_named(&identity).unwrap_or_default()).to_hex()[..12].to_owned()
     }
@@ -708,10 +716,16 @@ impl BackendBuildSpec {
     ) -> Result<(), BackendBuildError> {
         make(path)?;
         let root = workspace_root(ctx)?.path().to_owned();
+        let mut lost = None;
         for package in &prefix.built {
-            // One that is gone is built again, and then this one.
+            // Those that are gone are built again together, and then this one.
             let record = package.repodata(&root).ok_or(ChannelError::NotAtHand { what: "a package that was built" })?;
-            FetchPackageSpec::new(&record).run(ctx).await.map_err(|error| BackendBuildError::Fetch(Arc::new(error)))?;
+            if let Err(error) = FetchPackageSpec::new(&record).run(ctx).await {
+                lost.get_or_insert(BackendBuildError::Fetch(Arc::new(error)));
+            }
+        }
+        if let Some(error) = lost {
+            return Err(error);
         }
         let records = ctx
             .intern(Records::new(prefix.records(&root)))
@@ -739,15 +753,15 @@ impl BackendBuildSpec {
     async fn written_again(
         &self,
         ctx: &ActionContext,
-        work: &Path,
-        sources: &Path,
+        list: PathBuf,
+        directory: PathBuf,
         globs: &[GlobSet],
         began: SystemTime,
     ) -> Vec<String> {
-        let (list, sources, globs) = (work.join(".written"), sources.to_owned(), globs.to_vec());
+        let globs = globs.to_vec();
         let again = ctx
             .blocking(move || {
-                let written = crate::files::written_since(&sources, &globs, began);
+                let written = crate::files::written_since(&directory, &globs, began);
                 let before: Vec<String> =
                     std::fs::read(&list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
                 if written != before {
@@ -796,17 +810,10 @@ impl BackendBuildSpec {
                 let hex = content.to_hex();
                 let directory = artifacts.join(&hex[..2]).join(&hex[2..18]);
                 let place = directory.join(&name);
-                let write = || -> std::io::Result<()> {
-                    std::fs::create_dir_all(&directory)?;
-                    let file = tempfile::NamedTempFile::new_in(&directory)?;
-                    std::fs::write(file.path(), &bytes)?;
-                    file.as_file().sync_all()?;
-                    file.persist(&place).map_err(|error| error.error)?;
-                    Ok(())
-                };
-                if std::fs::metadata(&place).map(|metadata| metadata.len()).ok() != Some(bytes.len() as u64) {
-                    write().map_err(|error| Kept::Write(place.clone(), error))?;
-                }
+                // Also if it is there already: it may be damaged.
+                std::fs::create_dir_all(&directory)
+                    .and_then(|()| crate::whole::write_whole(&directory, &place, &bytes))
+                    .map_err(|error| Kept::Write(place.clone(), error))?;
                 let path = format!("{ARTIFACTS}/{}/{}/{name}", &hex[..2], &hex[2..18]);
                 let size = bytes.len() as u64;
                 let record = PackageRecord::from_index_json(index, Some(size), Some(sha256), Some(md5))

@@ -48,6 +48,8 @@ impl Observation for MissingArtifactsSpec {
     type Output = BTreeMap<String, RunId>;
     type Error = Infallible;
     type Stamp = BTreeMap<String, RunId>;
+    /// An archive that is built again and still is not there counts no further; see [`make_again`].
+    const MOVES_FREELY: bool = true;
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {
         let missing = ctx.resource::<MissingArtifacts>();

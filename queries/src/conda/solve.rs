@@ -214,7 +214,8 @@ pub(crate) fn stand_in(place: usize, record: &PackageRecord) -> RepoDataRecord {
             identifier: ArchiveIdentifier {
                 name: record.name.as_normalized().to_owned(),
                 version: record.version.to_string(),
-                build_string: record.build.to_string(),
+                // Archives of one channel have different names, and so have these, whatever their records say.
+                build_string: format!("{}_source{place}", record.build),
             },
             archive_type: DistArchiveType::Conda(CondaArchiveType::Conda),
         },

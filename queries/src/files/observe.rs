@@ -44,7 +44,7 @@ impl fmt::Display for FilesSpec {
 
 impl Spec for FilesSpec {
     const KIND: &'static str = "files";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, IGNORE]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, IGNORE]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())
@@ -56,6 +56,9 @@ impl Spec for FilesSpec {
 pub struct Files {
     /// The files.
     pub files: BTreeMap<String, FileIdentity>,
+    /// Symbolic links that the globs match, or that lead to folders which may hold what they match: what is in them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
 }
 
 /// What tells a file from an edited one.
@@ -200,6 +203,11 @@ fn look(
             files.files.insert(name.clone(), identity);
         }
         stamp.files.push((name, now));
+    }
+    for link in &walked.links {
+        if let Ok(target) = std::fs::read_link(link) {
+            files.links.insert(relative(base, link), target.to_string_lossy().into_owned());
+        }
     }
     // What the work writes itself is looked at in its content until its stamp can be trusted.
     let is_written = |path: &str| written.iter().any(|own| own == path);

@@ -27,6 +27,8 @@ use super::patterns::{GlobError, GlobSet, Matcher, Reach, Verdict};
 pub(crate) struct Walked {
     /// The files.
     pub files: Vec<PathBuf>,
+    /// The symbolic links that were found, whatever they lead to. Another one in the same place changes its folder.
+    pub links: Vec<PathBuf>,
     /// Each folder that was listed. What is added to one of them, or taken away, may change the result.
     pub folders: Vec<PathBuf>,
     /// What else the result depends on: roots that are not there, files that tell what git ignores, whether they are
@@ -47,12 +49,18 @@ pub(crate) fn walk(sets: &[GlobSet], base: &Path) -> Result<Walked, GlobError> {
         Walk { matcher: &matcher, seen: &mut seen }.run()?;
     }
     let list = |paths: BTreeSet<PathBuf>| paths.into_iter().collect();
-    Ok(Walked { files: list(seen.files), folders: list(seen.folders), looked_for: list(seen.looked_for) })
+    Ok(Walked {
+        files: list(seen.files),
+        links: list(seen.links),
+        folders: list(seen.folders),
+        looked_for: list(seen.looked_for),
+    })
 }
 
 #[derive(Default)]
 struct Seen {
     files: BTreeSet<PathBuf>,
+    links: BTreeSet<PathBuf>,
     folders: BTreeSet<PathBuf>,
     looked_for: BTreeSet<PathBuf>,
 }
@@ -167,6 +175,7 @@ impl Walk<'_> {
         if !is_taken && entered.is_none() {
             return None;
         }
+        self.seen.links.insert(absolute.clone());
         match (fs::metadata(&absolute), entered) {
             (Ok(target), _) if target.is_file() && is_taken => {
                 self.seen.files.insert(absolute);

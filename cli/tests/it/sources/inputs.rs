@@ -145,3 +145,25 @@ fn configuration_and_project_count_though_no_glob_names_the_manifest() {
     sources.install();
     sources.assert_builds(0);
 }
+
+#[cfg(unix)]
+#[test]
+fn where_a_symbolic_link_leads_counts_though_the_content_is_the_same() {
+    let sources = Sources::new();
+    sources.site.write("b/content/share/b/one", "same\n");
+    sources.site.write("b/content/share/b/two", "same\n");
+    let link = sources.site.path("b/content/share/b/link");
+    let lead = |to: &str| {
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(to, &link).expect("it can be made");
+    };
+    lead("one");
+    sources.install();
+    sources.assert_settled();
+    lead("two");
+    sources.assert_builds(2);
+    sources.assert_settled();
+    lead("nowhere");
+    sources.assert_builds(2);
+    sources.assert_settled();
+}

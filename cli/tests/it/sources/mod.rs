@@ -1,6 +1,7 @@
 //! Packages that are built from sources, with a real backend that counts what it is asked.
 
 mod build;
+mod damage;
 mod failures;
 mod inputs;
 mod places;

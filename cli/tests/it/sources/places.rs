@@ -172,6 +172,23 @@ fn a_backend_whose_environment_is_gone_is_installed_again_only_to_be_asked() {
 }
 
 #[test]
+fn a_backend_whose_environment_is_half_there_is_made_anew() {
+    let mut sources = Sources::new();
+    package_of_backend(&mut sources, "1.0");
+    assert_eq!(isolated(&sources, &["install"]).code, 0);
+    let tools = sources.site.cache().join("tools/envs");
+    let entries: Vec<_> = std::fs::read_dir(tools).expect("it is there").flatten().map(|entry| entry.path()).collect();
+    let [prefix] = entries.as_slice() else { panic!("there is one: {entries:?}") };
+    for lost in ["bin/doge-test-backend", "conda-meta/doge-complete"] {
+        std::fs::remove_file(prefix.join(lost)).expect("it is there");
+        sources.site.write("a/content/bin/a", &format!("#!/bin/sh\necho without {lost}\n"));
+        let ran = isolated(&sources, &["install"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+    }
+}
+
+#[test]
 fn a_backend_that_speaks_another_protocol_is_refused_by_name() {
     let mut sources = Sources::new();
     let program = std::fs::read(backend()).expect("it was built");
