@@ -245,6 +245,8 @@ impl Planner {
                 let record = self.close();
                 let _ = reply.send(record);
             }
+            // Whoever closed it may be collecting by now; nothing touches the store again.
+            Message::Abandoned if self.closed => {}
             Message::Abandoned => {
                 self.close();
             }

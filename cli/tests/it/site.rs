@@ -118,7 +118,7 @@ impl Site {
     /// Runs a command that prints one JSON object and has to succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Ran {
         let ran = self.run(&[arguments, &["--json"]].concat());
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
         ran
     }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::backend::discover::{DiscoverBackendSpec, DiscoverError, DiscoveredBackend};
 use crate::backend::error::{AtSource, BackendError};
 use crate::backend::executable::{ExecutableSpec, find};
-use crate::backend::pool::{Backends, activated, passed_on};
+use crate::backend::pool::{Backends, Question, activated, passed_on};
 use crate::backend::process::Launch;
 use crate::backend::protocol::{AskOutputs, Initialize, Output, Outputs, folded};
 use crate::backend::tool::{
@@ -203,7 +203,8 @@ impl Query for BuildBackendMetadataSpec {
         };
         let instance =
             BackendInstance { manifest: self.manifest.clone(), build_source, discovered: name, program, variables };
-        let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context: self.context.clone() })?;
+        let context = BuildContext::wherever_found(db, &self.context)?;
+        let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context })?;
         Ok(BackendMetadata { instance, outputs: Interned::clone(&outputs) })
     }
 }
@@ -519,9 +520,10 @@ impl Action for CallOutputsSpec {
             work_directory: work.to_string_lossy().into_owned(),
         };
         let patience = ready.backends.patience;
+        let question = Question { method: "conda/outputs", params: &ask, patience, note: None };
         let answer: Outputs = ready
             .backends
-            .call(ctx, &ready.launch, &ready.initialize, "conda/outputs", &ask, patience, None)
+            .call(ctx, &ready.launch, &ready.initialize, question)
             .await
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.distinct(&answer.outputs)?;

@@ -24,6 +24,7 @@ pub use metadata::{
     CallOutputsSpec, OutputList,
 };
 pub(crate) use metadata::{make, written};
+pub(crate) use pool::Question;
 pub use pool::{Backends, PASSED_ON};
 pub(crate) use process::end_orphan;
 pub use protocol::*;

@@ -66,6 +66,16 @@ pub struct Backends {
     idle: Mutex<Vec<Idle>>,
 }
 
+/// What a backend is asked.
+pub(crate) struct Question<'a, P> {
+    pub(crate) method: &'static str,
+    pub(crate) params: &'a P,
+    /// How long is waited for the answer.
+    pub(crate) patience: Duration,
+    /// A file that says meanwhile which process it is.
+    pub(crate) note: Option<&'a Path>,
+}
+
 struct Idle {
     key: Fingerprint,
     process: Process,
@@ -100,8 +110,7 @@ impl Backends {
         }
     }
 
-    /// Asks a backend one thing. One that runs already and is about the same is taken, else one is started. Which process
-    /// it is stands in the file `note` meanwhile, if one is given.
+    /// Asks a backend one thing. One that runs already and is about the same is taken, else one is started.
     ///
     /// # Cancel safety
     ///
@@ -111,11 +120,9 @@ impl Backends {
         ctx: &ActionContext,
         launch: &Launch,
         initialize: &Initialize,
-        method: &'static str,
-        params: &impl Serialize,
-        patience: Duration,
-        note: Option<&Path>,
+        question: Question<'_, impl Serialize>,
     ) -> Result<T, BackendError> {
+        let Question { method, params, patience, note } = question;
         let identity =
             json!([launch.program, launch.identity, launch.environment, launch.directory, initialize]).to_string();
         let key = Fingerprint::of(identity.as_bytes());

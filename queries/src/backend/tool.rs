@@ -112,7 +112,7 @@ impl Query for InstantiateToolEnvironmentSpec {
     type Error = ToolError;
 
     fn compute(&self, db: &Db<'_>) -> Result<ToolEnvironment, Halt<ToolError>> {
-        let chosen = ChosenToolSpec { needs: self.needs.clone(), offline: self.offline };
+        let chosen = ChosenToolSpec { needs: self.needs.clone() };
         let kept = db.observe(&chosen)?;
         let records = match kept.as_ref() {
             Some(records) => db.intern(records.clone())?,
@@ -128,7 +128,10 @@ impl Query for InstantiateToolEnvironmentSpec {
                     offline: self.offline,
                     sources: none,
                 })?;
-                db.effect(&KeepToolSpec { chosen, records: solved.records.clone() })?;
+                // What happened to be in the cache is not to hold for later.
+                if !self.offline {
+                    db.effect(&KeepToolSpec { chosen, records: solved.records.clone() })?;
+                }
                 // Where it cannot be kept it serves all the same.
                 solved.records.clone()
             }
@@ -184,8 +187,6 @@ impl ToolNeeds {
 pub struct ChosenToolSpec {
     /// What was needed.
     pub needs: ToolNeeds,
-    /// Nothing was to be downloaded.
-    pub offline: bool,
 }
 
 impl fmt::Display for ChosenToolSpec {

@@ -20,7 +20,8 @@ use url::Url;
 
 use crate::backend::{
     AskBuild, BackendInstance, BackendMetadata, BackendMetadataError, BuildBackendMetadataSpec, BuildOutput,
-    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, end_orphan, folded, make, written,
+    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, Question, end_orphan, folded, make,
+    written,
 };
 use crate::build::context::{BuildContext, Context};
 use crate::build::dependencies::{DependencyError, Needed, Said};
@@ -205,7 +206,7 @@ impl Query for SourceBuildSpec {
             question: db.intern(question)?,
             build_prefix: db.intern(build_prefix)?,
             host_prefix: db.intern(host_prefix)?,
-            context: self.context.clone(),
+            context: BuildContext::wherever_found(db, &self.context)?,
             profile: self.profile,
         };
         if let Some(force) = self.force.as_ref().filter(|force| force.is_for(&self.package)) {
@@ -616,11 +617,12 @@ impl Action for BackendBuildSpec {
             }),
         };
         let patience = ready.backends.build_patience;
+        let question = Question { method: "conda/build_v1", params: &ask, patience, note: Some(&note) };
         // File times may lag behind the clock.
         let began = SystemTime::now() - Duration::from_millis(20);
         let built: Built = ready
             .backends
-            .call(ctx, &ready.launch, &ready.initialize, "conda/build_v1", &ask, patience, Some(&note))
+            .call(ctx, &ready.launch, &ready.initialize, question)
             .await
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.as_asked(&built)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use doge::{Fingerprint, Intern, Interned};
+use doge::{AnyError, Db, Failure, Fingerprint, Intern, Interned, Stop};
 use rattler_conda_types::Subdir;
 use rattler_lock::VariantValue;
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
@@ -75,6 +75,12 @@ impl BuildContext {
     /// run on.
     pub fn for_build(&self) -> Self {
         Self { host: self.build.clone(), ..self.clone() }
+    }
+
+    /// The name of this for work whose result is the same wherever its inputs were found.
+    pub(crate) fn wherever_found(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
+        let told = db.value(context)?;
+        if told.offline { db.intern(Self { offline: false, ..Self::clone(&told) }) } else { Ok(context.clone()) }
     }
 
     /// What a solver has to know for these requirements on the host platform.

@@ -167,3 +167,16 @@ fn where_a_symbolic_link_leads_counts_though_the_content_is_the_same() {
     sources.assert_builds(2);
     sources.assert_settled();
 }
+
+#[test]
+fn what_was_built_is_no_other_without_a_network() {
+    let sources = Sources::new();
+    sources.install();
+    for again in 0..2 {
+        let ran = sources.json(&["install", "--offline"]);
+        for kind in ["backend_build", "call_outputs"] {
+            assert_eq!(ran.executed().get(kind), None, "{again}: {:?}", ran.executed());
+        }
+    }
+    sources.assert_settled();
+}
