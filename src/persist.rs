@@ -33,6 +33,9 @@ pub(crate) struct Persist {
     writer: Writer,
     /// Something was given to the writer.
     wrote: bool,
+    /// Somebody may have been collecting when this session looked: what it saw then may be gone, and counts as new when
+    /// it is written.
+    unsure: bool,
     pub(crate) run: RunId,
     scope: Option<String>,
 }
@@ -41,8 +44,10 @@ impl Persist {
     pub(crate) fn new(store: Store, writer: Writer, at_hand: Arc<AtHand>, run: RunId, scope: Option<String>) -> Self {
         // Before anything is read: what is seen must stay as long as this run may ask for it.
         store.hold();
+        let unsure = !store.is_held();
         let snapshot = store.snapshot();
         Self {
+            unsure,
             store,
             snapshot,
             batch: Batch::default(),
@@ -64,6 +69,7 @@ impl Persist {
     pub(crate) fn renew(&mut self) {
         // There was perhaps no store when this run began.
         self.store.hold();
+        self.unsure |= !self.store.is_held();
         self.snapshot = self.store.snapshot();
     }
 
@@ -122,7 +128,7 @@ impl Persist {
     }
 
     pub(crate) fn keep_value(&mut self, fingerprint: Fingerprint, bytes: Arc<[u8]>) {
-        if self.kept_values.insert(fingerprint) {
+        if self.kept_values.insert(fingerprint) || self.unsure {
             self.batch_bytes += bytes.len();
             self.batch.values.insert(fingerprint, bytes);
         }
@@ -261,7 +267,7 @@ impl Table {
     /// Sees to it that the store has the spec of a node. A node known by key only came from the store.
     fn keep_spec_of(&self, persist: &mut Persist, node: NodeIndex) {
         let new = self.change(node, |node| {
-            let new = (!node.is(Flag::Kept)).then(|| node.spec.clone()).flatten();
+            let new = (persist.unsure || !node.is(Flag::Kept)).then(|| node.spec.clone()).flatten();
             node.set(Flag::Kept, true);
             new.map(|spec| (node.key, spec))
         });

@@ -578,6 +578,11 @@ impl Store {
         }
     }
 
+    /// Whether nobody can have been collecting everything since [`Store::hold`] was last called: it got its share.
+    pub fn is_held(&self) -> bool {
+        self.shared.in_use.is_held()
+    }
+
     /// As [`Store::hold`], for somebody who is about to write: there is a store from now on.
     pub fn make_and_hold(&self) {
         if !self.shared.options.read_only && fs::create_dir_all(&self.shared.files.directory).is_ok() {

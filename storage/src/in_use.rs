@@ -4,8 +4,8 @@
 //! waiting: then no run is under way that may still ask for something which it has seen. Who does not get it takes
 //! only what nobody has used for a day.
 //!
-//! A run that begins while somebody collects does not wait, and nothing it could come to miss is more than work to do
-//! again.
+//! A run that begins while somebody collects does not wait. What it saw may be gone when it writes, so it writes whatever
+//! its results need as if nothing had been there; what it comes to miss is work to do again.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -24,6 +24,11 @@ impl InUse {
         if held.is_none() {
             *held = open(path).filter(|file| file.try_lock_shared().is_ok());
         }
+    }
+
+    /// Whether this process has a share of the lock.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Gives the share back.
