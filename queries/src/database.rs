@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::backend::{
     Backends, BuildBackendMetadataSpec, CallOutputsSpec, CheckoutManifestsSpec, ChosenAnew, ChosenToolSpec,
-    DiscoverBackendSpec, ExecutableSpec, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec, SecretKey,
-    ToolPrefixes, VariablesSpec,
+    DiscoverBackendSpec, ExecutableSpec, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec, ReadyPlaceSpec,
+    SecretKey, ToolPrefixes, VariablesSpec,
 };
 use crate::build::{
     BackendBuildSpec, BuildAgainSpec, DevSourceMetadataSpec, MissingArtifacts, MissingArtifactsSpec,
@@ -207,6 +207,7 @@ pub fn kinds(builder: Builder) -> Builder {
         .action::<BackendBuildSpec>()
         .action::<BuildAgainSpec>()
         .action::<CallOutputsSpec>()
+        .action::<ReadyPlaceSpec>()
         .action::<CheckoutGitSpec>()
         .action::<CheckoutManifestsSpec>()
         .action::<CheckoutUrlSpec>()

@@ -1,4 +1,5 @@
-//! Locks that lie beside what they protect, so that everybody meets there whatever cache they use.
+//! Waiting: for locks that lie beside what they protect, so that everybody meets there whatever cache they use; and for the
+//! clock of file times.
 
 use std::io;
 use std::path::Path;
@@ -9,6 +10,12 @@ use doge::storage::{Acquired, LockGuard, try_acquire};
 
 /// How often it is looked whether a lock is free.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits until what was written just now is older than what is done next. File times lag behind the clock, and what seems to
+/// have changed while work read it is not recorded.
+pub(crate) async fn file_times() {
+    tokio::time::sleep(Duration::from_millis(30)).await;
+}
 
 /// Whether an error says that there are no locks in this place.
 pub(crate) fn are_not_to_be_had(error: &io::Error) -> bool {

@@ -204,6 +204,7 @@ impl Query for BuildBackendMetadataSpec {
         let instance =
             BackendInstance { manifest: self.manifest.clone(), build_source, discovered: name, program, variables };
         let context = BuildContext::wherever_found(db, &self.context)?;
+        db.act(&ReadyPlaceSpec)?;
         let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context })?;
         Ok(BackendMetadata { instance, outputs: Interned::clone(&outputs) })
     }
@@ -363,10 +364,12 @@ impl BackendInstance {
             None => manifest.directory.clone(),
         };
         let root = workspace_root(ctx)?;
-        let scratch = root.path().join(".pixi/doge/scratch");
-        for directory in [&scratch, &backends.cache] {
-            make(directory)?;
+        let scratch = root.path().join(SCRATCH);
+        if !scratch.is_dir() {
+            ctx.remake(&ReadyPlaceSpec);
+            return Err(gone("the place of builds"));
         }
+        make(&backends.cache)?;
         let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
         let secrets: Vec<String> = discovered
             .secrets
@@ -475,6 +478,42 @@ impl BackendInstance {
 
 fn normalized(path: &Path) -> PathBuf {
     PathBuf::from(crate::source::normalized(&path.to_string_lossy()))
+}
+
+/// Where backends may keep things for a workspace.
+const SCRATCH: &str = ".pixi/doge/scratch";
+
+/// Making the directories of the workspace that builds need.
+///
+/// It is done before any backend is asked. The directory of the workspace may be one that a backend looks at, and if it
+/// changed meanwhile, what was made of it could not be used again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadyPlaceSpec;
+
+impl fmt::Display for ReadyPlaceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("make the place of builds")
+    }
+}
+
+impl Spec for ReadyPlaceSpec {
+    const KIND: &'static str = "ready_place";
+    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+}
+
+impl Action for ReadyPlaceSpec {
+    type Output = ();
+    type Error = CallError;
+    const RESOURCE: Resource = Resource::Io;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<(), CallError> {
+        let scratch = workspace_root(ctx)?.path().join(SCRATCH);
+        if !scratch.is_dir() {
+            make(&scratch)?;
+            crate::waiting::file_times().await;
+        }
+        Ok(())
+    }
 }
 
 /// Makes a directory.

@@ -21,7 +21,7 @@ pub use error::{AtSource, BackendError, Complaint, LastOutput};
 pub use executable::{Executable, ExecutableSpec, ExecutableStamp};
 pub use metadata::{
     BackendInstance, BackendMetadata, BackendMetadataError, BackendProgram, BuildBackendMetadataSpec, CallError,
-    CallOutputsSpec, OutputList,
+    CallOutputsSpec, OutputList, ReadyPlaceSpec,
 };
 pub(crate) use metadata::{make, written};
 pub(crate) use pool::Question;

@@ -18,6 +18,7 @@ use crate::epoch::OWN;
 #[derive(Debug, Default)]
 pub struct MissingArtifacts {
     missing: Mutex<BTreeMap<String, RunId>>,
+    times: Mutex<BTreeMap<String, u32>>,
     granted: Mutex<HashSet<BuildAgainSpec>>,
 }
 
@@ -48,7 +49,7 @@ impl Observation for MissingArtifactsSpec {
     type Output = BTreeMap<String, RunId>;
     type Error = Infallible;
     type Stamp = BTreeMap<String, RunId>;
-    /// An archive that is built again and still is not there counts no further; see [`make_again`].
+    /// How often one archive can be missed in a process is limited by who says that it is.
     const MOVES_FREELY: bool = true;
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {
@@ -63,6 +64,9 @@ impl Observation for MissingArtifactsSpec {
     }
 }
 
+/// So often is one archive made again in a process. Where it vanishes each time, something else is wrong.
+const PATIENCE: u32 = 8;
+
 /// Has an archive made again, if it is one that was built in this workspace. Who calls this ends with an error, which is
 /// dropped.
 pub(crate) fn make_again(ctx: &ActionContext, archive: &Path) {
@@ -73,6 +77,14 @@ pub(crate) fn make_again(ctx: &ActionContext, archive: &Path) {
         return;
     }
     if let Some(missing) = ctx.resource::<MissingArtifacts>() {
+        {
+            let mut times = missing.times.lock().unwrap_or_else(PoisonError::into_inner);
+            let times = times.entry(path.clone()).or_default();
+            if *times == PATIENCE {
+                return;
+            }
+            *times += 1;
+        }
         missing.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(path, RunId::new());
         ctx.observe_again(&MissingArtifactsSpec);
     }

@@ -119,6 +119,27 @@ fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
     sources.run(&["install"]).assert_fails_with(&["has the SHA-256", "was asked for"]);
 }
 
+#[test]
+fn a_package_at_the_root_of_its_workspace_is_built_once_when_there_is_a_lock_file() {
+    let sources = Sources::new();
+    sources.site.needs("me = { path = '.' }");
+    let workspace = sources.site.read("pixi.toml");
+    sources.package(".", "", "");
+    let package = sources.site.read("pixi.toml").replace("name = '.'", "name = 'me'");
+    sources.site.write("pixi.toml", &format!("{workspace}\n{package}"));
+    sources.site.write("content/share/me.txt", "me\n");
+    let ran = sources.install();
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+    assert!(sources.site.prefix("share/me.txt").is_file());
+    // The lock file came into the directory that the build has looked at before.
+    sources.install();
+    sources.assert_settled();
+    std::fs::remove_dir_all(sources.site.path(".pixi")).expect("it is there");
+    std::fs::remove_dir_all(sources.site.cache()).expect("it is there");
+    sources.install();
+    sources.assert_settled();
+}
+
 /// Puts the backend into the channel, as a package of this version.
 fn package_of_backend(sources: &mut Sources, version: &str) {
     let program = std::fs::read(backend()).expect("it was built");
