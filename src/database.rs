@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -319,12 +319,7 @@ impl Builder {
             Err(_) => start(SMALL_STACK, SMALL_STACK / BYTES_PER_LEVEL, inbox).map_err(failed)?,
         };
         Ok(Database {
-            handle: Arc::new(Handle {
-                messages,
-                next: AtomicU64::new(0),
-                thread: Mutex::new(Some(thread)),
-                closed: AtomicBool::new(false),
-            }),
+            handle: Arc::new(Handle { messages, next: AtomicU64::new(0), thread: Mutex::new(Some(thread)) }),
         })
     }
 
@@ -487,20 +482,22 @@ pub struct WeakDatabase {
 struct Handle {
     messages: mpsc::Sender<Message>,
     next: AtomicU64,
+    /// `None` once it was closed: all is written then, and the thread gives back by itself what it knows.
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    /// It was closed: all is written, and what it knows is given back by its own thread.
-    closed: AtomicBool,
+}
+
+impl Handle {
+    fn take_thread(&self) -> Option<std::thread::JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.messages.send(Message::Abandoned);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The planner itself may drop the last handle, through a resource that holds one.
-        let is_another = |thread: &std::thread::JoinHandle<()>| thread.thread().id() != std::thread::current().id();
-        let waits = !self.closed.load(Ordering::Relaxed);
-        if let Some(thread) = thread.filter(|thread| waits && is_another(thread)) {
+        if let Some(thread) = self.take_thread().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             // A planner that panicked has said so.
             let _ = thread.join();
         }
@@ -642,7 +639,7 @@ impl Database {
     pub async fn close(&self) -> Result<RunRecord, Closed> {
         let closed = self.tell(Message::Close).await;
         if closed.is_ok() {
-            self.handle.closed.store(true, Ordering::Relaxed);
+            drop(self.handle.take_thread());
         }
         closed
     }

@@ -13,7 +13,7 @@ use doge::{Action, ActionContext, Epoch, Progress, Reporter, Resource, Spec};
 use rattler_cache::package_cache::{CacheReporter, PackageCache, PackageCacheError};
 use rattler_conda_types::package::BuildString;
 use rattler_conda_types::{PackageName, PackageRecord, RepoDataRecord, VersionWithSource};
-use rattler_digest::{Md5, Sha256, parse_digest_from_hex};
+use rattler_digest::{Md5, Sha256, Sha256Hash, parse_digest_from_hex};
 use rattler_networking::LazyClient;
 use rattler_networking::retry_policies::default_retry_policy;
 use serde::{Deserialize, Serialize};
@@ -188,9 +188,13 @@ impl FetchPackageSpec {
         format!("package-{}", sanitized(&self.file_name))
     }
 
+    fn archive_sha256(&self) -> Option<Sha256Hash> {
+        self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>)
+    }
+
     /// Whether the archive at `path` is the one that is wanted.
     async fn is_whole(&self, ctx: &ActionContext, path: &std::path::Path) -> bool {
-        let Some(wanted) = self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>) else { return false };
+        let Some(wanted) = self.archive_sha256() else { return false };
         let path = path.to_owned();
         ctx.blocking(move || rattler_digest::compute_file_digest::<Sha256>(&path).is_ok_and(|found| found == wanted))
             .await
@@ -208,7 +212,7 @@ impl FetchPackageSpec {
         let _lock = ctx.lock(&self.lock_name()).await;
         let package = self.directory(packages);
         // Somebody else may have fetched it again by now.
-        let archive = self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>);
+        let archive = self.archive_sha256();
         let is_good = move |package: &Path| !is_of_another(package, archive.as_ref()) && intact(package).is_some();
         ctx.blocking(move || if is_good(&package) { Ok(()) } else { discard(&package) }).await
     }
@@ -232,7 +236,7 @@ impl FetchPackageSpec {
             VersionWithSource::from_str(&self.version).map_err(|_| unusable())?,
             BuildString::new_unchecked(&self.build),
         );
-        record.sha256 = self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>);
+        record.sha256 = self.archive_sha256();
         record.md5 = self.md5.as_deref().and_then(parse_digest_from_hex::<Md5>);
         Ok(record)
     }

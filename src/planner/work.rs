@@ -319,25 +319,22 @@ impl Planner {
         seen: Vec<(SharedSpec, Sighting)>,
         otherwise: Arc<FailureInner>,
     ) {
-        let moves_freely = |spec: &SharedSpec| matches!(spec.kind().ops(), Ops::Observation(ops) if ops.moves_freely());
-        let only_freely = seen.iter().all(|(spec, _)| moves_freely(spec));
-        let mut counting: Vec<NodeIndex> = Vec::new();
-        let mut here: Vec<(NodeIndex, Sighting)> = Vec::new();
-        for (spec, sighting) in seen {
-            let free = moves_freely(&spec);
-            let index = self.table().intern_shared(spec);
-            if !free && !counting.contains(&index) {
-                counting.push(index);
-            }
-            here.push((index, sighting));
-        }
-        let seen = here;
-        if !only_freely {
-            counting.push(node);
-        }
         // The work is usually asked for under another spec the next time, so what counts is what moved.
+        let mut counted = Vec::new();
+        let mut note = |(spec, sighting): (SharedSpec, Sighting)| {
+            let moves_freely = matches!(spec.kind().ops(), Ops::Observation(ops) if ops.moves_freely());
+            let index = self.table().intern_shared(spec);
+            if !moves_freely && !counted.contains(&index) {
+                counted.push(index);
+            }
+            (index, sighting)
+        };
+        let seen: Vec<(NodeIndex, Sighting)> = seen.into_iter().map(&mut note).collect();
+        if !counted.is_empty() {
+            counted.push(node);
+        }
         let mut worn_out = false;
-        for counted in counting {
+        for counted in counted {
             let moves = self.moves.entry(counted).or_default();
             *moves += 1;
             worn_out |= *moves >= MOVES;

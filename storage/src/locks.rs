@@ -154,9 +154,9 @@ impl Drop for LockGuard {
     }
 }
 
-/// The fields of `/proc/PID/stat` after the name of the program, which may hold anything.
-#[cfg(target_os = "linux")]
-fn stat(pid: u32) -> Option<Vec<String>> {
+/// The fields of `/proc/PID/stat` after the name of the program, which may hold anything: its state, its parent, its
+/// group, and so on; see proc(5). `None` if there is no such process, or no such file on this system.
+pub fn process_stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
@@ -164,12 +164,12 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 /// When a process started, in ticks since the system did.
 #[cfg(target_os = "linux")]
 fn started(pid: u32) -> Option<u64> {
-    stat(pid)?.get(19)?.parse().ok()
+    process_stat(pid)?.get(19)?.parse().ok()
 }
 
 #[cfg(target_os = "linux")]
 fn is_stopped(pid: u32) -> bool {
-    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T" || state == "t"))
+    process_stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T" || state == "t"))
 }
 
 /// Elsewhere the heartbeat alone tells.

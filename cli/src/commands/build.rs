@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use doge_queries::Problem;
-use doge_queries::build::{BuildProfile, BuiltPackage, ForceBuild, SourceBuildSpec};
+use doge_queries::build::{BuildProfile, BuiltPackage, SourceBuildSpec};
 use doge_queries::conda::MachineSpec;
 use doge_queries::doge::{Database, Fingerprint, RunId};
 use doge_queries::environment::{OfferedPackage, OfferedPackagesSpec};
+use doge_queries::prefix::Force;
 use doge_queries::source::{SourceLocation, normalized};
 use doge_queries::workspace::DEFAULT_ENVIRONMENT;
 use doge_queries::write_whole;
@@ -148,7 +149,7 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
     let database = session.database.clone();
     let spec = offered_by(&located, &database, &arguments.source).await?;
     let wanted = named(&arguments.package);
-    let force = arguments.force.as_ref().map(|packages| ForceBuild { wish: RunId::new(), packages: named(packages) });
+    let force = arguments.force.as_ref().map(|packages| Force { wish: RunId::new(), packages: named(packages) });
     let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
     let work = async {
         let offered = database.get(&spec).await.map_err(Problem::new)?;
@@ -173,7 +174,7 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
         for (spec, package) in specs.iter().zip(&mut built) {
             if archive_of(&located.root, package).is_none() {
                 // The result is known, and nobody has the file any more.
-                let force = Some(ForceBuild { wish: RunId::new(), packages: BTreeSet::from([spec.package.clone()]) });
+                let force = Some(Force { wish: RunId::new(), packages: BTreeSet::from([spec.package.clone()]) });
                 let again = SourceBuildSpec { force, ..spec.clone() };
                 *package = database.get(&again).await.map_err(Problem::new)?;
             }
@@ -227,7 +228,7 @@ fn place(root: &Path, package: &Arc<BuiltPackage>, directory: &Path) -> miette::
             from.display()
         )
     })?;
-    write_whole(directory, &target, &bytes).into_diagnostic().wrap_err_with(cannot)?;
+    write_whole(&target, &bytes).into_diagnostic().wrap_err_with(cannot)?;
     Ok(target.display().to_string())
 }
 

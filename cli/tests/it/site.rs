@@ -112,14 +112,12 @@ impl Site {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments).output().expect("it can be started"))
+        Ran::by(self.command(arguments))
     }
 
     /// Runs a command that prints one JSON object and has to succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Ran {
-        let ran = self.run(&[arguments, &["--json"]].concat());
-        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-        ran
+        self.run(&[arguments, &["--json"]].concat()).succeeded()
     }
 
     /// Installs, and has to succeed.
@@ -185,6 +183,17 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// Runs a command to its end.
+    pub(crate) fn by(mut command: Command) -> Self {
+        Self::of(command.output().expect("it can be started"))
+    }
+
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
     pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),

@@ -29,7 +29,7 @@ use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
 use crate::files::{FilesSpec, GlobSet};
 use crate::source::{
-    CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest,
+    CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest, written,
 };
 use crate::workspace::{Json, Requirement, ToolRequirement};
 
@@ -371,12 +371,7 @@ impl BackendInstance {
         }
         make(&backends.cache)?;
         let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
-        let secrets: Vec<String> = discovered
-            .secrets
-            .iter()
-            .filter_map(|name| std::env::var(name).ok())
-            .filter(|value| value.len() > 3)
-            .collect();
+        let secrets: Vec<String> = discovered.secrets.iter().filter_map(|name| std::env::var(name).ok()).collect();
         let name = discovered.backend.name.clone();
         let (program, environment) = match &self.program {
             BackendProgram::System { program, .. } => {
@@ -592,14 +587,6 @@ impl CallOutputsSpec {
         let place = self.instance.manifest.to_string();
         Err(CallError::DuplicateVariants { place, package: (*package).to_owned(), variants })
     }
-}
-
-/// A variant for people.
-pub(crate) fn written(variant: &BTreeMap<String, rattler_lock::VariantValue>) -> String {
-    if variant.is_empty() {
-        return "none".to_owned();
-    }
-    variant.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Where a backend may work while it tells what can be built.

@@ -19,11 +19,11 @@ mod variables;
 pub use discover::{CheckoutManifestsSpec, DiscoverBackendSpec, DiscoverError, DiscoveredBackend};
 pub use error::{AtSource, BackendError, Complaint, LastOutput};
 pub use executable::{Executable, ExecutableSpec, ExecutableStamp};
+pub(crate) use metadata::make;
 pub use metadata::{
     BackendInstance, BackendMetadata, BackendMetadataError, BackendProgram, BuildBackendMetadataSpec, CallError,
     CallOutputsSpec, OutputList, ReadyPlaceSpec,
 };
-pub(crate) use metadata::{make, written};
 pub(crate) use pool::Question;
 pub use pool::{Backends, PASSED_ON};
 pub(crate) use process::end_orphan;

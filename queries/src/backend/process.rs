@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use doge::storage::process_stat;
 use doge::{Fingerprint, Reporter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -264,12 +265,18 @@ impl Process {
 
 /// What tells a process from later ones of the same number: when it began. `None` where that is not to be had.
 fn identity_of(id: u32) -> Option<String> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything; what follows are numbers.
-    let began = status.rsplit_once(')')?.1.split_whitespace().nth(19)?;
+    let stat = process_stat(id)?;
     // Both count from the start of the machine.
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Some(format!("{id} {began} {}", boot.trim()))
+    Some(format!("{id} {} {}", stat.get(BEGAN)?, boot()))
+}
+
+/// Which of the fields of a process is the number of its group, and which is the time that it began.
+const GROUP: usize = 2;
+const BEGAN: usize = 19;
+
+/// What tells this start of the machine from others.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The members of a process group that began no earlier than its first.
@@ -277,10 +284,8 @@ fn members_of(group: u32, began: u64) -> Vec<u32> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_member = |id: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        let numbers: Vec<&str> = status.rsplit_once(')')?.1.split_whitespace().collect();
-        let of = numbers.get(2)?.parse::<u32>().ok()?;
-        let since = numbers.get(19)?.parse::<u64>().ok()?;
+        let stat = process_stat(*id)?;
+        let (of, since) = (stat.get(GROUP)?.parse::<u32>().ok()?, stat.get(BEGAN)?.parse::<u64>().ok()?);
         Some(of == group && since >= began)
     };
     ids.filter(|id| is_member(id) == Some(true)).collect()
@@ -292,9 +297,8 @@ pub(crate) fn end_orphan(note: &Path) {
     let mut words = identity.split_whitespace();
     let id = words.next().and_then(|id| id.parse::<u32>().ok());
     let began = words.next().and_then(|began| began.parse::<u64>().ok());
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     if let (Some(id), Some(began)) = (id, began)
-        && words.next().unwrap_or_default() == boot.trim()
+        && words.next().unwrap_or_default() == boot()
         // A number is not given away again while it is that of a group, so somebody else's means that nobody is left.
         && identity_of(id).is_none_or(|now| now == identity)
     {

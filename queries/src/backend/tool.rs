@@ -26,7 +26,7 @@ use crate::environment::{SolveUnitError, SolveUnitSpec};
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::file_stamp::FileStamp;
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{LinkError, install_here};
+use crate::prefix::{LinkError, install_here, remove_tree};
 use crate::records::Records;
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
 
@@ -311,7 +311,7 @@ impl Effect for KeepToolSpec {
         let keep = move || -> Option<()> {
             let directory = path.parent()?;
             fs::create_dir_all(directory).ok()?;
-            crate::whole::write_whole(directory, &path, &serde_json::to_vec(&*records).ok()?).ok()
+            crate::whole::write_whole(&path, &serde_json::to_vec(&*records).ok()?).ok()
         };
         Ok(ctx.blocking(keep).await.is_some())
     }
@@ -416,12 +416,7 @@ impl Action for InstallToolSpec {
         let io = |source| InstallToolError::Io { path: prefix.clone(), source: Arc::new(source) };
         let half = prefix.clone();
         // What is half there, or damaged, is made from the beginning.
-        let cleared = ctx.blocking(move || std::fs::remove_dir_all(half)).await;
-        if let Err(error) = cleared
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(io(error));
-        }
+        ctx.blocking(move || remove_tree(&half)).await.map_err(io)?;
         install_here(ctx, &prefix, &self.records, self.platform.subdir)
             .await
             .map_err(|error| InstallToolError::Link(Arc::new(error)))?;

@@ -1,6 +1,6 @@
 //! Building packages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,20 +21,20 @@ use url::Url;
 use crate::backend::{
     AskBuild, BackendInstance, BackendMetadata, BackendMetadataError, BuildBackendMetadataSpec, BuildOutput,
     BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, Question, end_orphan, folded, make,
-    written,
 };
 use crate::build::context::{BuildContext, Context};
 use crate::build::dependencies::{DependencyError, Needed, Said};
 use crate::build::missing::{MissingArtifacts, MissingArtifactsSpec};
 use crate::build::run_exports::RunExportsError;
-use crate::build::source_metadata::{Found, own_list, own_run_exports, pins_of, read, run, run_exports_of};
+use crate::build::solve::Nested;
+use crate::build::source_metadata::{Found, Wanted, assembled, own_list, own_run_exports, pins_of};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, PACKAGE_STREAMING, RATTLER, SHELL};
 use crate::files::GlobSet;
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{LinkError, install_here};
+use crate::prefix::{Force, LinkError, install_here, remove_tree};
 use crate::records::Records;
-use crate::source::SourceRecord;
+use crate::source::{SourceRecord, written};
 
 /// What builds are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,22 +59,7 @@ pub struct SourceBuildSpec {
     /// What for.
     pub profile: BuildProfile,
     /// Build it whatever is there already.
-    pub force: Option<ForceBuild>,
-}
-
-/// The wish to have packages built whatever is there already. Each wish is granted once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ForceBuild {
-    /// What tells this wish from others.
-    pub wish: RunId,
-    /// Which packages; all if none are named.
-    pub packages: BTreeSet<String>,
-}
-
-impl ForceBuild {
-    fn is_for(&self, package: &str) -> bool {
-        self.packages.is_empty() || self.packages.contains(package)
-    }
+    pub force: Option<Force>,
 }
 
 impl fmt::Display for SourceBuildSpec {
@@ -265,23 +250,19 @@ impl SourceBuildSpec {
         host: &Found,
     ) -> Result<BuildQuestion, Halt<SourceBuildError>> {
         let wrong = |error| Halt::fail(SourceBuildError::Dependency { package: self.package.clone(), error });
+        let known = |kind, _: &Wanted| {
+            Ok(match kind {
+                Nested::Build => build.clone(),
+                Nested::Host => host.clone(),
+            })
+        };
+        let parts = assembled::<SourceBuildError>(db, output, &record.manifest, known, wrong)?;
         let deps = |needed: &[Needed]| needed.iter().map(Needed::dep).collect::<Result<Vec<Dep>, _>>();
         let limits = |constraints: &[crate::workspace::Requirement]| {
             let own = constraints.iter().map(|constraint| Needed::own(Said::Binary(constraint.clone())));
             own.map(|needed| needed.dep()).collect::<Result<Vec<Dep>, _>>()
         };
-        let base = &record.manifest;
-        let pins = pins_of([]);
-        let wanted_build = read(output.build_dependencies.as_ref(), Some(base), &pins).map_err(wrong)?;
-        let build_exports: crate::build::run_exports::RunExported =
-            run_exports_of::<SourceBuildError>(db, "build", &wanted_build.names(), output, build)?;
-        let pins = pins_of([build]);
-        let mut wanted_host = read(output.host_dependencies.as_ref(), Some(base), &pins).map_err(wrong)?;
-        let declared = wanted_host.names();
-        wanted_host.add_strong(&build_exports);
-        let host_exports = run_exports_of::<SourceBuildError>(db, "host", &declared, output, host)?;
         let pins = pins_of([build, host]);
-        let run = run(output, &build_exports, &host_exports, &pins).map_err(wrong)?;
         let exports = own_run_exports(output, &pins).map_err(wrong)?;
         let mut extra = BTreeMap::new();
         for (group, named) in &output.extra_dependencies {
@@ -289,12 +270,12 @@ impl SourceBuildSpec {
             extra.insert(group.clone(), deps(&needed).map_err(wrong)?);
         }
         Ok(BuildQuestion {
-            build_dependencies: deps(&wanted_build.needed).map_err(wrong)?,
-            build_constraints: limits(&wanted_build.constraints).map_err(wrong)?,
-            host_dependencies: deps(&wanted_host.needed).map_err(wrong)?,
-            host_constraints: limits(&wanted_host.constraints).map_err(wrong)?,
-            run_dependencies: deps(&run.needed).map_err(wrong)?,
-            run_constraints: limits(&run.constraints).map_err(wrong)?,
+            build_dependencies: deps(&parts.build.needed).map_err(wrong)?,
+            build_constraints: limits(&parts.build.constraints).map_err(wrong)?,
+            host_dependencies: deps(&parts.host.needed).map_err(wrong)?,
+            host_constraints: limits(&parts.host.constraints).map_err(wrong)?,
+            run_dependencies: deps(&parts.run.needed).map_err(wrong)?,
+            run_constraints: limits(&parts.run.constraints).map_err(wrong)?,
             weak: deps(&exports.weak).map_err(wrong)?,
             strong: deps(&exports.strong).map_err(wrong)?,
             noarch: deps(&exports.noarch).map_err(wrong)?,
@@ -561,8 +542,8 @@ impl Action for BackendBuildSpec {
         let build_path = work.join("bld");
         let host_path = self.padded(&work, &context)?;
         // What an earlier build left there is none of this one's packages.
-        self.clear(&build_path)?;
-        self.clear(&host_path)?;
+        self.clear(ctx, &build_path).await?;
+        self.clear(ctx, &host_path).await?;
         self.install(ctx, "build", &build_path, &build, &context.for_build()).await?;
         self.install(ctx, "host", &host_path, &host, &context).await?;
 
@@ -573,7 +554,7 @@ impl Action for BackendBuildSpec {
             records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect()
         };
         let output_directory = work.join("out");
-        self.clear(&output_directory)?;
+        self.clear(ctx, &output_directory).await?;
         make(&output_directory)?;
         let ask = AskBuild {
             channels: told.channels,
@@ -629,8 +610,7 @@ impl Action for BackendBuildSpec {
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
         self.instance.report_program(ctx);
         for (place, mut read) in self.instance.reads(&discovered, &globs)?.into_iter().enumerate() {
-            let directory = ctx.roots().resolve(&read.root, Path::new(&read.directory));
-            let directory = directory.unwrap_or_else(|| ready.sources.clone());
+            let directory = read.base(ctx.roots()).unwrap_or_else(|| ready.sources.clone());
             crate::files::check(&read.globs, &directory).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
                 message: error.to_string(),
@@ -641,7 +621,7 @@ impl Action for BackendBuildSpec {
         }
         let kept = self.keep(ctx, &root, &work, &built).await;
         // The archive is kept elsewhere; what else the backend wrote is its own.
-        self.clear(&output_directory)?;
+        self.clear(ctx, &output_directory).await?;
         kept
     }
 }
@@ -672,11 +652,9 @@ impl BackendBuildSpec {
         BackendBuildError::Io { package: self.package.clone(), path: path.to_owned(), source: Arc::new(source) }
     }
 
-    fn clear(&self, directory: &Path) -> Result<(), BackendBuildError> {
-        match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.io(directory, error)),
-            _ => Ok(()),
-        }
+    async fn clear(&self, ctx: &ActionContext, directory: &Path) -> Result<(), BackendBuildError> {
+        let path = directory.to_owned();
+        ctx.blocking(move || remove_tree(&path)).await.map_err(|error| self.io(directory, error))
     }
 
     /// What tells a directory that is built in from others. It stays when only the sources change, so that a build can go
@@ -814,7 +792,7 @@ impl BackendBuildSpec {
                 let place = directory.join(&name);
                 // Also if it is there already: it may be damaged.
                 std::fs::create_dir_all(&directory)
-                    .and_then(|()| crate::whole::write_whole(&directory, &place, &bytes))
+                    .and_then(|()| crate::whole::write_whole(&place, &bytes))
                     .map_err(|error| Kept::Write(place.clone(), error))?;
                 let path = format!("{ARTIFACTS}/{}/{}/{name}", &hex[..2], &hex[2..18]);
                 let size = bytes.len() as u64;

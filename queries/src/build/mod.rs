@@ -17,8 +17,8 @@ mod solve;
 mod source_metadata;
 
 pub use build::{
-    BackendBuildError, BackendBuildSpec, BuildAgainSpec, BuildProfile, BuildQuestion, BuiltPackage, ForceBuild, NOTE,
-    OutputName, Prefix, SourceBuildError, SourceBuildSpec, Value,
+    BackendBuildError, BackendBuildSpec, BuildAgainSpec, BuildProfile, BuildQuestion, BuiltPackage, NOTE, OutputName,
+    Prefix, SourceBuildError, SourceBuildSpec, Value,
 };
 pub use context::{BackendOverrides, BuildContext, BuildPlatform, Context, NotAnOverride};
 pub use dependencies::DependencyError;

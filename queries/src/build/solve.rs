@@ -324,7 +324,7 @@ impl ResolveSourcesSpec {
                 for name in of_package.sources() {
                     let record = db.value(name)?;
                     next.extend(children(&record)?);
-                    let variant = crate::backend::written(&record.variants);
+                    let variant = crate::source::written(&record.variants);
                     records.insert((record.name().to_owned(), record.manifest.clone(), variant), name.clone());
                 }
             }

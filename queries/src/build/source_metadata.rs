@@ -22,7 +22,7 @@ use crate::build::solve::{Nested, SolvePixiEnvironmentSpec, SolvePixiError};
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::records::Records;
-use crate::source::{LockedPackages, LockedSource, PinnedSource, SourceLocation, SourceRecord};
+use crate::source::{LockedPackages, LockedSource, PinnedSource, SourceLocation, SourceRecord, written};
 use crate::workspace::{Requirement, SourceRequirement};
 
 /// The records of one package of a source: one for each of its variants.
@@ -148,26 +148,14 @@ impl Query for SourceMetadataSpec {
             return Err(Halt::fail(SourceMetadataError::PackageNotProvided { package, place, offered }));
         }
         let build_source = &metadata.instance.build_source;
-        // The variants wait for each other no more than they have to: what each asks is found by all of them first.
         let mut records = Vec::new();
-        let mut stopped = None;
         for output in meant {
-            match self.assemble(db, output, build_source.as_ref(), locked.as_deref()) {
-                Ok(record) => records.push((crate::backend::written(&record.variants), db.intern(record)?)),
-                Err(halt) => {
-                    stopped = Some(halt);
-                    break;
-                }
-            }
+            let record = self.assemble(db, output, build_source.as_ref(), locked.as_deref())?;
+            records.push((written(&record.variants), db.intern(record)?));
         }
-        match stopped {
-            Some(halt) => Err(halt),
-            None => {
-                records.sort_by(|(a, _), (b, _)| a.cmp(b));
-                let records = records.into_iter().map(|(_, record)| record).collect();
-                Ok(db.intern(Records::with_sources(Vec::new(), records))?)
-            }
-        }
+        records.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let records = records.into_iter().map(|(_, record)| record).collect();
+        Ok(db.intern(Records::with_sources(Vec::new(), records))?)
     }
 }
 
@@ -225,32 +213,24 @@ impl SourceMetadataSpec {
         locked: Option<&LockedSource>,
     ) -> Ended<SourceRecord> {
         let wrong = |error| self.said_wrong(error);
-        let build = read(output.build_dependencies.as_ref(), Some(&self.manifest), &Pins::new()).map_err(wrong)?;
-        let build_records = self.environment(db, Nested::Build, &build, locked.map(|locked| &locked.build))?;
-        let build_exports: RunExported = run_exports_of(db, "build", &build.names(), output, &build_records)?;
-
-        let pins = pins_of([&build_records]);
-        let mut host = read(output.host_dependencies.as_ref(), Some(&self.manifest), &pins).map_err(wrong)?;
-        let declared_host = host.names();
-        host.add_strong(&build_exports);
-        let host_records = self.environment(db, Nested::Host, &host, locked.map(|locked| &locked.host))?;
-        let host_exports: RunExported = run_exports_of(db, "host", &declared_host, output, &host_records)?;
-
+        let solved = |kind, wanted: &Wanted| {
+            let locked = locked.map(|locked| match kind {
+                Nested::Build => &locked.build,
+                Nested::Host => &locked.host,
+            });
+            self.environment(db, kind, wanted, locked)
+        };
+        let Assembled { run, build_records, host_records, .. } =
+            assembled::<SourceMetadataError>(db, output, &self.manifest, solved, wrong)?;
         let pins = pins_of([&build_records, &host_records]);
-        let run = run(output, &build_exports, &host_exports, &pins).map_err(wrong)?;
         let mut sources = Sources { base: &self.manifest, known: BTreeMap::new() };
         for needed in run.needed.iter().filter(|needed| needed.exported.is_none()) {
             sources.explicit(&needed.said).map_err(wrong)?;
         }
         let mut extra_depends = BTreeMap::new();
         for (group, specs) in &output.extra_dependencies {
-            let mut depends = Vec::new();
-            for named in specs {
-                let said = needed(named, None, &pins).map_err(wrong)?;
-                sources.explicit(&said).map_err(wrong)?;
-                depends.push(said.depends().map_err(wrong)?);
-            }
-            extra_depends.insert(group.clone(), depends);
+            let own = own_list(specs, &pins).map_err(wrong)?;
+            extra_depends.insert(group.clone(), sources.all_explicit(&own).map_err(wrong)?);
         }
         let run_exports = self.own_exports(output, &pins, &mut sources)?;
         for needed in run.needed.iter().filter(|needed| needed.exported.is_some()) {
@@ -261,12 +241,7 @@ impl SourceMetadataSpec {
         }
         let depends: BTreeSet<String> =
             run.needed.iter().map(|needed| needed.said.depends()).collect::<Result<_, _>>().map_err(wrong)?;
-        let constrains: BTreeSet<String> = run
-            .constraints
-            .iter()
-            .map(|constraint| Said::Binary(constraint.clone()).depends())
-            .collect::<Result<_, _>>()
-            .map_err(wrong)?;
+        let constrains: BTreeSet<String> = limits(&run.constraints).map_err(wrong)?.into_iter().collect();
         let mut record = self.record(output)?;
         record.depends = depends.into_iter().collect();
         record.constrains = constrains.into_iter().collect();
@@ -357,19 +332,10 @@ impl SourceMetadataSpec {
     fn own_exports(&self, output: &Output, pins: &Pins<'_>, sources: &mut Sources<'_>) -> Ended<RunExportsJson> {
         let wrong = |error| self.said_wrong(error);
         let own = own_run_exports(output, pins).map_err(wrong)?;
-        let mut specs = |list: &[Needed]| -> Result<Vec<String>, DependencyError> {
-            for needed in list {
-                sources.explicit(&needed.said)?;
-            }
-            list.iter().map(|needed| needed.said.depends()).collect()
-        };
-        let limits = |list: &[Requirement]| -> Result<Vec<String>, DependencyError> {
-            list.iter().map(|constraint| Said::Binary(constraint.clone()).depends()).collect()
-        };
         Ok(RunExportsJson {
-            weak: specs(&own.weak).map_err(wrong)?,
-            strong: specs(&own.strong).map_err(wrong)?,
-            noarch: specs(&own.noarch).map_err(wrong)?,
+            weak: sources.all_explicit(&own.weak).map_err(wrong)?,
+            strong: sources.all_explicit(&own.strong).map_err(wrong)?,
+            noarch: sources.all_explicit(&own.noarch).map_err(wrong)?,
             weak_constrains: limits(&own.weak_constrains).map_err(wrong)?,
             strong_constrains: limits(&own.strong_constrains).map_err(wrong)?,
         })
@@ -397,7 +363,7 @@ pub(crate) fn own_list(list: &[Named<PackageSpec>], pins: &Pins<'_>) -> Result<V
 }
 
 /// What the declared packages of an environment export. Archives whose records do not say it are fetched.
-pub(crate) fn run_exports_of<E>(
+fn run_exports_of<E>(
     db: &Db<'_>,
     from: &'static str,
     declared: &BTreeSet<String>,
@@ -451,11 +417,7 @@ pub(crate) fn pins_of<'a>(environments: impl IntoIterator<Item = &'a Found>) -> 
     pins
 }
 
-pub(crate) fn read(
-    said: Option<&Dependencies>,
-    base: Option<&PinnedSource>,
-    pins: &Pins<'_>,
-) -> Result<Wanted, DependencyError> {
+fn read(said: Option<&Dependencies>, base: Option<&PinnedSource>, pins: &Pins<'_>) -> Result<Wanted, DependencyError> {
     let mut wanted = Wanted::default();
     for named in said.iter().flat_map(|said| &said.depends) {
         wanted.needed.push(Needed::own(needed(named, base, pins)?));
@@ -466,21 +428,53 @@ pub(crate) fn read(
     Ok(wanted)
 }
 
-/// What a package needs to run, and what it limits.
-pub(crate) struct Run {
-    pub(crate) needed: Vec<Needed>,
-    pub(crate) constraints: Vec<Requirement>,
+/// The constraints in the form that records have.
+fn limits(list: &[Requirement]) -> Result<Vec<String>, DependencyError> {
+    list.iter().map(|constraint| Said::Binary(constraint.clone()).depends()).collect()
+}
+
+/// What a package is made with, and what it needs to run.
+pub(crate) struct Assembled {
+    pub(crate) build: Wanted,
+    pub(crate) host: Wanted,
+    pub(crate) run: Wanted,
+    pub(crate) build_records: Found,
+    pub(crate) host_records: Found,
+}
+
+/// Goes through what a backend says of a package, in the order in which one part decides on the next: what runs the build
+/// exports to what is built against and to what is needed to run, and pins refer to both.
+///
+/// `environment` finds the packages of an environment.
+pub(crate) fn assembled<E>(
+    db: &Db<'_>,
+    output: &Output,
+    manifest: &PinnedSource,
+    environment: impl Fn(Nested, &Wanted) -> Result<Found, Halt<E>>,
+    wrong: impl Fn(DependencyError) -> Halt<E>,
+) -> Result<Assembled, Halt<E>>
+where
+    E: From<Failure<FetchPackageError>> + From<Failure<RunExportsError>>,
+{
+    let build = read(output.build_dependencies.as_ref(), Some(manifest), &Pins::new()).map_err(&wrong)?;
+    let build_records = environment(Nested::Build, &build)?;
+    let build_exports = run_exports_of::<E>(db, "build", &build.names(), output, &build_records)?;
+
+    let pins = pins_of([&build_records]);
+    let mut host = read(output.host_dependencies.as_ref(), Some(manifest), &pins).map_err(&wrong)?;
+    let declared = host.names();
+    host.add_strong(&build_exports);
+    let host_records = environment(Nested::Host, &host)?;
+    let host_exports = run_exports_of::<E>(db, "host", &declared, output, &host_records)?;
+
+    let pins = pins_of([&build_records, &host_records]);
+    let run = run(output, &build_exports, &host_exports, &pins).map_err(&wrong)?;
+    Ok(Assembled { build, host, run, build_records, host_records })
 }
 
 /// What a package needs to run: what it says, and what it was built against exports.
-pub(crate) fn run(
-    output: &Output,
-    build: &RunExported,
-    host: &RunExported,
-    pins: &Pins<'_>,
-) -> Result<Run, DependencyError> {
-    let own = read(Some(&output.run_dependencies), None, pins)?;
-    let mut run = Run { needed: own.needed, constraints: own.constraints };
+fn run(output: &Output, build: &RunExported, host: &RunExported, pins: &Pins<'_>) -> Result<Wanted, DependencyError> {
+    let mut run = read(Some(&output.run_dependencies), None, pins)?;
     if output.metadata.subdir == "noarch" {
         run.needed.extend(host.noarch.iter().cloned());
     } else {
@@ -516,6 +510,14 @@ impl Sources<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// The same of a whole list, in the form that records have.
+    fn all_explicit(&mut self, list: &[Needed]) -> Result<Vec<String>, DependencyError> {
+        for needed in list {
+            self.explicit(&needed.said)?;
+        }
+        list.iter().map(|needed| needed.said.depends()).collect()
     }
 
     /// A run export says so. Its place is one seen from the workspace.

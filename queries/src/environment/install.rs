@@ -10,7 +10,7 @@ use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::build::{BuildProfile, Context, ForceBuild, SourceBuildError, SourceBuildSpec};
+use crate::build::{BuildProfile, Context, SourceBuildError, SourceBuildSpec};
 use crate::conda::{MachineError, MachineSpec, WorkspacePlaceSpec};
 use crate::environment::lock::{LockWorkspaceError, LockWorkspaceSpec};
 use crate::epoch::{CONDA_TYPES, OWN};
@@ -144,7 +144,6 @@ impl InstallWorkspaceEnvironmentSpec {
     ) -> Result<Interned<Records>, Halt<InstallWorkspaceError>> {
         let records = db.value(records)?;
         let sources = records.read_sources(db)?;
-        let force = self.force.as_ref().map(|force| ForceBuild { wish: force.wish, packages: force.packages.clone() });
         let specs: Vec<SourceBuildSpec> = records
             .sources()
             .iter()
@@ -154,7 +153,7 @@ impl InstallWorkspaceEnvironmentSpec {
                 record: name.clone(),
                 context: context.clone(),
                 profile: BuildProfile::Development,
-                force: force.clone(),
+                force: self.force.clone(),
             })
             .collect();
         let (built, place) = db.join(|join| {

@@ -8,14 +8,14 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::backend::{BackendMetadataError, BuildBackendMetadataSpec, written};
+use crate::backend::{BackendMetadataError, BuildBackendMetadataSpec};
 use crate::build::{Context, SourceMetadataError, SourceMetadataSpec};
 use crate::conda::MachineError;
 use crate::environment::context::{BuildOptions, contexts};
 use crate::environment::manifest::{ManifestText, ReadManifestError, ReadManifestSpec};
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::files::FilesError;
-use crate::source::{PinError, SourceLocation, SourceRecord, pin};
+use crate::source::{PinError, SourceLocation, SourceRecord, pin, written};
 
 /// The packages that a source offers, as they would be built for an environment of a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

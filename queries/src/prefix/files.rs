@@ -94,3 +94,11 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
         removed => removed,
     }
 }
+
+/// Removes a directory with all that is in it, which may not be there.
+pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

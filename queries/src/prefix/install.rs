@@ -37,13 +37,20 @@ pub struct InstallPixiEnvironmentSpec {
     pub force: Option<Force>,
 }
 
-/// The wish to have packages linked anew, whatever they look like. Each wish is granted once.
+/// The wish to have packages linked or built anew, whatever is there already. Each wish is granted once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Force {
     /// What tells this wish from others.
     pub wish: RunId,
     /// Which packages; all if none are named.
     pub packages: BTreeSet<String>,
+}
+
+impl Force {
+    /// Whether a package is meant.
+    pub(crate) fn is_for(&self, package: &str) -> bool {
+        self.packages.is_empty() || self.packages.contains(package)
+    }
 }
 
 impl fmt::Display for InstallPixiEnvironmentSpec {

@@ -21,6 +21,7 @@ mod state;
 mod threads;
 
 pub use difference::{Difference, differences};
+pub(crate) use files::remove_tree;
 pub(crate) use here::install_here;
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
 pub use link::{LinkError, LinkOptions, LinkPrefixSpec, LinkSummary, Relink};

@@ -24,5 +24,5 @@ pub(crate) use manifests::read as read_manifests;
 pub use manifests::{Manifests, ManifestsError, ManifestsSpec, ManifestsStamp};
 pub use pin::PinError;
 pub(crate) use pin::{checkout_of, pin};
-pub(crate) use record::Locking;
 pub use record::{LockedMetadata, LockedPackages, LockedSource, PartialMetadata, SourceRecord};
+pub(crate) use record::{Locking, written};

@@ -43,6 +43,14 @@ impl SourceRecord {
     }
 }
 
+/// A variant for people.
+pub(crate) fn written(variant: &BTreeMap<String, VariantValue>) -> String {
+    if variant.is_empty() {
+        return "none".to_owned();
+    }
+    variant.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+}
+
 /// What a lock file says of the packages of an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockedPackages {

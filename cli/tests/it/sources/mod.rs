@@ -65,13 +65,11 @@ impl Sources {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments).output().expect("it can be started"))
+        Ran::by(self.command(arguments))
     }
 
     pub(crate) fn json(&self, arguments: &[&str]) -> Ran {
-        let ran = self.run(&[arguments, &["--json"]].concat());
-        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-        ran
+        self.run(&[arguments, &["--json"]].concat()).succeeded()
     }
 
     pub(crate) fn install(&self) -> Ran {

@@ -156,7 +156,7 @@ fn package_of_backend(sources: &mut Sources, version: &str) {
 fn isolated(sources: &Sources, arguments: &[&str]) -> Ran {
     let mut command = sources.command(&[arguments, &["--json"]].concat());
     command.env_remove("PIXI_BUILD_BACKEND_OVERRIDE");
-    Ran::of(command.output().expect("it can be started"))
+    Ran::by(command)
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
     unsatisfied::Unsatisfied,
 };
 use crate::records::Records;
-use crate::source::{LockedSource, Locking, SourceRecord};
+use crate::source::{LockedSource, Locking, SourceRecord, written};
 use crate::workspace::{
     closure::{Broken, RecordSet, TwoOfOneName, describe, stand_in},
     description::{EnvironmentDescription, SolveDescription, priority_name, strategy_name},
@@ -180,10 +180,7 @@ pub(crate) fn kept(
 }
 
 fn variant_of(locked: &LockedSource) -> String {
-    if locked.variants.is_empty() {
-        return "no variant".to_owned();
-    }
-    locked.variants.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+    if locked.variants.is_empty() { "no variant".to_owned() } else { written(&locked.variants) }
 }
 
 /// The locked records of environments that are solved together, if they are what these need and agree with each other.

@@ -9,6 +9,8 @@ use fs_err as fs;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::whole::{aside, directory_of};
+
 /// What [`write_if_changed`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,26 +61,14 @@ fn replace(path: &Path, text: &str) -> io::Result<Written> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let directory = match target.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pixi.lock.").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // What any new file gets: the mask of the process is applied to it.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut temporary = builder.tempfile_in(directory)?;
+    let mut temporary = aside(&target)?;
     temporary.write_all(text.as_bytes())?;
     if old.is_some() {
         fs::set_permissions(temporary.path(), fs::metadata(&target)?.permissions())?;
     }
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|error| error.error)?;
-    sync_directory(directory)?;
+    sync_directory(directory_of(&target))?;
     Ok(match old {
         Some(old) => Written::Updated { from_version: version_of(&old) },
         None => Written::Created,
