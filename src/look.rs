@@ -55,9 +55,15 @@ impl Sighting {
         }
     }
 
-    /// Whether this look, after work, proves that what the work read was as `before` saw it.
-    pub(crate) fn unmoved_since(&self, before: &Sighting) -> bool {
-        self.fingerprint().is_some() && self.fingerprint() == before.fingerprint() && self.stamp == before.stamp
+    /// Whether this look, after work that began at `start`, proves that what the work read was as `before` saw it.
+    ///
+    /// Either nothing moved since then at all, or whatever moved had come to rest, as `before` saw it, when the work
+    /// began.
+    pub(crate) fn unmoved_since(&self, before: &Sighting, start: SystemTime) -> bool {
+        let came_to_rest = self.newest.is_some_and(|newest| newest + TICK < start);
+        self.fingerprint().is_some()
+            && self.fingerprint() == before.fingerprint()
+            && (self.stamp == before.stamp || came_to_rest)
     }
 
     /// Whether this first look, after work that began at `start`, proves that nothing moved since then.

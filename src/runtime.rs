@@ -294,9 +294,9 @@ async fn retreat(
 
 /// Looks again at everything that was read, to see whether it moved while it was.
 ///
-/// What was observed before the work began must look exactly as it did then: an equal value under another stamp
-/// may have been something else in between. What is seen for the first time must not have been modified since
-/// the work began.
+/// What was observed before the work began must have the value that it had then, under the same stamp: under another
+/// one it may have been something else in between, unless all of it was modified for the last time before the work
+/// began. What is seen for the first time must not have been modified since the work began.
 async fn read_back(
     shared: &Arc<Shared>,
     cancel: &CancellationToken,
@@ -319,7 +319,7 @@ async fn read_back(
         let now = look(shared, &spec, cancel, last).await;
         let sighting = match before {
             Some(before) => {
-                certain &= now.unmoved_since(&before);
+                certain &= now.unmoved_since(&before, start);
                 (*before).clone()
             }
             None => {

@@ -1,5 +1,6 @@
 //! The workspace that a command is about.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use doge_queries::build::BackendOverrides;
@@ -93,13 +94,12 @@ impl Located {
         else {
             return Ok(());
         };
-        let mut known: Vec<String> = Vec::new();
+        let mut known: BTreeSet<String> = BTreeSet::new();
         for (environment, platform) in self.workspace.targets() {
             let Some(Ok(packages)) = locked.packages_of(&environment.name, platform) else { continue };
-            known.extend(packages.binary.iter().map(|record| record.package_record.name.as_normalized().to_owned()));
-            known.extend(packages.source_names());
+            known.extend(packages.names());
         }
-        match names.iter().find(|name| !known.contains(name)) {
+        match names.iter().find(|name| !known.contains(*name)) {
             None => Ok(()),
             Some(name) => Err(miette!(
                 help = "a name without version, as `doge solve --update=zlib`",

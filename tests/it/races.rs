@@ -205,15 +205,34 @@ fn what_changes_and_comes_back_between_the_look_and_the_work_is_not_certain() {
     let old = SystemTime::now() - Duration::from_secs(60);
     script.set_at("v", 1, old);
     assert!(engine.get(&total(&["v"])).is_ok());
-    script.set_at("v", 9, old);
-    script.set_at("v", 1, old);
+    script.set_at("v", 9, SystemTime::now());
+    script.set_at("v", 1, SystemTime::now());
     log.take();
     assert_eq!(*engine.get(&reading("v")).expect("it serves this run"), 2);
     assert!(log.take_lines().contains(&"ran work(w 1 reading v) (not recorded)".to_owned()));
+    script.set_at("v", 1, old);
     engine.refresh();
     log.take();
     assert_eq!(*engine.get(&reading("v")).expect("nothing fails"), 2);
     assert_eq!(log.take_executed(), ["work(w 1 reading v)"], "now it is certain");
+    engine.refresh();
+    log.take();
+    assert!(engine.get(&reading("v")).is_ok());
+    assert_eq!(log.take_executed(), Vec::<String>::new());
+}
+
+/// [R2] What moved and had come to rest before the work began was what the work saw.
+#[test]
+fn what_moved_before_the_work_began_and_is_the_same_is_certain() {
+    let (script, log) = (Script::new(), EventLog::new());
+    let mut engine = stepper(&script, &log);
+    let old = SystemTime::now() - Duration::from_secs(60);
+    script.set_at("v", 1, old);
+    assert!(engine.get(&total(&["v"])).is_ok());
+    script.set_at("v", 1, old + Duration::from_secs(30));
+    log.take();
+    assert_eq!(*engine.get(&reading("v")).expect("nothing fails"), 2);
+    assert!(log.take_lines().contains(&"ran work(w 1 reading v)".to_owned()));
     engine.refresh();
     log.take();
     assert!(engine.get(&reading("v")).is_ok());

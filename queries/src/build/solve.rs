@@ -58,6 +58,8 @@ pub struct SolvePixiEnvironmentSpec {
     pub renewed: BTreeSet<String>,
     /// Whether what is locked is taken, without asking a channel, if it is what is needed.
     pub keep: bool,
+    /// Whether channels are asked again for what its packages are built in, too.
+    pub asks: bool,
     /// Whether what was found for the same question before is taken.
     pub recall: bool,
     /// What is built for.
@@ -172,8 +174,10 @@ pub struct ResolveSourcesSpec {
     pub sources: Vec<SourceRequirement>,
     /// What is locked.
     pub locked: Option<Interned<LockedPackages>>,
-    /// The names that are pinned anew all the same.
+    /// The names that are pinned and chosen anew all the same, in environments of builds, too.
     pub renewed: BTreeSet<String>,
+    /// Whether channels are asked again for environments of builds.
+    pub asks: bool,
     /// What is built for.
     pub context: Context,
 }
@@ -225,6 +229,7 @@ impl Query for SolvePixiEnvironmentSpec {
             sources: self.needs.sources.clone(),
             locked: self.locked.clone(),
             renewed: self.renewed.clone(),
+            asks: self.asks,
             context: self.context.clone(),
         };
         let sources = db.intern(Records::with_sources(Vec::new(), resolve.all(db, locked.as_deref())?))?;
@@ -346,6 +351,8 @@ impl ResolveSourcesSpec {
             package: pending.name.clone(),
             manifest,
             locked: hint.map(|hint| db.intern(LockedSource::clone(hint))).transpose()?,
+            renewed: self.renewed.clone(),
+            asks: self.asks,
             context: self.context.clone(),
         })
     }

@@ -34,6 +34,10 @@ pub struct SourceMetadataSpec {
     pub manifest: PinnedSource,
     /// What is locked of the package, which is kept where it can be.
     pub locked: Option<Interned<LockedSource>>,
+    /// Names that are chosen anew all the same in what it is built in.
+    pub renewed: BTreeSet<String>,
+    /// Whether channels are asked again for what it is built in, whether or not what is locked would do.
+    pub asks: bool,
     /// What is built for.
     pub context: Context,
 }
@@ -317,9 +321,10 @@ impl SourceMetadataSpec {
             needs,
             locked: locked.map(|locked| db.intern(locked.clone())).transpose()?,
             hints: None,
-            renewed: BTreeSet::new(),
-            keep: true,
-            recall: true,
+            renewed: self.renewed.clone(),
+            keep: !self.asks,
+            asks: self.asks,
+            recall: !self.asks,
             context: db.intern(context)?,
         };
         let solved = db.get(&spec).map_err(|stop| {

@@ -299,6 +299,11 @@ struct SolvedPart {
 }
 
 impl LockWorkspaceSpec {
+    /// Whether channels are asked although what is locked would do.
+    fn asks(&self) -> bool {
+        matches!(self.mode, LockMode::Renew(_))
+    }
+
     /// Looks at what is needed and at what is locked. Where packages have to be built, it takes what is locked to know
     /// which, and then both are compared.
     fn compare(
@@ -336,6 +341,7 @@ impl LockWorkspaceSpec {
                 sources: needs.units[place].needs.sources.clone(),
                 locked: unit.and_then(|unit| unit.locked.clone()).filter(|_| !forgets),
                 renewed: renewed.clone(),
+                asks: self.asks(),
                 context: context.clone(),
             });
         }
@@ -452,6 +458,7 @@ impl LockWorkspaceSpec {
                     hints: checked.map(|checked| checked.hints.clone()),
                     renewed: renewed.clone(),
                     keep: false,
+                    asks: self.asks(),
                     recall: false,
                     context: built.context.clone(),
                 }),

@@ -239,8 +239,10 @@ impl Effect for WriteLockFileSpec {
         let manifest = ctx.value(&self.manifest).await.ok_or_else(|| gone("the text of the manifest"))?;
         let workspace = manifest.parse(&root).map_err(ReadManifestError::Manifest)?;
         let mut solved = Vec::new();
+        let mut has_sources = false;
         for target in &self.solved {
             let records = ctx.value(&target.records).await.ok_or_else(|| gone("a solution"))?;
+            has_sources |= !records.sources().is_empty();
             records.bring(ctx).await.ok_or_else(|| gone("a solution"))?;
             let packages = Locking::default().packages(&records).ok_or_else(|| gone("a solution"))?;
             solved.push((target.description.clone(), packages));
@@ -280,6 +282,10 @@ impl Effect for WriteLockFileSpec {
         };
         match ctx.blocking(work).await? {
             Some((written, how)) => {
+                if has_sources && written.changed {
+                    // The folder that it is in may be a source of what is built next.
+                    crate::waiting::file_times().await;
+                }
                 if let Written::Updated { from_version: Some(version) } = how
                     && version < NEWEST_VERSION
                 {

@@ -150,6 +150,8 @@ impl Query for OfferedPackagesSpec {
                 package,
                 manifest: manifest.clone(),
                 locked: None,
+                renewed: BTreeSet::new(),
+                asks: false,
                 context: context.clone(),
             })
             .collect();

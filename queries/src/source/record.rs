@@ -161,15 +161,21 @@ impl LockedPackages {
         self.binary.is_empty() && self.source.is_empty()
     }
 
-    /// The names of packages that are built, down to those that others are built with.
-    pub fn source_names(&self) -> BTreeSet<String> {
+    /// The names of all packages, down to those that others are built with.
+    pub fn names(&self) -> BTreeSet<String> {
+        let of = |records: &[RepoDataRecord]| -> Vec<String> {
+            records.iter().map(|record| record.package_record.name.as_normalized().to_owned()).collect()
+        };
         let mut seen = HashSet::new();
-        let mut names = BTreeSet::new();
+        let mut names: BTreeSet<String> = of(&self.binary).into_iter().collect();
         let mut stack: Vec<Interned<LockedSource>> = self.source.clone();
         while let Some(name) = stack.pop() {
             if let Some(source) = name.at_hand().filter(|_| seen.insert(name.fingerprint())) {
                 names.insert(source.name().to_owned());
-                stack.extend(source.build.source.iter().chain(&source.host.source).cloned());
+                for inside in [&source.build, &source.host] {
+                    names.extend(of(&inside.binary));
+                    stack.extend(inside.source.iter().cloned());
+                }
             }
         }
         names

@@ -100,6 +100,32 @@ fn what_is_locked_stays_when_something_newer_appears() {
 }
 
 #[test]
+fn what_is_built_against_is_chosen_anew_by_name() {
+    let mut sources = Sources::new();
+    sources.package("a", "[package.host-dependencies]\nlib = '*'\napp = '*'\n", "");
+    sources.site.needs("a = { path = 'a' }");
+    sources.install();
+    for name in ["lib", "app"] {
+        let package = doge_queries::testing::PackageBuilder::new(name, "3.0").file(&format!("share/{name}"), "3.0\n");
+        sources.site.channel.add(package).expect("it can be written");
+    }
+    sources.site.index();
+    let ran = sources.json(&["solve"]);
+    assert_eq!(ran.executed().get("write_lock_file"), None, "what is locked will do: {:?}", ran.executed());
+    let ran = sources.json(&["install", "--update=app"]);
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+    let lock = sources.site.lock_file();
+    assert!(lock.contains("app-3.0") && lock.contains("lib-1.1"), "{lock}");
+    sources.assert_builds(0);
+    sources.assert_settled();
+    sources.json(&["solve", "--update=lib"]);
+    let lock = sources.site.lock_file();
+    assert!(lock.contains("app-3.0") && lock.contains("lib-3.0"), "{lock}");
+    sources.assert_builds(1);
+    sources.assert_settled();
+}
+
+#[test]
 fn locked_and_frozen_hold_for_what_is_built() {
     let sources = Sources::new();
     sources.run(&["install", "--locked"]).assert_fails_with(&["there is no lock file"]);
