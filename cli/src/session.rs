@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use doge_queries::backend::ChosenAnew;
 use doge_queries::doge::{Database, RunRecord};
 use doge_queries::{DatabaseOptions, Problem};
 use miette::{IntoDiagnostic as _, miette};
@@ -21,6 +22,7 @@ const LAST_WORDS: Duration = Duration::from_millis(600);
 pub(crate) struct Session {
     pub(crate) database: Database,
     progress: Arc<Progress>,
+    anew: Arc<ChosenAnew>,
     json: bool,
 }
 
@@ -40,7 +42,8 @@ impl Session {
         let mut options = DatabaseOptions::new(&located.root, located.caches.clone());
         options.network = located.config.network(arguments.offline);
         options.refresh = arguments.refresh.as_ref().is_some_and(|backends| named(backends).is_empty());
-        options.refresh_backends = arguments.refresh.as_deref().map(named);
+        let anew = Arc::new(arguments.refresh.as_deref().map(named).map(ChosenAnew::of).unwrap_or_default());
+        options.chosen_anew = anew.clone();
         options.backend_patience = backend_patience()?;
         options.persist = !arguments.no_persist;
         let progress = Arc::new(Progress::new());
@@ -52,7 +55,7 @@ impl Session {
             .listener(move |event| shown.see(event))
             .build()
             .into_diagnostic()?;
-        Ok(Self { database, progress, json: arguments.json })
+        Ok(Self { database, progress, anew, json: arguments.json })
     }
 
     /// Does the work and closes the database. Ends the process early if somebody asks for that.
@@ -74,6 +77,13 @@ impl Session {
         let closed = self.database.close().await.ok();
         let fetched = self.progress.finish();
         let record = closed.ok_or_else(|| miette!("the engine ended before it was asked to"))?;
+        if result.is_ok() {
+            for name in self.anew.unmet() {
+                say(&format!(
+                    "warning: no build backend `{name}` was chosen anew, for no package that was looked at needs it"
+                ));
+            }
+        }
         Ok(Ended { result, record, fetched })
     }
 }

@@ -55,7 +55,7 @@ impl Located {
     pub(crate) fn collect_after(&self, record: &RunRecord) {
         if !record.counts.executed.is_empty() {
             // What was not collected now is collected after a later run.
-            let _ = collect::after_run(&self.caches, self.limits);
+            let _ = collect::after_run(&self.caches, &self.root, self.limits);
         }
     }
 
@@ -128,6 +128,11 @@ fn manifest_path(common: &Common) -> miette::Result<PathBuf> {
         }
     };
     Ok(found.map_err(Problem::new)?)
+}
+
+/// The workspace that the command was given in, if it was given in one.
+pub(crate) fn root_here(common: &Common) -> Option<PathBuf> {
+    manifest_path(common).ok()?.parent().map(Path::to_owned)
 }
 
 /// Where things are kept.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use doge::names_in;
 use doge::storage::{Acquired, Collected, Collection, Kept, Store, StoreOptions, try_acquire};
 
+use crate::build::{ARTIFACTS, BUILDS};
 use crate::database::CacheDirs;
 
 /// What may be kept of what is collected by itself, in bytes, unless somebody says otherwise.
@@ -51,8 +52,9 @@ fn options(caches: &CacheDirs, read_only: bool) -> StoreOptions {
     options
 }
 
-/// Collects after a run that wrote to the store, if that is due: a day after the last time, or when too much is kept.
-pub fn after_run(caches: &CacheDirs, limits: Limits) -> Option<Collected> {
+/// Collects after a run in a workspace that wrote to the store, if that is due: a day after the last time, or when too
+/// much is kept.
+pub fn after_run(caches: &CacheDirs, workspace: &Path, limits: Limits) -> Option<Collected> {
     let mut options = options(caches, false);
     options.lease_deadline = PATIENCE;
     let store = Store::open(options);
@@ -63,7 +65,7 @@ pub fn after_run(caches: &CacheDirs, limits: Limits) -> Option<Collected> {
         max_bytes: limits.max_bytes,
         older_than: limits.max_age,
         within: Some(WITHIN),
-        kept: kept(caches),
+        kept: kept(caches).into_iter().chain(kept_in(workspace)).collect(),
         ..Collection::default()
     };
     // What is not collected now is collected after a later run.
@@ -99,14 +101,46 @@ fn children(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
+/// What builds leave in a workspace and is collected with the rest: packages, and directories to go on from.
+pub fn kept_in(workspace: &Path) -> Vec<Kept> {
+    let artifacts = children(&workspace.join(ARTIFACTS)).flat_map(|folder| children(&folder));
+    let works = children(&workspace.join(BUILDS)).flat_map(|package| children(&package));
+    let work = |path| Some(Kept { remove: remove_work, ..whole("builds", path)? });
+    let artifact = |path| Some(Kept { remove: remove_artifact, ..whole("artifacts", path)? });
+    let artifacts = artifacts.flat_map(|folder| children(&folder)).filter_map(artifact);
+    artifacts.chain(works.filter_map(work)).collect()
+}
+
+/// Files that are read or written whenever what they are in is used.
+const WITNESSES: [&str; 4] = [".git/doge-checkout", "conda-meta/doge-complete", "HEAD", ".lock"];
+
 /// Something that goes as a whole, and that a run may need as long as it lives.
 fn whole(kind: &'static str, path: PathBuf) -> Option<Kept> {
     let metadata = fs::symlink_metadata(&path).ok()?;
-    // Most file systems note once a day when a folder was last read.
-    let read = metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
-    let last_use = metadata.modified().ok()?.max(read);
+    let witnesses = WITNESSES.iter().filter_map(|name| fs::symlink_metadata(path.join(name)).ok());
+    // To list a folder is to read it, so only of a file it says something when it was read. Most file systems note that
+    // once a day.
+    let times = witnesses.chain(metadata.is_file().then(|| metadata.clone()));
+    let read = times.filter_map(|witness| Some(witness.modified().ok()?.max(witness.accessed().ok()?))).max();
+    let last_use = metadata.modified().ok()?.max(read.unwrap_or(SystemTime::UNIX_EPOCH));
     let bytes = if metadata.is_dir() { size_of(&path).1 } else { metadata.len() };
     Some(Kept { kind, bytes, path, last_use, needs_quiet: true, remove: remove_whole })
+}
+
+/// Removes a package that was built, and the directory that it is alone in.
+fn remove_artifact(path: &Path) -> io::Result<()> {
+    remove_whole(path)?;
+    // Another one may be there, too.
+    let _ = path.parent().map(fs::remove_dir);
+    Ok(())
+}
+
+/// Removes a directory that builds go on from, unless somebody is building in it.
+fn remove_work(path: &Path) -> io::Result<()> {
+    match try_acquire(&path.join(".lock"), "removing what a build left")? {
+        Acquired::Guard(_guard) => remove_whole(path),
+        Acquired::Held(holder) => Err(io::Error::other(format!("{holder} builds there"))),
+    }
 }
 
 /// Removes a file or a folder, which disappears at once.

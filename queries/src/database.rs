@@ -1,6 +1,5 @@
 //! The database with everything that is needed for conda work.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use doge::{Builder, Database, Root, Roots};
@@ -106,8 +105,8 @@ pub struct DatabaseOptions {
     pub refresh: bool,
     /// Keep results between runs, and use those of earlier ones.
     pub persist: bool,
-    /// Choose the environments of these build backends anew; of all if none are named.
-    pub refresh_backends: Option<BTreeSet<String>>,
+    /// Which environments of build backends are chosen anew.
+    pub chosen_anew: Arc<ChosenAnew>,
     /// How long is waited for a build backend, if not as long as usual.
     pub backend_patience: Option<Duration>,
 }
@@ -121,7 +120,7 @@ impl DatabaseOptions {
             network: NetworkOptions::default(),
             refresh: false,
             persist: true,
-            refresh_backends: None,
+            chosen_anew: Arc::default(),
             backend_patience: None,
         }
     }
@@ -155,7 +154,7 @@ impl DatabaseOptions {
             client: packages.client.clone(),
             offline: packages.offline,
         };
-        let mut backends = Backends::new(self.caches.tools.join("cache"));
+        let mut backends = Backends::new(self.caches.tools.join("cache"), &self.workspace);
         if let Some(patience) = self.backend_patience {
             backends.patience = patience;
             backends.build_patience = patience;
@@ -171,7 +170,7 @@ impl DatabaseOptions {
             .resource(ToolPrefixes { directory: self.caches.tools.join("envs") })
             .resource(SecretKey { path: self.caches.store.join("secret-key") })
             .resource(MissingArtifacts::default())
-            .resource(self.refresh_backends.clone().map(ChosenAnew::of).unwrap_or_default())
+            .resource_shared(self.chosen_anew.clone())
             .resource_shared(channels)
             .locks(self.caches.store.join("locks"))
             .on_refresh(move || forget.forget());

@@ -7,29 +7,35 @@ use std::time::{Duration, SystemTime};
 
 use doge_queries::CacheDirs;
 use doge_queries::collect::{self, size_of};
-use doge_queries::doge::storage::{Amount, Amounts, Collected, Collection};
+use doge_queries::doge::storage::{Amount, Amounts, Collected, Collection, Kept};
 use miette::{IntoDiagnostic as _, WrapErr as _};
 use serde_json::json;
 
 use crate::arguments::{CacheCommand, Common, Size};
 use crate::outcome::{Exit, print, print_json, say};
-use crate::workspace::{cache_dirs, cache_limits};
+use crate::workspace::{cache_dirs, cache_limits, root_here};
 
 pub(crate) fn run(common: &Common, command: CacheCommand) -> miette::Result<Exit> {
     let caches = cache_dirs(common)?;
     match command {
         CacheCommand::Dir { json } => dir(&caches, json),
-        CacheCommand::Info { json } => info(&caches, json),
+        CacheCommand::Info { json } => info(&caches, all_kept(common, &caches), json),
         CacheCommand::Clear { packages, repodata, results, json } => {
             let results = results || !(packages || repodata);
             clear(&caches, [packages, repodata, results], json)
         }
         CacheCommand::Gc { max_size, older_than, packages, repodata, dry_run, compact, json } => {
             let wanted = Wanted { max_size, older_than, packages, repodata, dry_run, compact };
-            gc(&caches, &wanted, json)
+            gc(&caches, all_kept(common, &caches), &wanted, json)
         }
         CacheCommand::Verify { json } => verify(&caches, json),
     }
+}
+
+/// What is kept beside the store: in the caches and, if there is one here, in the workspace.
+fn all_kept(common: &Common, caches: &CacheDirs) -> Vec<Kept> {
+    let workspace = root_here(common).map(|root| collect::kept_in(&root));
+    collect::kept(caches).into_iter().chain(workspace.into_iter().flatten()).collect()
 }
 
 fn dir(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
@@ -43,10 +49,10 @@ fn dir(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn info(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
+fn info(caches: &CacheDirs, kept: Vec<Kept>, json: bool) -> miette::Result<Exit> {
     let opened = collect::store(caches, true);
     let store = opened.info();
-    let kinds = opened.survey(collect::kept(caches)).kinds;
+    let kinds = opened.survey(kept).kinds;
     let sizes = [("packages", &caches.packages), ("repodata", &caches.repodata), ("results", &caches.store)]
         .map(|(what, path)| (what, path, size_of(path)));
     if json {
@@ -102,9 +108,8 @@ struct Wanted {
     compact: bool,
 }
 
-fn gc(caches: &CacheDirs, wanted: &Wanted, json: bool) -> miette::Result<Exit> {
+fn gc(caches: &CacheDirs, mut kept: Vec<Kept>, wanted: &Wanted, json: bool) -> miette::Result<Exit> {
     let limits = cache_limits()?;
-    let mut kept = collect::kept(caches);
     if wanted.packages {
         kept.extend(collect::packages(caches));
     }

@@ -554,7 +554,7 @@ impl Action for CallOutputsSpec {
             work_directory: work.to_string_lossy().into_owned(),
         };
         let patience = ready.backends.patience;
-        let question = Question { method: "conda/outputs", params: &ask, patience, note: None };
+        let question = Question { method: "conda/outputs", params: &ask, patience };
         let answer: Outputs = ready
             .backends
             .call(ctx, &ready.launch, &ready.initialize, question)
@@ -563,6 +563,7 @@ impl Action for CallOutputsSpec {
         self.distinct(&answer.outputs)?;
         let globs = folded(answer.input_glob_sets.as_ref(), &answer.input_globs);
         self.instance.report_program(ctx);
+        context.report_variant_files(ctx);
         for read in self.instance.reads(&discovered, &globs)? {
             crate::files::check(&read.globs, &ready.sources).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),

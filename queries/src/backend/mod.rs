@@ -26,7 +26,6 @@ pub use metadata::{
 };
 pub(crate) use pool::Question;
 pub use pool::{Backends, PASSED_ON};
-pub(crate) use process::end_orphan;
 pub use protocol::*;
 pub use tool::{
     ChosenAnew, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec,

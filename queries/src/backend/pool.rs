@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::backend::error::BackendError;
-use crate::backend::process::{Launch, Process, told_by};
+use crate::backend::process::{Launch, Process, Running, told_by};
 use crate::backend::protocol::{Initialize, Negotiated};
 
 /// Variables that every backend gets to see, if they are set. None of them is taken to alter what is built.
@@ -49,6 +50,9 @@ pub const PASSED_ON: [&str; 24] = [
     "SYSTEMDRIVE",
 ];
 
+/// Where it is written down which backends run, in the workspace.
+const RUNNING: &str = ".pixi/doge/running";
+
 /// Where programs of the system are, for a backend that has an environment of its own.
 const SYSTEM_PATH: &str =
     if cfg!(windows) { "C:\\Windows\\System32;C:\\Windows" } else { "/usr/local/bin:/usr/bin:/bin" };
@@ -63,6 +67,9 @@ pub struct Backends {
     pub build_patience: Duration,
     /// Where they may keep things between workspaces.
     pub cache: PathBuf,
+    running: Running,
+    /// Whether those were ended that earlier runs left.
+    swept: AtomicBool,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -72,8 +79,6 @@ pub(crate) struct Question<'a, P> {
     pub(crate) params: &'a P,
     /// How long is waited for the answer.
     pub(crate) patience: Duration,
-    /// A file that says meanwhile which process it is.
-    pub(crate) note: Option<&'a Path>,
 }
 
 struct Idle {
@@ -82,9 +87,11 @@ struct Idle {
 }
 
 impl Backends {
-    /// Backends as most people want them, which may keep things in a directory.
-    pub fn new(cache: impl Into<PathBuf>) -> Self {
+    /// Backends as most people want them, which may keep things in a directory, for packages of a workspace.
+    pub fn new(cache: impl Into<PathBuf>, workspace: &Path) -> Self {
         Self {
+            running: Running::in_directory(workspace.join(RUNNING)),
+            swept: AtomicBool::new(false),
             kept: 8,
             patience: Duration::from_secs(600),
             build_patience: Duration::from_secs(24 * 3600),
@@ -122,7 +129,7 @@ impl Backends {
         initialize: &Initialize,
         question: Question<'_, impl Serialize>,
     ) -> Result<T, BackendError> {
-        let Question { method, params, patience, note } = question;
+        let Question { method, params, patience } = question;
         let identity =
             json!([launch.program, launch.identity, launch.environment, launch.directory, initialize]).to_string();
         let key = Fingerprint::of(identity.as_bytes());
@@ -131,13 +138,7 @@ impl Backends {
             Some(process) => process,
             None => self.start(launch, initialize).await?,
         };
-        if let Some(note) = note {
-            process.note(note);
-        }
         let answer = process.call(method, params, patience, Some(listener)).await;
-        if let Some(note) = note {
-            let _ = std::fs::remove_file(note);
-        }
         // One that complained can be asked again; one that failed otherwise is not to be trusted.
         // What it read of sources that can change is not to be told again.
         if launch.lasting && matches!(&answer, Ok(_) | Err(BackendError::Refused { .. })) {
@@ -147,7 +148,10 @@ impl Backends {
     }
 
     async fn start(&self, launch: &Launch, initialize: &Initialize) -> Result<Process, BackendError> {
-        let mut process = Process::start(launch)?;
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            self.end_orphans().await;
+        }
+        let mut process = Process::start(launch, &self.running)?;
         let incapable = |method| BackendError::Incapable { name: launch.name.clone(), method };
         let about = json!({ "capabilities": {} });
         let can: Negotiated = process.call("negotiateCapabilities", &about, self.patience, None).await?;
@@ -159,6 +163,13 @@ impl Backends {
         }
         let _: serde_json::Value = process.call("initialize", initialize, self.patience, None).await?;
         Ok(process)
+    }
+
+    /// Ends every backend of the workspace that goes on though whoever started it was killed.
+    pub(crate) async fn end_orphans(&self) {
+        let running = self.running.clone();
+        // What could not be ended is tried again by the next run.
+        let _ = tokio::task::spawn_blocking(move || running.end_orphans()).await;
     }
 
     /// Ends all that nobody waits for.

@@ -1,7 +1,7 @@
 //! A running backend: a child process that is spoken to line by line.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,17 +65,22 @@ pub(crate) struct Process {
     output: Arc<Mutex<Output>>,
     secrets: Arc<[String]>,
     next_id: u64,
+    /// What says that it runs.
+    note: Option<PathBuf>,
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if let Some(note) = &self.note {
+            let _ = std::fs::remove_file(note);
+        }
     }
 }
 
 impl Process {
-    /// Starts a backend.
-    pub(crate) fn start(launch: &Launch) -> Result<Self, BackendError> {
+    /// Starts a backend, and writes down that it runs.
+    pub(crate) fn start(launch: &Launch, running: &Running) -> Result<Self, BackendError> {
         let mut command = Command::new(&launch.program);
         command
             .env_clear()
@@ -107,20 +112,13 @@ impl Process {
         let secrets: Arc<[String]> = secret_lines(&launch.secrets).into();
         tokio::spawn(pass_on(stderr, output.clone(), secrets.clone()));
         let (name, group, stdout) = (launch.name.clone(), child.id(), BufReader::new(stdout));
-        Ok(Self { name, group, child, stdin, stdout, output, secrets, next_id: 0 })
+        let note = group.and_then(|id| running.note(id));
+        Ok(Self { name, group, child, stdin, stdout, output, secrets, next_id: 0, note })
     }
 
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Writes down which process this is, for whoever comes after us if we are killed.
-    pub(crate) fn note(&self, path: &Path) {
-        if let Some(identity) = self.child.id().and_then(identity_of) {
-            // Without it nobody ends what goes on without us.
-            let _ = std::fs::write(path, identity);
-        }
     }
 
     /// Asks one thing and waits for the answer, passing on what the backend writes meanwhile.
@@ -291,9 +289,62 @@ fn members_of(group: u32, began: u64) -> Vec<u32> {
     ids.filter(|id| is_member(id) == Some(true)).collect()
 }
 
-/// Ends a backend that goes on though whoever started it was killed, and all that it started.
-pub(crate) fn end_orphan(note: &Path) {
-    let Ok(identity) = std::fs::read_to_string(note) else { return };
+/// The backends that run in a workspace, written down, so that whoever comes after us if we are killed ends what goes on
+/// without us.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    directory: PathBuf,
+}
+
+/// How old a note has to be that cannot be read to be no longer in the making.
+const MADE_BY_NOW: Duration = Duration::from_secs(60);
+
+impl Running {
+    pub(crate) fn in_directory(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Writes down that a process runs, and who started it: where that is.
+    fn note(&self, id: u32) -> Option<PathBuf> {
+        let (it, us) = (identity_of(id)?, identity_of(std::process::id())?);
+        let path = self.directory.join(id.to_string());
+        let write = || std::fs::write(&path, format!("{it}\n{us}\n"));
+        // Without it nobody ends what goes on without us.
+        write().or_else(|_| std::fs::create_dir_all(&self.directory).and_then(|()| write())).ok()?;
+        Some(path)
+    }
+
+    /// Ends every backend that goes on though whoever started it was killed, and all that it started. Blocking.
+    pub(crate) fn end_orphans(&self) {
+        for note in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let path = note.path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let is_done = match text.lines().collect::<Vec<_>>().as_slice() {
+                [_, starter] if lives(starter) => false,
+                [backend, _] => {
+                    end(backend);
+                    true
+                }
+                _ => {
+                    let age = note.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+                    matches!(age, Ok(Ok(age)) if age > MADE_BY_NOW)
+                }
+            };
+            if is_done {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Whether the process of an identity is there.
+fn lives(identity: &str) -> bool {
+    let id = identity.split_whitespace().next().and_then(|id| id.parse::<u32>().ok());
+    id.and_then(identity_of).is_some_and(|now| now == identity)
+}
+
+/// Ends the process group of an identity.
+fn end(identity: &str) {
     let mut words = identity.split_whitespace();
     let id = words.next().and_then(|id| id.parse::<u32>().ok());
     let began = words.next().and_then(|began| began.parse::<u64>().ok());
@@ -311,7 +362,6 @@ pub(crate) fn end_orphan(note: &Path) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    let _ = std::fs::remove_file(note);
 }
 
 fn kill_group(id: u32) {

@@ -230,6 +230,13 @@ impl ChosenAnew {
     fn is_done(&self, chosen: &ChosenToolSpec) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(chosen.clone());
     }
+
+    /// The names of which nothing was chosen, sorted.
+    pub fn unmet(&self) -> Vec<String> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unmet = |name: &&String| done.iter().all(|chosen| chosen.needs.requirement.name != **name);
+        self.names.iter().flatten().filter(is_unmet).cloned().collect()
+    }
 }
 
 /// Where choices are kept, in the workspace.

@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::backend::{
     AskBuild, BackendInstance, BackendMetadata, BackendMetadataError, BuildBackendMetadataSpec, BuildOutput,
-    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, Question, end_orphan, folded, make,
+    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, Question, folded, make,
 };
 use crate::build::context::{BuildContext, Context};
 use crate::build::dependencies::{DependencyError, Needed, Said};
@@ -509,7 +509,7 @@ pub const NOTE: &str = "note: ";
 /// Where artifacts are kept, in the workspace.
 pub(crate) const ARTIFACTS: &str = ".pixi/doge/artifacts";
 /// Where builds are made, in the workspace. The name is short because paths are.
-const BUILDS: &str = ".pixi/bld";
+pub(crate) const BUILDS: &str = ".pixi/bld";
 /// How long the path of a prefix is that is built against.
 const PREFIX_LENGTH: usize = 255;
 
@@ -534,11 +534,8 @@ impl Action for BackendBuildSpec {
         let _lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building")
             .await
             .map_err(|source| self.io(&work, source))?;
-        let note = work.join(".backend");
-        {
-            let note = note.clone();
-            ctx.blocking(move || end_orphan(&note)).await;
-        }
+        // Whoever had it and was killed may have left a backend that goes on in it.
+        ready.backends.end_orphans().await;
         let build_path = work.join("bld");
         let host_path = self.padded(&work, &context)?;
         // What an earlier build left there is none of this one's packages.
@@ -598,7 +595,7 @@ impl Action for BackendBuildSpec {
             }),
         };
         let patience = ready.backends.build_patience;
-        let question = Question { method: "conda/build_v1", params: &ask, patience, note: Some(&note) };
+        let question = Question { method: "conda/build_v1", params: &ask, patience };
         // File times may lag behind the clock.
         let began = SystemTime::now() - Duration::from_millis(20);
         let built: Built = ready
@@ -609,6 +606,7 @@ impl Action for BackendBuildSpec {
         self.as_asked(&built)?;
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
         self.instance.report_program(ctx);
+        context.report_variant_files(ctx);
         for (place, mut read) in self.instance.reads(&discovered, &globs)?.into_iter().enumerate() {
             let directory = read.base(ctx.roots()).unwrap_or_else(|| ready.sources.clone());
             crate::files::check(&read.globs, &directory).map_err(|error| CallError::Glob {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use doge::{AnyError, Db, Failure, Fingerprint, Intern, Interned, Stop};
+use doge::{ActionContext, AnyError, Db, Failure, Fingerprint, Intern, Interned, Root, Stop};
 use rattler_conda_types::Subdir;
 use rattler_lock::VariantValue;
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
 use serde::{Deserialize, Serialize};
 
+use crate::files::{FilesSpec, GlobSet};
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
 
 /// A platform that packages run on, with what it has.
@@ -81,6 +82,21 @@ impl BuildContext {
     pub(crate) fn wherever_found(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
         let told = db.value(context)?;
         if told.offline { db.intern(Self { offline: false, ..Self::clone(&told) }) } else { Ok(context.clone()) }
+    }
+
+    /// The look at the files with further values; nothing if there are none.
+    pub(crate) fn look_at_variant_files<'p>(paths: impl Iterator<Item = &'p String>) -> Option<FilesSpec> {
+        let patterns: Vec<String> = paths.cloned().collect();
+        let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
+        let is_any = !globs[0].patterns.is_empty();
+        is_any.then(|| FilesSpec { root: Root::Workspace, directory: ".".to_owned(), globs, written: Vec::new() })
+    }
+
+    /// Says that an action read the files with further values, which may have changed meanwhile.
+    pub(crate) fn report_variant_files(&self, ctx: &ActionContext) {
+        if let Some(files) = Self::look_at_variant_files(self.variant_files.iter().map(|(path, _)| path)) {
+            ctx.report_read(&files);
+        }
     }
 
     /// What a solver has to know for these requirements on the host platform.

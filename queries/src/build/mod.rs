@@ -16,6 +16,7 @@ mod run_exports;
 mod solve;
 mod source_metadata;
 
+pub(crate) use build::{ARTIFACTS, BUILDS};
 pub use build::{
     BackendBuildError, BackendBuildSpec, BuildAgainSpec, BuildProfile, BuildQuestion, BuiltPackage, NOTE, OutputName,
     Prefix, SourceBuildError, SourceBuildSpec, Value,

@@ -1,12 +1,12 @@
 //! What the packages of a workspace are built for.
 
-use doge::{AnyError, Db, Failure, Halt, Root};
+use doge::{AnyError, Db, Failure, Halt};
 use serde::{Deserialize, Serialize};
 
 use crate::build::{BackendOverrides, BuildContext, BuildPlatform, Context};
 use crate::conda::{MachineError, MachineSpec};
 use crate::environment::manifest::WorkspaceNeeds;
-use crate::files::{FilesError, FilesSpec, GlobSet};
+use crate::files::FilesError;
 use crate::workspace::{SolveDescription, SolveUnit};
 
 /// How packages are built, as far as that is the same for all environments.
@@ -30,15 +30,12 @@ where
     E: From<Failure<MachineError>> + From<Failure<FilesError>> + From<Failure<AnyError>>,
 {
     let machine = db.observe(&MachineSpec)?;
-    let files = match needs.variant_files.as_slice() {
-        [] => Vec::new(),
-        paths => {
-            let globs =
-                vec![GlobSet { patterns: paths.to_vec(), markers: Vec::new(), exclude_hidden: false, root: None }];
-            let observed = FilesSpec { root: Root::Workspace, directory: ".".to_owned(), globs, written: Vec::new() };
-            let found = db.observe(&observed)?;
+    let files = match BuildContext::look_at_variant_files(needs.variant_files.iter()) {
+        None => Vec::new(),
+        Some(look) => {
+            let found = db.observe(&look)?;
             let content = |path: &String| found.files.get(path).map(|file| file.content);
-            paths.iter().map(|path| (path.clone(), content(path))).collect()
+            needs.variant_files.iter().map(|path| (path.clone(), content(path))).collect()
         }
     };
     let mut contexts = Vec::new();

@@ -133,3 +133,35 @@ fn a_package_is_handed_out_whole_even_if_its_archive_is_lost() {
         assert_ne!(mode & 0o044, 0, "others may read it: {mode:o}");
     }
 }
+
+#[test]
+fn what_builds_leave_is_collected_and_made_again_when_it_is_needed() {
+    let sources = Sources::new();
+    sources.install();
+    let count = |ran: &crate::site::Ran, kind: &str, what: &str| ran.value()["kinds"][kind][what].clone();
+    let info = sources.json(&["cache", "info"]);
+    assert_eq!(count(&info, "artifacts", "count"), 2, "{}", info.stdout);
+    assert_eq!(count(&info, "builds", "count"), 2, "{}", info.stdout);
+    let kept = sources.json(&["cache", "gc", "--older-than=1h"]);
+    assert_eq!(count(&kept, "artifacts", "removed")["count"], 0, "{}", kept.stdout);
+    let gone = sources.json(&["cache", "gc", "--older-than=0s"]);
+    assert_eq!(count(&gone, "artifacts", "removed")["count"], 2, "{}", gone.stdout);
+    assert_eq!(count(&gone, "builds", "removed")["count"], 2, "{}", gone.stdout);
+    let left = sources.json(&["cache", "info"]);
+    assert_eq!(count(&left, "artifacts", "count"), serde_json::Value::Null, "{}", left.stdout);
+    sources.site.write("a/content/bin/a", "#!/bin/sh\necho changed\n");
+    sources.install();
+    sources.assert_settled();
+}
+
+/// To list a folder is to read it: to be looked at by a collection is no use.
+#[test]
+fn what_a_collection_looks_at_does_not_become_younger() {
+    let sources = Sources::new();
+    sources.install();
+    let uses = || sources.json(&["cache", "info"]).value()["kinds"]["builds"]["newest_use"].clone();
+    let before = uses();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sources.json(&["cache", "gc", "--dry-run"]);
+    assert_eq!(uses(), before);
+}

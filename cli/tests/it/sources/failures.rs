@@ -1,5 +1,9 @@
 //! Backends that fail: what is said, and that nothing of it stays.
 
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use crate::sources::Sources;
 
 fn failing(configuration: &str) -> Sources {
@@ -45,6 +49,46 @@ fn a_backend_that_hangs_is_given_up() {
     let mut command = sources.command(&["install"]);
     let ran = crate::site::Ran::of(command.env("DOGE_BACKEND_TIMEOUT", "1s").output().expect("it can be started"));
     ran.assert_fails_with(&["did not answer `conda/outputs` within 1s", "DOGE_BACKEND_TIMEOUT"]);
+}
+
+/// Whether a process is there and not only its remains, which wait for somebody to ask how it ended.
+#[cfg(target_os = "linux")]
+fn lives(id: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(id).join("stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_backend_that_hangs_when_its_run_is_killed_is_ended_by_the_next_run_whatever_that_builds() {
+    for place in ["outputs", "build"] {
+        let sources = Sources::new();
+        let log = format!("log = '{}'", sources.log().display());
+        sources.package("a", "", &format!("fail = 'hang'\nfail_in = '{place}'\n{log}"));
+        let mut command = sources.command(&["install"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut run = command.spawn().expect("it can be started");
+        let running = sources.site.path(".pixi/doge/running");
+        let began = Instant::now();
+        let hanging = loop {
+            let notes = || std::fs::read_dir(&running).into_iter().flatten().flatten();
+            let ids: Vec<String> = notes().map(|note| note.file_name().to_string_lossy().into_owned()).collect();
+            let said = std::fs::read_to_string(sources.log()).unwrap_or_default();
+            let asked = said.lines().any(|line| line.starts_with(&format!("{place} a")));
+            if let ([id], true) = (ids.as_slice(), asked) {
+                break id.clone();
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{ids:?} {said}");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        run.kill().expect("it can be killed");
+        run.wait().expect("it ends");
+        assert!(lives(&hanging), "it hangs");
+        sources.site.needs("b = { path = 'b' }");
+        sources.install();
+        assert!(!lives(&hanging), "nobody is left to wait for it");
+        assert_eq!(std::fs::read_dir(&running).expect("it is there").count(), 0);
+    }
 }
 
 #[test]

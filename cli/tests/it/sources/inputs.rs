@@ -180,3 +180,15 @@ fn what_was_built_is_no_other_without_a_network() {
     }
     sources.assert_settled();
 }
+
+#[test]
+fn what_is_built_while_a_file_with_variants_changes_is_not_taken_for_what_it_said_before() {
+    let sources = Sources::new();
+    sources.package("a", "", "fail = 'touch_own_globs'\ntouch = '../variants.yaml'");
+    sources.site.manifest("build-variants-files = ['variants.yaml']", "[dependencies]\na = { path = 'a' }\n");
+    sources.site.write("variants.yaml", "7");
+    sources.assert_builds(1);
+    assert_eq!(sources.site.read("variants.yaml").trim(), "8");
+    sources.site.write("variants.yaml", "7");
+    sources.assert_builds(1);
+}

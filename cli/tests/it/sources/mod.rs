@@ -60,7 +60,7 @@ impl Sources {
     }
 
     /// Where the backend would count its calls; it does not get to see the variable unless that is said.
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.site.root().join("calls")
     }
 

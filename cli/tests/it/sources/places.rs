@@ -172,7 +172,10 @@ fn a_backend_comes_from_a_channel_and_stays_until_it_is_chosen_anew() {
     sources.site.needs("a = { path = 'a' }\ntool = '*'");
     let ran = isolated(&sources, &["install"]);
     assert_eq!(ran.executed().get("backend_build"), None, "{:?}", ran.executed());
+    let unknown = isolated(&sources, &["install", "--refresh=nope"]);
+    assert!(unknown.stderr.contains("no build backend `nope` was chosen anew"), "{}", unknown.stderr);
     let ran = isolated(&sources, &["install", "--refresh=doge-test-backend"]);
+    assert!(!ran.stderr.contains("was chosen anew"), "{}", ran.stderr);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.executed()["backend_build"], 2, "{:?}", ran.executed());
     isolated(&sources, &["install"]).assert_nothing_ran();

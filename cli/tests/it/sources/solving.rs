@@ -106,7 +106,7 @@ fn what_is_built_against_is_chosen_anew_by_name() {
     sources.site.needs("a = { path = 'a' }");
     sources.install();
     for name in ["lib", "app"] {
-        let package = doge_queries::testing::PackageBuilder::new(name, "3.0").file(&format!("share/{name}"), "3.0\n");
+        let package = doge_queries::testing::PackageBuilder::new(name, "3.0").file(format!("share/{name}"), "3.0\n");
         sources.site.channel.add(package).expect("it can be written");
     }
     sources.site.index();
