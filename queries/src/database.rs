@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::backend::{
     Backends, BuildBackendMetadataSpec, CallOutputsSpec, CheckoutManifestsSpec, ChosenAnew, ChosenToolSpec,
-    DiscoverBackendSpec, ExecutableSpec, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec, ReadyPlaceSpec,
-    SecretKey, ToolPrefixes, VariablesSpec,
+    DiscoverBackendSpec, ExecutableSpec, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec, MemoryBackends,
+    ReadyPlaceSpec, SecretKey, ToolPrefixes, VariablesSpec,
 };
 use crate::build::{
     BackendBuildSpec, BuildAgainSpec, DevSourceMetadataSpec, MissingArtifacts, MissingArtifactsSpec,
@@ -107,6 +107,8 @@ pub struct DatabaseOptions {
     pub persist: bool,
     /// Which environments of build backends are chosen anew.
     pub chosen_anew: Arc<ChosenAnew>,
+    /// Build backends that are parts of this program. They are asked where the overrides of a build name them.
+    pub memory_backends: MemoryBackends,
     /// How long is waited for a build backend, if not as long as usual.
     pub backend_patience: Option<Duration>,
 }
@@ -121,6 +123,7 @@ impl DatabaseOptions {
             refresh: false,
             persist: true,
             chosen_anew: Arc::default(),
+            memory_backends: MemoryBackends::default(),
             backend_patience: None,
         }
     }
@@ -155,6 +158,7 @@ impl DatabaseOptions {
             offline: packages.offline,
         };
         let mut backends = Backends::new(self.caches.tools.join("cache"), &self.workspace);
+        backends.memory = self.memory_backends.clone();
         if let Some(patience) = self.backend_patience {
             backends.patience = patience;
             backends.build_patience = patience;

@@ -94,7 +94,16 @@ impl Locks {
 ///
 /// Fails if the file cannot be made or locks do not work here.
 pub fn try_acquire(path: &Path, description: &str) -> io::Result<Acquired> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = match options.open(path) {
+        // Nothing of anybody's goes away with an empty directory, and nobody could work with it there.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            fs::remove_dir(path)?;
+            options.open(path)?
+        }
+        opened => opened?,
+    };
     match file.try_lock() {
         Ok(()) => {
             // Who looks between these two sees a holder without a name, which is not wrong.
@@ -205,6 +214,18 @@ mod tests {
         assert!(matches!(locks.try_acquire("b", "").expect("locks work here"), Acquired::Guard(_)));
         drop(first);
         assert!(matches!(locks.try_acquire("a", "").expect("locks work here"), Acquired::Guard(_)));
+    }
+
+    #[test]
+    fn a_lock_that_was_replaced_by_an_empty_directory_is_made_again_and_one_with_something_in_it_is_left() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let locks = Locks::new(directory.path());
+        fs::create_dir(locks.path("a")).expect("it can be made");
+        assert!(matches!(locks.try_acquire("a", "").expect("locks work here"), Acquired::Guard(_)));
+        let inside = locks.path("b").join("something");
+        fs::create_dir_all(&inside).expect("it can be made");
+        assert!(locks.try_acquire("b", "").is_err());
+        assert!(inside.is_dir());
     }
 
     #[test]

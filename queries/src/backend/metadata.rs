@@ -17,8 +17,9 @@ use thiserror::Error;
 use crate::backend::discover::{DiscoverBackendSpec, DiscoverError, DiscoveredBackend};
 use crate::backend::error::{AtSource, BackendError};
 use crate::backend::executable::{ExecutableSpec, find};
+use crate::backend::memory::MemoryBackend;
 use crate::backend::pool::{Backends, Question, activated, passed_on};
-use crate::backend::process::Launch;
+use crate::backend::process::{Launch, Program};
 use crate::backend::protocol::{AskOutputs, Initialize, Output, Outputs, folded};
 use crate::backend::tool::{
     InstallToolSpec, InstantiateToolEnvironmentSpec, ReadyToolError, ToolError, ToolNeeds, ToolPrefixes, ready_tool,
@@ -96,6 +97,11 @@ pub enum BackendProgram {
     },
     /// One in an environment of its own.
     Environment(InstallToolSpec),
+    /// A part of this program: a [`MemoryBackend`](crate::backend::MemoryBackend).
+    Memory {
+        /// What tells it from others of its name.
+        identity: String,
+    },
 }
 
 /// The packages that can be built from a source.
@@ -229,6 +235,9 @@ impl BuildBackendMetadataSpec {
         context: &BuildContext,
     ) -> Result<BackendProgram, Halt<BackendMetadataError>> {
         let name = &discovered.backend.name;
+        if let Some(identity) = context.overrides.memory.get(name) {
+            return Ok(BackendProgram::Memory { identity: identity.clone() });
+        }
         if let Some(program) = context.overrides.program(name) {
             let content = *db.observe(&ExecutableSpec { program: program.clone() })?;
             let Some(content) = content else {
@@ -380,7 +389,13 @@ impl BackendInstance {
                 let missing = || BackendError::Missing { name: name.clone(), program: program.clone() };
                 let path = find(program, std::env::var_os("PATH").as_deref());
                 let path = path.ok_or_else(|| self.failed(missing()))?;
-                (std::path::absolute(&path).unwrap_or(path), environment)
+                (Program::File(std::path::absolute(&path).unwrap_or(path)), environment)
+            }
+            BackendProgram::Memory { identity } => {
+                let is_meant = |backend: &Arc<dyn MemoryBackend>| backend.identity() == *identity;
+                let backend = backends.memory.get(&name).filter(is_meant);
+                let missing = || BackendError::Missing { name: name.clone(), program: format!("memory:{name}") };
+                (Program::Memory(backend.ok_or_else(|| self.failed(missing()))?), BTreeMap::new())
             }
             BackendProgram::Environment(install) => {
                 let prefixes = ctx.resource::<ToolPrefixes>().ok_or_else(|| gone("the place of tools"))?;
@@ -403,7 +418,7 @@ impl BackendInstance {
                     let program = prefix.join("bin").join(&name).display().to_string();
                     return Err(self.failed(BackendError::Missing { name, program }));
                 };
-                (found, environment)
+                (Program::File(found), environment)
             }
         };
         let text = |path: &Path| path.to_string_lossy().into_owned();

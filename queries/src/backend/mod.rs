@@ -2,13 +2,14 @@
 //!
 //! Which backend builds a source is read from the manifests there ([`DiscoverBackendSpec`]). It comes from a package
 //! with an environment of its own, chosen once and kept ([`InstantiateToolEnvironmentSpec`]), or is a program of the
-//! system. It is asked what can be built ([`BuildBackendMetadataSpec`]) and, elsewhere, to build it; what it says to have
+//! system, or a part of this one ([`MemoryBackend`]). It is asked what can be built ([`BuildBackendMetadataSpec`]) and, elsewhere, to build it; what it says to have
 //! read becomes part of the trace. A running backend is a resource and never a value: who asks for the same package
 //! shares it, and nothing depends on whether it ran already.
 
 mod discover;
 mod error;
 mod executable;
+mod memory;
 mod metadata;
 mod pool;
 mod process;
@@ -19,6 +20,7 @@ mod variables;
 pub use discover::{CheckoutManifestsSpec, DiscoverBackendSpec, DiscoverError, DiscoveredBackend};
 pub use error::{AtSource, BackendError, Complaint, LastOutput};
 pub use executable::{Executable, ExecutableSpec, ExecutableStamp};
+pub use memory::{MemoryBackend, MemoryBackends, MemoryQuestion};
 pub(crate) use metadata::make;
 pub use metadata::{
     BackendInstance, BackendMetadata, BackendMetadataError, BackendProgram, BuildBackendMetadataSpec, CallError,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use doge::{ActionContext, Fingerprint};
@@ -18,8 +18,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::backend::error::BackendError;
-use crate::backend::process::{Launch, Process, Running, told_by};
+use crate::backend::error::{BackendError, Complaint, LastOutput};
+use crate::backend::memory::{MemoryBackend, MemoryBackends, MemoryQuestion};
+use crate::backend::process::{Launch, Process, Program, Running, told_by};
 use crate::backend::protocol::{Initialize, Negotiated};
 
 /// Variables that every backend gets to see, if they are set. None of them is taken to alter what is built.
@@ -67,6 +68,8 @@ pub struct Backends {
     pub build_patience: Duration,
     /// Where they may keep things between workspaces.
     pub cache: PathBuf,
+    /// Those that are no processes.
+    pub memory: MemoryBackends,
     running: Running,
     /// Whether those were ended that earlier runs left.
     swept: AtomicBool,
@@ -90,6 +93,7 @@ impl Backends {
     /// Backends as most people want them, which may keep things in a directory, for packages of a workspace.
     pub fn new(cache: impl Into<PathBuf>, workspace: &Path) -> Self {
         Self {
+            memory: MemoryBackends::default(),
             running: Running::in_directory(workspace.join(RUNNING)),
             swept: AtomicBool::new(false),
             kept: 8,
@@ -130,13 +134,18 @@ impl Backends {
         question: Question<'_, impl Serialize>,
     ) -> Result<T, BackendError> {
         let Question { method, params, patience } = question;
-        let identity =
-            json!([launch.program, launch.identity, launch.environment, launch.directory, initialize]).to_string();
+        let program = match &launch.program {
+            Program::File(program) => program,
+            Program::Memory(backend) => {
+                return self.ask_memory(ctx, backend.clone(), &launch.name, initialize, method, params).await;
+            }
+        };
+        let identity = json!([program, launch.identity, launch.environment, launch.directory, initialize]).to_string();
         let key = Fingerprint::of(identity.as_bytes());
         let listener = told_by(ctx.reporter());
         let mut process = match self.take(key) {
             Some(process) => process,
-            None => self.start(launch, initialize).await?,
+            None => self.start(program, launch, initialize).await?,
         };
         let answer = process.call(method, params, patience, Some(listener)).await;
         // One that complained can be asked again; one that failed otherwise is not to be trusted.
@@ -147,11 +156,43 @@ impl Backends {
         answer
     }
 
-    async fn start(&self, launch: &Launch, initialize: &Initialize) -> Result<Process, BackendError> {
+    /// Asks a backend that is a part of this program.
+    async fn ask_memory<T: DeserializeOwned>(
+        &self,
+        ctx: &ActionContext,
+        backend: Arc<dyn MemoryBackend>,
+        name: &str,
+        initialize: &Initialize,
+        method: &'static str,
+        params: &impl Serialize,
+    ) -> Result<T, BackendError> {
+        let (name, output) = (name.to_owned(), LastOutput::default());
+        let (initialize, params) = (json!(initialize), json!(params));
+        let log = told_by(ctx.reporter());
+        let work = move || {
+            let question = MemoryQuestion { method, initialize: &initialize, params: &params, log: &*log };
+            backend.answer(&question)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(answer)) => serde_json::from_value(answer).map_err(|error| BackendError::WrongShape {
+                name,
+                method,
+                message: error.to_string(),
+                output,
+            }),
+            Ok(Err(message)) => {
+                let complaint = Box::new(Complaint { message, ..Complaint::default() });
+                Err(BackendError::Refused { name, method, complaint, output })
+            }
+            Err(panic) => Err(BackendError::Died { name, method, status: panic.to_string(), output }),
+        }
+    }
+
+    async fn start(&self, program: &Path, launch: &Launch, initialize: &Initialize) -> Result<Process, BackendError> {
         if !self.swept.swap(true, Ordering::Relaxed) {
             self.end_orphans().await;
         }
-        let mut process = Process::start(launch, &self.running)?;
+        let mut process = Process::start(program, launch, &self.running)?;
         let incapable = |method| BackendError::Incapable { name: launch.name.clone(), method };
         let about = json!({ "capabilities": {} });
         let can: Negotiated = process.call("negotiateCapabilities", &about, self.patience, None).await?;

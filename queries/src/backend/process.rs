@@ -1,7 +1,7 @@
 //! A running backend: a child process that is spoken to line by line.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteEx
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::backend::error::{BackendError, Complaint, LastOutput};
+use crate::backend::memory::MemoryBackend;
 
 /// The longest answer that is taken.
 const LONGEST_ANSWER: u64 = 256 << 20;
@@ -26,13 +27,22 @@ const KEPT_LINES: usize = 60;
 /// Who is told of each line.
 pub(crate) type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// What a backend is.
+#[derive(Clone)]
+pub(crate) enum Program {
+    /// A program that is started.
+    File(PathBuf),
+    /// A part of this one.
+    Memory(Arc<dyn MemoryBackend>),
+}
+
 /// How a backend is started.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Launch {
     /// What it is called in messages.
     pub(crate) name: String,
     /// The program.
-    pub(crate) program: PathBuf,
+    pub(crate) program: Program,
     /// What is in it.
     pub(crate) identity: Fingerprint,
     /// All variables it gets to see.
@@ -79,9 +89,9 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts a backend, and writes down that it runs.
-    pub(crate) fn start(launch: &Launch, running: &Running) -> Result<Self, BackendError> {
-        let mut command = Command::new(&launch.program);
+    /// Starts a program as a backend, and writes down that it runs.
+    pub(crate) fn start(program: &Path, launch: &Launch, running: &Running) -> Result<Self, BackendError> {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .envs(&launch.environment)
@@ -95,11 +105,11 @@ impl Process {
         command.process_group(0);
         let cannot = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => {
-                BackendError::Missing { name: launch.name.clone(), program: launch.program.display().to_string() }
+                BackendError::Missing { name: launch.name.clone(), program: program.display().to_string() }
             }
             _ => BackendError::Start {
                 name: launch.name.clone(),
-                program: launch.program.display().to_string(),
+                program: program.display().to_string(),
                 source: Arc::new(source),
             },
         };

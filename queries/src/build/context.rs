@@ -55,6 +55,9 @@ pub struct BackendOverrides {
     pub all: bool,
     /// These are, by name; with the path of the program if it is not the name.
     pub named: BTreeMap<String, Option<String>>,
+    /// These are parts of this program: see [`MemoryBackends::identities`](crate::backend::MemoryBackends::identities).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub memory: BTreeMap<String, String>,
 }
 
 impl Intern for BuildContext {
@@ -131,7 +134,7 @@ impl BackendOverrides {
     ///
     /// If an item has more than one `=`.
     pub fn parse(all: Option<&str>, named: Option<&str>) -> Result<Self, NotAnOverride> {
-        let mut overrides = Self { all: all.is_some_and(|text| !text.is_empty()), named: BTreeMap::new() };
+        let mut overrides = Self { all: all.is_some_and(|text| !text.is_empty()), ..Self::default() };
         for item in named.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty()) {
             let (name, path) = match item.split_once('=') {
                 Some((_, path)) if path.contains('=') => return Err(NotAnOverride { item: item.to_owned() }),

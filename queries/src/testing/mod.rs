@@ -4,8 +4,10 @@
 //! Everything here is deterministic: the same calls give the same bytes, so that a channel made by an example is the
 //! same channel on every machine. Nothing here is used by the crate itself.
 
+pub mod backend;
 pub mod channel;
 pub mod server;
 
+pub use backend::Passthrough;
 pub use channel::{ArchiveKind, ChannelBuilder, PLACEHOLDER, PackageBuilder};
 pub use server::{Misbehaviour, Request, TestServer};

@@ -1,3 +1,4 @@
 //! Integration tests of the conda work.
 
 mod builder;
+mod memory;

@@ -1,0 +1,147 @@
+//! Backends that are no processes.
+
+use std::fs;
+use std::path::Path;
+
+use doge_queries::backend::{MemoryBackend, MemoryBackends, MemoryQuestion};
+use doge_queries::build::BackendOverrides;
+use doge_queries::doge::{Root, RunRecord};
+use doge_queries::environment::{
+    BuildOptions, InstallWorkspaceEnvironmentSpec, LockFileSpec, LockMode, LockWorkspaceSpec, ManifestText, Only,
+};
+use doge_queries::prefix::PrefixStateSpec;
+use doge_queries::testing::Passthrough;
+use doge_queries::workspace::{LOCK_FILE, ManifestOptions};
+use doge_queries::{CacheDirs, DatabaseOptions, Problem};
+use rattler_conda_types::Subdir;
+use serde_json::Value;
+
+fn write(root: &Path, inside: &str, text: &str) {
+    let path = root.join(inside);
+    fs::create_dir_all(path.parent().expect("it is inside")).expect("it can be made");
+    fs::write(path, text).expect("it can be written");
+}
+
+/// A workspace that needs a package that lies in it.
+fn workspace(root: &Path) {
+    write(
+        root,
+        "pixi.toml",
+        "[workspace]\nchannels = []\nplatforms = ['linux-64']\npreview = ['pixi-build']\n[dependencies]\na = { path = 'a' }\n",
+    );
+    write(
+        root,
+        "a/pixi.toml",
+        "[package]\nname = 'a'\nversion = '1.0'\n[package.build]\nbackend = { name = 'passthrough', version = '*' }\n",
+    );
+    write(root, "a/content/share/a.txt", "one\n");
+    // What was written within the last tick of the clock is used and not recorded.
+    std::thread::sleep(std::time::Duration::from_millis(60));
+}
+
+/// Installs the workspace as a program would that brings its own backend.
+async fn install(root: &Path, backend: impl MemoryBackend) -> Result<RunRecord, String> {
+    let mut options = DatabaseOptions::new(root, CacheDirs::below(&root.join("cache")));
+    options.memory_backends = MemoryBackends::default().with("passthrough", backend);
+    let overrides = BackendOverrides { memory: options.memory_backends.identities(), ..BackendOverrides::default() };
+    let database = options.builder().expect("it can be made").title("test").build().expect("it can be made");
+    let text = fs::read_to_string(root.join("pixi.toml")).expect("it is there");
+    let manifest = ManifestText::new("pixi.toml", &text, &ManifestOptions::default());
+    let spec = InstallWorkspaceEnvironmentSpec {
+        lock: LockWorkspaceSpec {
+            manifest: database.intern(manifest).expect("it can be named"),
+            lock_file: LockFileSpec { path: LOCK_FILE.to_owned() },
+            mode: LockMode::Satisfy,
+            only: Only::default(),
+            offline: true,
+            build: BuildOptions { overrides, pass_env: Vec::new() },
+        },
+        environment: "default".to_owned(),
+        platform: "linux-64".to_owned(),
+        subdir: Subdir::Linux64,
+        prefix: PrefixStateSpec { root: Root::Workspace, path: ".pixi/envs/default".to_owned() },
+        options: Default::default(),
+        link_scripts: false,
+        force: None,
+    };
+    let installed =
+        database.get(&spec).await.map_err(|failure| format!("{:?}", miette::Report::new(Problem::new(failure))));
+    let record = database.close().await.expect("it ends in good order");
+    installed.map(|_| record)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_in_this_program_builds_as_any_other_and_is_asked_only_when_something_changed() {
+    let root = tempfile::tempdir().expect("it can be made");
+    let root = fs::canonicalize(root.path()).expect("it is there");
+    workspace(&root);
+    let backend = Passthrough::default();
+    install(&root, backend.clone()).await.expect("it is installed");
+    assert_eq!(backend.asked().1, 1);
+    assert_eq!(fs::read_to_string(root.join(".pixi/envs/default/share/a.txt")).expect("it is there"), "one\n");
+    assert!(!root.join(".pixi/doge/running").exists(), "no process was started");
+    let record = install(&root, backend.clone()).await.expect("it is installed");
+    assert_eq!((backend.asked().1, record.counts.executed.len()), (1, 0), "{:?}", record.counts.executed);
+    write(&root, "a/content/share/a.txt", "two\n");
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    install(&root, backend.clone()).await.expect("it is installed");
+    assert_eq!(backend.asked().1, 2);
+    assert_eq!(fs::read_to_string(root.join(".pixi/envs/default/share/a.txt")).expect("it is there"), "two\n");
+}
+
+/// One that says to be another than the last.
+struct Other(Passthrough);
+
+impl MemoryBackend for Other {
+    fn identity(&self) -> String {
+        "another".to_owned()
+    }
+
+    fn answer(&self, question: &MemoryQuestion<'_>) -> Result<Value, String> {
+        self.0.answer(question)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_in_this_program_of_another_identity_builds_anew() {
+    let root = tempfile::tempdir().expect("it can be made");
+    let root = fs::canonicalize(root.path()).expect("it is there");
+    workspace(&root);
+    install(&root, Passthrough::default()).await.expect("it is installed");
+    let other = Other(Passthrough::default());
+    let asked = other.0.clone();
+    install(&root, other).await.expect("it is installed");
+    assert_eq!(asked.asked().1, 1);
+}
+
+/// One that fails.
+struct Failing(Answer);
+
+type Answer = fn() -> Result<Value, String>;
+
+impl MemoryBackend for Failing {
+    fn identity(&self) -> String {
+        "failing".to_owned()
+    }
+
+    fn answer(&self, _: &MemoryQuestion<'_>) -> Result<Value, String> {
+        (self.0)()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_in_this_program_that_fails_is_named() {
+    let cases: [(Answer, &str); 3] = [
+        (|| Err("no such thing".to_owned()), "no such thing"),
+        (|| panic!("it is broken"), "ended before it answered"),
+        (|| Ok(Value::Null), "in a shape that is not the protocol's"),
+    ];
+    for (answer, said) in cases {
+        let root = tempfile::tempdir().expect("it can be made");
+        let root = fs::canonicalize(root.path()).expect("it is there");
+        workspace(&root);
+        let error = install(&root, Failing(answer)).await.expect_err("it fails");
+        let words = error.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(words.contains(said) && words.contains("passthrough"), "{error}");
+    }
+}
