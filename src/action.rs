@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use crate::context::ActionContext;
+use crate::explain::{Change, Values};
 use crate::failure::DomainError;
 use crate::spec::Spec;
 use crate::value::Value;
@@ -48,6 +49,13 @@ pub trait Action: Spec {
     /// An expensive action runs in one process at a time; whoever waited takes the result from the store. Its
     /// result is committed before the lock is released, so a kill right afterwards does not lose it.
     const EXPENSIVE: bool = false;
+
+    /// How two of its values differ, in words of its own, for people who ask why something ran again: `file added`, with the
+    /// path. By default they are compared field by field.
+    fn changes(&self, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        let _ = (was, now, values);
+        None
+    }
 
     /// Does the work.
     ///

@@ -141,12 +141,20 @@ pub struct ActionContext {
     pub(crate) notes: Mutex<Notes>,
 }
 
+/// An action that has to run again.
+#[derive(Clone)]
+pub(crate) struct Remake {
+    pub(crate) spec: SharedSpec,
+    /// Because somebody wants it.
+    pub(crate) forced: bool,
+}
+
 /// What an action told the engine.
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) reads: Vec<SharedSpec>,
     pub(crate) observe_again: Vec<SharedSpec>,
-    pub(crate) remake: Vec<SharedSpec>,
+    pub(crate) remake: Vec<Remake>,
     pub(crate) interned: Vec<(Fingerprint, Vec<u8>)>,
 }
 
@@ -244,8 +252,14 @@ impl ActionContext {
     /// one. Whatever this one returns is dropped, with the same exception as for
     /// [`ActionContext::observe_again`].
     pub fn remake<A: Action>(&self, action: &A) {
-        let remake = Typed::<ActionKind<A>>::share(action);
-        self.note(|notes| notes.remake.push(remake));
+        let spec = Typed::<ActionKind<A>>::share(action);
+        self.note(|notes| notes.remake.push(Remake { spec, forced: false }));
+    }
+
+    /// The same, because somebody wants it and not because anything is gone.
+    pub fn remake_by_force<A: Action>(&self, action: &A) {
+        let spec = Typed::<ActionKind<A>>::share(action);
+        self.note(|notes| notes.remake.push(Remake { spec, forced: true }));
     }
 
     /// Takes a lock between processes, waiting for whoever holds it, who is named in an event.

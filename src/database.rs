@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
@@ -19,6 +19,7 @@ use crate::context::{Resources, Roots};
 use crate::dry::DryReport;
 use crate::effect::Effect;
 use crate::event::{Event, Listener};
+use crate::explain::History;
 use crate::failure::{EngineFailure, Failure};
 use crate::graph::Graph;
 use crate::intern::{AtHand, Intern, Interned, names_in};
@@ -149,6 +150,11 @@ impl Builder {
     fn register(mut self, kind: &'static dyn ErasedKind) -> Self {
         self.registry.register(kind);
         self
+    }
+
+    /// What a store remembers of earlier runs, told in the words of the kinds that are known. Nothing is written.
+    pub fn history(self, directory: impl AsRef<Path>) -> History {
+        History::knowing(directory.as_ref(), self.registry)
     }
 
     /// Makes a kind of query known, so that traces which name such queries can be checked.
@@ -335,14 +341,21 @@ impl Builder {
             1 => listeners.into_iter().next(),
             _ => Some(Arc::new(move |event: &Event| listeners.iter().for_each(|listener| listener(event)))),
         };
+        let remarks = Arc::<Mutex<Vec<String>>>::default();
         let store = self.store.as_ref().map(|directory| {
             let mut options = StoreOptions::new(directory);
             options.names = names_in;
             options.lease_deadline = self.patience.unwrap_or(options.lease_deadline);
             options.cache_size = self.store_memory.unwrap_or(options.cache_size);
-            if let Some(listener) = listener.clone() {
-                options.listener = Some(Arc::new(move |event| listener(&Event::Store(event))));
-            }
+            let (remarks, listener) = (remarks.clone(), listener.clone());
+            options.listener = Some(Arc::new(move |event| {
+                if event.is_trouble() {
+                    remarks.lock().unwrap_or_else(PoisonError::into_inner).push(event.to_string());
+                }
+                if let Some(listener) = &listener {
+                    listener(&Event::Store(event));
+                }
+            }));
             Store::open(options)
         });
         let writer = store.clone().map(Writer::start).transpose()?;
@@ -367,6 +380,7 @@ impl Builder {
             runtime,
             at_hand,
             sightings: Mutex::default(),
+            remarks,
         });
         Ok(Config {
             table: Table::new(self.registry, depth_limit, persist, listener),

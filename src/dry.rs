@@ -136,7 +136,9 @@ impl DryRun {
         let table = db.table();
         let verdict = |known: &Known| match known {
             Known::Value(_, None) => DryVerdict::Holds,
-            Known::Value(_, Some(Stale::Missing)) | Known::MustRun(Stale::Missing) => DryVerdict::Missing,
+            Known::Value(_, Some(Stale::Missing)) | Known::MustRun(Stale::Missing | Stale::Collected) => {
+                DryVerdict::Missing
+            }
             Known::Value(_, Some(stale)) | Known::MustRun(stale) => {
                 DryVerdict::Stale(crate::record::reason(table, stale))
             }
@@ -260,7 +262,7 @@ impl Pass<'_> {
     /// Why it runs whatever its traces say, if it does.
     fn ordered(&self, node: NodeIndex) -> Option<Stale> {
         if self.lost.borrow().contains(&node) {
-            return Some(Stale::Lost);
+            return Some(Stale::Lost { by: None });
         }
         let table = self.db.table();
         let (directive, stale) = table.with(node, |node| (node.directive(), node.stale()));

@@ -17,6 +17,7 @@ use crate::answer::{Halt, StopInner};
 use crate::context::{ActionContext, ObserveContext, Roots};
 use crate::db::Db;
 use crate::effect::Effect;
+use crate::explain::{Change, Values};
 use crate::failure::{FailureInner, domain_failure};
 use crate::observation::{Last, Observation, Seen};
 use crate::query::Query;
@@ -82,6 +83,10 @@ pub(crate) trait ErasedKind: Send + Sync {
     fn decode_spec(&self, bytes: &[u8]) -> Result<SharedSpec, rmp_serde::decode::Error>;
     fn decode_value(&self, bytes: &[u8]) -> Result<AnyValue, rmp_serde::decode::Error>;
     fn encode_value(&self, value: &AnyValue, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>;
+    /// How two encoded specs differ, in the words of the kind; nothing if it has none.
+    fn spec_changes(&self, was: &[u8], now: &[u8], values: &Values<'_>) -> Option<Vec<Change>>;
+    /// How two encoded values of an encoded spec differ, likewise.
+    fn value_changes(&self, spec: &[u8], was: &[u8], now: &[u8], values: &Values<'_>) -> Option<Vec<Change>>;
 
     fn role(&self) -> Role {
         match self.ops() {
@@ -136,6 +141,8 @@ pub(crate) trait KindOf: Sized + Send + Sync + 'static {
     type Output: Value;
     const KIND: &'static dyn ErasedKind;
     fn ops() -> Ops;
+    /// How two values differ, in the words of the kind; nothing if it has none.
+    fn changes(spec: &Self::Spec, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>>;
 }
 
 /// A spec in one of its roles, as the engine keeps it.
@@ -209,6 +216,14 @@ impl<K: KindOf> ErasedKind for Common<K> {
             None => Err(rmp_serde::encode::Error::Syntax(format!("not a value of {}", self.name()))),
         }
     }
+
+    fn spec_changes(&self, was: &[u8], now: &[u8], values: &Values<'_>) -> Option<Vec<Change>> {
+        K::Spec::changed(&decode(was).ok()?, &decode(now).ok()?, values)
+    }
+
+    fn value_changes(&self, spec: &[u8], was: &[u8], now: &[u8], values: &Values<'_>) -> Option<Vec<Change>> {
+        K::changes(&decode(spec).ok()?, &decode(was).ok()?, &decode(now).ok()?, values)
+    }
 }
 
 /// The failure of an operation that was given a spec of another kind. It cannot happen through the typed edges.
@@ -235,6 +250,10 @@ impl<Q: Query> KindOf for QueryKind<Q> {
     fn ops() -> Ops {
         Ops::Query(&QueryKind::<Q>(PhantomData))
     }
+
+    fn changes(spec: &Self::Spec, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        Q::changes(spec, was, now, values)
+    }
 }
 
 impl<Q: Query> QueryOps for QueryKind<Q> {
@@ -258,6 +277,10 @@ impl<A: Action> KindOf for ActionKind<A> {
 
     fn ops() -> Ops {
         Ops::Action(&ActionKind::<A>(PhantomData))
+    }
+
+    fn changes(spec: &Self::Spec, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        A::changes(spec, was, now, values)
     }
 }
 
@@ -291,6 +314,10 @@ impl<E: Effect> KindOf for EffectKind<E> {
 
     fn ops() -> Ops {
         Ops::Effect(&EffectKind::<E>(PhantomData))
+    }
+
+    fn changes(_: &Self::Spec, _: &Self::Output, _: &Self::Output, _: &Values<'_>) -> Option<Vec<Change>> {
+        None
     }
 }
 
@@ -328,6 +355,10 @@ impl<O: Observation> KindOf for ObservationKind<O> {
 
     fn ops() -> Ops {
         Ops::Observation(&ObservationKind::<O>(PhantomData))
+    }
+
+    fn changes(spec: &Self::Spec, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        O::changes(spec, was, now, values)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use doge_storage::{Fingerprint, Key};
 use futures::FutureExt;
@@ -41,6 +41,8 @@ pub(crate) struct Sighting {
     pub(crate) newest: Option<SystemTime>,
     /// When the look began.
     pub(crate) began: SystemTime,
+    /// How long it took.
+    pub(crate) took: Duration,
     /// The stamp alone answered.
     pub(crate) by_stamp: bool,
     /// The encoding of the value, if it was read now.
@@ -110,6 +112,18 @@ pub(crate) async fn look(
     cancel: &CancellationToken,
     last: Option<KnownLast>,
 ) -> Sighting {
+    let clock = Instant::now();
+    let mut sighting = sighting(shared, spec, cancel, last).await;
+    sighting.took = clock.elapsed();
+    sighting
+}
+
+async fn sighting(
+    shared: &Arc<Shared>,
+    spec: &SharedSpec,
+    cancel: &CancellationToken,
+    last: Option<KnownLast>,
+) -> Sighting {
     let began = shared.now();
     let Ops::Observation(ops) = spec.kind().ops() else {
         return failed(spec, began, "not an observation");
@@ -141,6 +155,7 @@ pub(crate) async fn look(
                 settled: false,
                 newest: None,
                 began,
+                took: Duration::ZERO,
                 by_stamp: false,
                 bytes: None,
             };
@@ -154,6 +169,7 @@ pub(crate) async fn look(
             settled: true,
             newest: None,
             began,
+            took: Duration::ZERO,
             by_stamp: true,
             bytes: last.bytes,
         },
@@ -171,6 +187,7 @@ pub(crate) async fn look(
                 settled: newest.is_none_or(|newest| newest + SETTLED_AFTER <= began),
                 newest,
                 began,
+                took: Duration::ZERO,
                 by_stamp: false,
                 bytes: Some(bytes.into()),
             }
@@ -187,6 +204,7 @@ fn failed(spec: &SharedSpec, began: SystemTime, message: &str) -> Sighting {
         settled: false,
         newest: None,
         began,
+        took: Duration::ZERO,
         by_stamp: false,
         bytes: None,
     }

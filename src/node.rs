@@ -117,14 +117,16 @@ pub(crate) enum Amend {
 pub(crate) enum Stale {
     /// Nothing was recorded for this key.
     Missing,
+    /// Something was recorded for this key, and it was collected.
+    Collected,
     /// A dependency has another value than the recorded one.
     Changed { dependency: NodeIndex, was: Fingerprint, now: Fingerprint },
     /// A dependency failed.
     Failed { dependency: NodeIndex },
     /// Somebody asked for it.
     Forced,
-    /// The recorded value, or a file it names, could not be produced any more.
-    Lost,
+    /// The recorded value, or a file it names, could not be produced any more; who found that out, if it was work.
+    Lost { by: Option<NodeIndex> },
 }
 
 /// What became of a node in a session.

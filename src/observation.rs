@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::action::Resource;
 use crate::context::{ObserveContext, Roots};
+use crate::explain::{Change, Values};
 use crate::failure::DomainError;
 use crate::spec::Spec;
 use crate::value::Value;
@@ -40,6 +41,13 @@ pub trait Observation: Spec {
     /// relative path, never a stamp.
     fn place(&self, roots: &Roots) -> Option<PathBuf> {
         let _ = roots;
+        None
+    }
+
+    /// How two of its values differ, in words of its own, for people who ask why something ran again: `file added`, with the
+    /// path. By default they are compared field by field.
+    fn changes(&self, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        let _ = (was, now, values);
         None
     }
 

@@ -77,6 +77,12 @@ impl Persist {
         self.snapshot.traces(key)
     }
 
+    /// Whether a spec of this key was recorded under a label.
+    pub(crate) fn had(&mut self, label: &str, key: Key) -> bool {
+        let entries = self.snapshot.label(&scoped(label, self.scope.as_deref()));
+        entries.iter().any(|entry| entry.key == key)
+    }
+
     pub(crate) fn spec(&mut self, key: Key) -> Option<Vec<u8>> {
         if let Some(spec) = self.batch.specs.get(&key) {
             return Some(spec.encoded.clone());

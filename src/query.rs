@@ -2,6 +2,7 @@
 
 use crate::answer::Halt;
 use crate::db::Db;
+use crate::explain::{Change, Values};
 use crate::failure::DomainError;
 use crate::spec::Spec;
 use crate::value::Value;
@@ -19,6 +20,13 @@ pub trait Query: Spec {
     type Output: Value;
     /// How it can fail. [`crate::AnyError`] passes failures from below on as they are.
     type Error: DomainError;
+
+    /// How two of its values differ, in words of its own, for people who ask why something ran again. By default they are
+    /// compared field by field.
+    fn changes(&self, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        let _ = (was, now, values);
+        None
+    }
 
     /// Computes the value.
     ///

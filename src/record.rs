@@ -3,14 +3,14 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doge_storage::RunId;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::failure::chain;
 use crate::graph::Graph;
 use crate::kind::{Ops, Role};
 use crate::node::{NodeData, NodeIndex, Stale, Status};
 use crate::persist::Persist;
-use crate::run::{Counts, Outcome, Reason, RecordedSpec, RunRecord};
+use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RunRecord};
 use crate::spec::{decode, encode};
 use crate::table::Table;
 
@@ -23,6 +23,25 @@ pub(crate) struct Session<'a> {
     pub(crate) counts: Counts,
     /// Whether every spec is listed, or only what was asked for.
     pub(crate) whole: bool,
+    /// When work was done and looks were made.
+    pub(crate) spans: &'a [Span],
+    /// What was wrong with the store.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// When a node was worked on or looked at, in microseconds since the session began.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    node: NodeIndex,
+    start: u64,
+    took: u64,
+}
+
+impl Span {
+    pub(crate) fn of(node: NodeIndex, began: SystemTime, start: SystemTime, took: Duration) -> Self {
+        let start = start.duration_since(began).unwrap_or_default();
+        Self { node, start: start.as_micros() as u64, took: took.as_micros() as u64 }
+    }
 }
 
 /// The record of the session that the table is at the end of.
@@ -31,7 +50,8 @@ pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
     let listed: Vec<NodeIndex> =
         if session.whole { table.indices().filter(|node| reachable[node.as_usize()]).collect() } else { Vec::new() };
     let id = table.persist.borrow().as_ref().map_or_else(RunId::new, |persist| persist.run);
-    let mut requests: Vec<_> = session.requests.iter().map(|node| table.with(*node, |node| node.key)).collect();
+    let request = |node: &NodeIndex| table.with(*node, |node| RecordedRequest { key: node.key, value: node.value() });
+    let mut requests: Vec<RecordedRequest> = session.requests.iter().map(request).collect();
     requests.sort();
     requests.dedup();
     RunRecord {
@@ -42,23 +62,31 @@ pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
         duration_us: session.duration.as_micros() as u64,
         requests,
         counts: session.counts,
-        specs: all_recorded(table, &listed),
+        remarks: session.remarks,
+        specs: all_recorded(table, &listed, session.spans),
     }
 }
 
 /// The nodes of a list, which is sorted, and the edges among them.
-fn all_recorded(table: &Table, listed: &[NodeIndex]) -> Vec<RecordedSpec> {
+fn all_recorded(table: &Table, listed: &[NodeIndex], spans: &[Span]) -> Vec<RecordedSpec> {
     let place = |node: NodeIndex| listed.binary_search(&node).ok().map(|place| place as u32);
-    listed.iter().map(|node| recorded(table, *node, place)).collect()
+    // The last time counts, for that is what its answer is from.
+    let spans: FxHashMap<NodeIndex, &Span> = spans.iter().map(|span| (span.node, span)).collect();
+    listed.iter().map(|node| recorded(table, *node, place, spans.get(node).copied())).collect()
 }
 
 /// The graph as it is.
 pub(crate) fn graph(table: &Table) -> Graph {
     let listed: Vec<NodeIndex> = table.indices().collect();
-    Graph::sorted(all_recorded(table, &listed))
+    Graph::sorted(all_recorded(table, &listed, &[]))
 }
 
-fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<u32>) -> RecordedSpec {
+fn recorded(
+    table: &Table,
+    node: NodeIndex,
+    place: impl Fn(NodeIndex) -> Option<u32>,
+    span: Option<&Span>,
+) -> RecordedSpec {
     let spec = table.spec(node);
     let mut asked = Vec::new();
     table.asked(node, |below| asked.extend(place(below)));
@@ -89,10 +117,13 @@ fn recorded(table: &Table, node: NodeIndex, place: impl Fn(NodeIndex) -> Option<
         },
         error: data.failure().filter(|_| status == Status::Failed).map(|failure| chain(failure)),
         value: data.value().filter(|_| status != Status::Failed),
-        cost_us: match status {
-            Status::Executed | Status::CutOff | Status::Failed => data.cost().as_micros() as u64,
-            Status::None | Status::Verified | Status::Observed => 0,
+        started_us: span.map(|span| span.start),
+        cost_us: match (span, status) {
+            (Some(span), _) => span.took,
+            (None, Status::Executed | Status::CutOff | Status::Failed) => data.cost().as_micros() as u64,
+            (None, Status::None | Status::Verified | Status::Observed) => 0,
         },
+        saved_us: if status == Status::Verified { data.cost().as_micros() as u64 } else { 0 },
         asked,
     })
 }
@@ -101,12 +132,13 @@ pub(crate) fn reason(table: &Table, stale: &Stale) -> Reason {
     let key = |node: NodeIndex| table.with(node, |node| node.key);
     match stale {
         Stale::Missing => Reason::Missing,
+        Stale::Collected => Reason::Collected,
         Stale::Changed { dependency, was, now } => {
             Reason::Changed { dependency: key(*dependency), was: *was, now: *now }
         }
         Stale::Failed { dependency } => Reason::DependencyFailed { dependency: key(*dependency) },
         Stale::Forced => Reason::Forced,
-        Stale::Lost => Reason::Lost,
+        Stale::Lost { by } => Reason::Lost { by: by.map(key) },
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Outcome {
 pub enum Reason {
     /// Nothing was recorded for this very spec. If something was for its label, the specs differ.
     Missing,
+    /// What was recorded for this very spec is not there any more. Noticed of expensive work only.
+    Collected,
     /// A dependency had another value than the recorded one.
     Changed {
         /// The dependency.
@@ -109,7 +111,10 @@ pub enum Reason {
     /// Somebody asked for it.
     Forced,
     /// The recorded value, or a file it names, could not be produced any more.
-    Lost,
+    Lost {
+        /// The work that found that out, if it was work.
+        by: Option<Key>,
+    },
 }
 
 /// A spec in the record of a run.
@@ -140,10 +145,29 @@ pub struct RecordedSpec {
     /// The fingerprint of its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Fingerprint>,
-    /// How long its body or its work ran, in microseconds.
+    /// When its work began or it was looked at, in microseconds since the run did, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_us: Option<u64>,
+    /// How long its body, its work or the look ran, in microseconds.
     pub cost_us: u64,
+    /// What it would have cost to do what was found done already, in microseconds: what it cost when it was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub saved_us: u64,
     /// What it asked, as places in [`RunRecord::specs`].
     pub asked: Vec<u32>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Something that was asked for in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordedRequest {
+    /// Its key.
+    pub key: Key,
+    /// What the answer was, if there was one.
+    pub value: Option<Fingerprint>,
 }
 
 /// The record of one run.
@@ -160,10 +184,13 @@ pub struct RunRecord {
     pub began_ms: u64,
     /// How long it took, in microseconds.
     pub duration_us: u64,
-    /// What was asked for, as keys.
-    pub requests: Vec<Key>,
+    /// What was asked for.
+    pub requests: Vec<RecordedRequest>,
     /// What was done.
     pub counts: Counts,
+    /// What was wrong with the store, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Every spec that was reached; empty if nothing was executed, for then the traces tell the same.
     pub specs: Vec<RecordedSpec>,
 }

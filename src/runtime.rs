@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::action::Resource;
 use crate::answer::{Answer, Found};
-use crate::context::{ActionContext, Notes, ObserveContext, Resources, Roots};
+use crate::context::{ActionContext, Notes, ObserveContext, Remake, Resources, Roots};
 use crate::evaluate::panic_message;
 use crate::event::{Event, Listener, Retreat};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     /// What was seen in this session, by spec.
     pub(crate) at_hand: Arc<AtHand>,
     pub(crate) sightings: Mutex<FxHashMap<Key, Arc<Sighting>>>,
+    /// What was wrong with the store.
+    pub(crate) remarks: Arc<Mutex<Vec<String>>>,
 }
 
 impl Shared {
@@ -47,6 +49,14 @@ impl Shared {
         if let Some(listener) = &self.listener {
             listener(&event());
         }
+    }
+
+    /// What was wrong with the store so far, each thing once.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut known = std::collections::HashSet::new();
+        remarks.retain(|remark| known.insert(remark.clone()));
+        remarks
     }
 
     /// The wall clock, to compare with the times of files; never part of a result.
@@ -122,7 +132,7 @@ pub(crate) enum Ended {
     /// These must be observed again; the failure counts if they do not hold still.
     ObserveAgain { seen: Vec<(SharedSpec, Sighting)>, otherwise: Arc<FailureInner> },
     /// These must run again; the failure counts if that does not help.
-    Remake { actions: Vec<SharedSpec>, otherwise: Arc<FailureInner> },
+    Remake { actions: Vec<Remake>, otherwise: Arc<FailureInner> },
     /// Nobody needs it any more.
     Cancelled,
 }
@@ -133,6 +143,8 @@ pub(crate) struct Answered {
     pub(crate) reads: Vec<Read>,
     /// Nothing that was read moved meanwhile: the result belongs to the reads.
     pub(crate) certain: bool,
+    /// When it began, after all waiting.
+    pub(crate) start: SystemTime,
     pub(crate) cost: Duration,
     pub(crate) bytes: Option<Arc<[u8]>>,
     pub(crate) interned: Vec<(Fingerprint, Vec<u8>)>,
@@ -262,7 +274,8 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
         },
         Err(failure) => (Answer::Failed(failure), None),
     };
-    Ok(Answered { answer, reads, certain, cost, bytes, interned: notes.interned, committed: false, target })
+    let interned = notes.interned;
+    Ok(Answered { answer, reads, certain, start, cost, bytes, interned, committed: false, target })
 }
 
 /// Ends the work without a result if it asked for that.

@@ -13,6 +13,7 @@ use doge_storage::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::explain::{Change, Values};
 use crate::kind::{ErasedKind, Role};
 
 /// Plain data that names one unit of work.
@@ -38,6 +39,13 @@ pub trait Spec: Clone + Eq + Hash + fmt::Display + Serialize + DeserializeOwned 
     /// `install default@linux-64` names the same thing before and after the manifest is edited, although the
     /// spec and so its key differ. Explanations compare a spec with the previous one of the same label.
     fn label(&self) -> Option<String> {
+        None
+    }
+
+    /// How two specs of a label differ, in the words of the kind, for people who ask why something ran again. By default they
+    /// are compared field by field.
+    fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
+        let _ = (was, now, values);
         None
     }
 }

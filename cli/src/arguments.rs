@@ -242,8 +242,13 @@ pub(crate) enum GraphFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct WhyArguments {
-    /// A kind (`solve_conda_environment`, `solve`) or a part of a label (`default`, `zlib`).
-    pub(crate) word: String,
+    /// A package, a kind (`solve_conda_environment`, `solve`) or a part of a label (`default`). By default what the newest run
+    /// was asked for.
+    #[arg(value_name = "SPEC")]
+    pub(crate) word: Option<String>,
+    /// In this run, which may be named by the beginning of its id. By default the newest one that ran it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use doge::{Builder, Database, Root, Roots};
+use doge::{Builder, Database, History, Root, Roots};
 use rattler_cache::package_cache::PackageCache;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -186,6 +186,11 @@ impl DatabaseOptions {
         }
         Ok(builder)
     }
+}
+
+/// What a store remembers of earlier runs, told in the words of conda. Nothing is written.
+pub fn history(caches: &CacheDirs) -> History {
+    kinds(Database::builder()).history(&caches.store)
 }
 
 /// Makes all kinds of this crate known.

@@ -21,12 +21,13 @@ mod redact;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod told;
 mod waiting;
 mod whole;
 pub mod workspace;
 
 pub use doge;
 
-pub use database::{CacheDirs, DatabaseOptions};
+pub use database::{CacheDirs, DatabaseOptions, history};
 pub use problem::Problem;
 pub use whole::write_whole;

@@ -10,13 +10,19 @@ use serde::{Deserialize as DeriveDeserialize, Serialize};
 /// What stands between the parts of a path. Names in it may have dots.
 const SEPARATOR: &str = "/";
 
+/// How many letters of a text are shown.
+const LONG: usize = 120;
+
 /// How many levels of values that name values are looked through.
 const NESTING: usize = 4;
 
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, DeriveDeserialize)]
 pub struct Change {
-    /// Where, as names and places from the outside in.
+    /// What it is, in the words of the kind: `file added`, `package`. Empty if two values were compared field by field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub what: String,
+    /// Where: what it is about or, field by field, names and places from the outside in.
     pub path: String,
     /// What was there; `None` if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,6 +33,16 @@ pub struct Change {
 }
 
 impl Change {
+    /// Something in its own terms, that was or is.
+    pub fn new(what: &str, path: impl Into<String>, was: Option<String>, now: Option<String>) -> Self {
+        Self { what: what.to_owned(), path: path.into(), was, now }
+    }
+
+    /// Whether it is in the words of its kind.
+    pub(super) fn is_told(&self) -> bool {
+        !self.what.is_empty()
+    }
+
     /// The place that it is in, and whether something came, went or changed there.
     pub(super) fn sort(&self) -> (String, bool, bool) {
         let place = self.path.rsplit_once(SEPARATOR).map_or("", |(place, _)| place);
@@ -42,12 +58,19 @@ impl Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = if self.path.is_empty() { "value" } else { &self.path };
+        let at = match (self.what.as_str(), self.path.as_str()) {
+            ("", "") => "value".to_owned(),
+            ("", path) => path.to_owned(),
+            (what, "") => format!("{what}:"),
+            (what, path) => format!("{what}: {path}"),
+        };
         match (&self.was, &self.now) {
+            (Some(was), Some(now)) if self.is_told() => write!(f, "{at} {was} -> {now}"),
+            (Some(value), None) | (None, Some(value)) if self.is_told() => write!(f, "{at} {value}"),
             (Some(was), Some(now)) => write!(f, "{at}: {was} -> {now}"),
             (None, Some(now)) => write!(f, "{at}: added {now}"),
             (Some(was), None) => write!(f, "{at}: removed {was}"),
-            (None, None) => f.write_str(at),
+            (None, None) => f.write_str(&at),
         }
     }
 }
@@ -80,10 +103,11 @@ impl Tree {
 
     /// What tells this member of a list from the others, if anything does.
     fn identity(&self) -> Option<String> {
+        let is_name = |text: &&String| text.len() <= LONG && !text.contains('\n');
         match self {
-            Tree::Text(text) => Some(text.clone()),
+            Tree::Text(text) => Some(text).filter(is_name).cloned(),
             Tree::List(members) => match members.first() {
-                Some(Tree::Text(text)) if members.len() > 1 => Some(text.clone()),
+                Some(Tree::Text(text)) if members.len() > 1 => Some(text).filter(is_name).cloned(),
                 _ => None,
             },
             Tree::Map(entries) => ["file_name", "path", "name", "key"].iter().find_map(|field| {
@@ -105,6 +129,9 @@ impl fmt::Display for Tree {
             Tree::Signed(value) => write!(f, "{value}"),
             Tree::Unsigned(value) => write!(f, "{value}"),
             Tree::Float(value) => write!(f, "{value}"),
+            Tree::Text(text) if text.chars().nth(LONG).is_some() => {
+                write!(f, "{}...", text.chars().take(LONG).collect::<String>())
+            }
             Tree::Text(text) => f.write_str(text),
             Tree::Bytes(bytes) => {
                 for byte in bytes.iter().take(6) {
@@ -254,7 +281,7 @@ fn compare(
         }
     }
     let mut push = |was: Option<String>, now: Option<String>| {
-        changes.push((nesting, Change { path: path.join(SEPARATOR), was, now }));
+        changes.push((nesting, Change { what: String::new(), path: path.join(SEPARATOR), was, now }));
     };
     match (was, now) {
         (Some(Tree::Text(was)), Some(Tree::Text(now))) if was.contains('\n') || now.contains('\n') => {

@@ -1,24 +1,32 @@
 //! Explaining: why did this run again?
 //!
 //! A recorded run says of each spec that ran what was found different first. From there the chain leads down to
-//! whatever changed outside. Where a spec was new, it is compared, field by field, with the previous spec of the
-//! same label. Values on both sides of a change are in the store, so a change is shown, not only named.
+//! whatever changed outside. Where a spec was new, it is compared with the previous spec of the same label. Values on both
+//! sides of a change are in the store, so a change is shown, not only named; the kinds say it in their own terms
+//! ([`crate::Observation::changes`]). What held tells what was looked at.
 
+mod cause;
 mod difference;
+mod rebuilt;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use doge_storage::{Fingerprint, Key, RunId, Snapshot, Store, StoreOptions};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+pub use cause::{Cause, CauseSort};
 pub use difference::Change;
 use difference::{Tree, differences};
 
-use crate::kind::Role;
+use crate::intern::{Intern, Interned};
+use crate::kind::{ErasedKind, Role};
 use crate::persist::scoped;
 use crate::record::{did_work, read};
-use crate::run::{Reason, RecordedSpec, RunRecord};
+use crate::registry::Registry;
+use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
 
 /// How many changes of one value are told. The rest is counted.
 const TOLD: usize = 20;
@@ -32,18 +40,48 @@ const RUNS: usize = 200;
 /// What a store remembers of earlier runs.
 pub struct History {
     snapshot: Snapshot,
+    registry: Registry,
+    /// Runs, the newest first, as far as they were read.
+    read: RefCell<Option<Vec<RunRecord>>>,
 }
 
-/// Why a spec ran.
+/// Why a spec ran, or why it did not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The run in which it ran.
     pub run: RunId,
+    /// When that run began, in milliseconds since 1970.
+    pub began_ms: u64,
+    /// What became of it there.
+    pub outcome: Outcome,
     /// How many later runs did not run it, because it held.
     pub held_since: usize,
-    /// The chain, from the spec down to what changed outside.
+    /// What was the reason in the end, and nothing else; nothing if it did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// What was looked at to see that it holds, if it did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
+    /// The error, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The chain, from the spec down to what changed outside. Of a spec that held only itself.
     pub steps: Vec<Step>,
 }
+
+/// What was looked at to see that something holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// How many queries and actions below it were found to hold.
+    pub held: usize,
+    /// How many looks were made, by kind.
+    pub looks: BTreeMap<String, usize>,
+    /// What was looked at, sorted; the first few.
+    pub seen: Vec<String>,
+}
+
+/// How many looks are named.
+const NAMED: usize = 12;
 
 /// One link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +103,18 @@ pub struct Step {
     pub more_changes: usize,
 }
 
+/// The values of a store, for those who say what changed.
+pub struct Values<'h> {
+    snapshot: &'h Snapshot,
+}
+
+impl Values<'_> {
+    /// The value of a name; nothing if it is not kept any more.
+    pub fn get<T: Intern>(&self, name: &Interned<T>) -> Option<std::sync::Arc<T>> {
+        name.at_hand().or_else(|| name.fill(&self.snapshot.value(name.fingerprint())?))
+    }
+}
+
 /// The place of an effect that was done because a spec asked for it.
 fn effect_of(run: &RunRecord, spec: &RecordedSpec) -> Option<usize> {
     spec.asked
@@ -73,17 +123,23 @@ fn effect_of(run: &RunRecord, spec: &RecordedSpec) -> Option<usize> {
         .find(|place| run.specs.get(*place).is_some_and(|asked| asked.role == Role::Effect && did_work(asked)))
 }
 
+/// Whether a spec did something in a run, or had something done.
+fn worked(run: &RunRecord, spec: &RecordedSpec) -> bool {
+    did_work(spec) || spec.outcome == Outcome::Failed || effect_of(run, spec).is_some()
+}
+
 impl History {
     /// What the store in this directory remembers. Nothing is written.
+    ///
+    /// Changes are told field by field; see [`crate::Builder::history`] for a history that knows the kinds.
     pub fn open(directory: impl AsRef<Path>) -> Self {
-        let mut options = StoreOptions::new(directory.as_ref());
-        options.read_only = true;
-        Self::of(&Store::open(options))
+        Self::knowing(directory.as_ref(), Registry::default())
     }
 
-    /// What this store remembers.
-    pub fn of(store: &Store) -> Self {
-        Self { snapshot: store.snapshot() }
+    pub(crate) fn knowing(directory: &Path, registry: Registry) -> Self {
+        let mut options = StoreOptions::new(directory);
+        options.read_only = true;
+        Self { snapshot: Store::open(options).snapshot(), registry, read: RefCell::default() }
     }
 
     /// The newest runs, the newest first.
@@ -96,31 +152,88 @@ impl History {
         read(&self.snapshot.run(id)?.record)
     }
 
-    /// Why the newest spec that `is_meant` ran the last time it did; `None` if no run on record ran it.
+    fn recent<T>(&self, work: impl FnOnce(&[RunRecord]) -> T) -> T {
+        work(self.read.borrow_mut().get_or_insert_with(|| self.runs(RUNS)))
+    }
+
+    /// What was reached in a run that did nothing, as the traces tell; other records are as they are.
     ///
-    /// Only runs that `is_of_interest` are looked at.
+    /// A run that did nothing writes down only what was asked for and what the answers were: the rest is what the traces of
+    /// these answers stand on.
+    #[must_use]
+    pub fn whole(&self, mut run: RunRecord) -> RunRecord {
+        if run.specs.is_empty() {
+            run.specs = rebuilt::specs(&self.snapshot, &self.registry, &run.requests);
+        }
+        run
+    }
+
+    /// Why the newest spec that `is_meant` ran the last time it did, or what was looked at to see that it holds; `None` if no
+    /// run on record reached it.
+    ///
+    /// Only runs that `is_of_interest` are looked at. If the spec held in the newest of them and an older one ran it, there
+    /// are two explanations: why it did not run, and why it did then.
     pub fn why(
         &self,
         is_of_interest: impl Fn(&RunRecord) -> bool,
         is_meant: impl Fn(&RecordedSpec) -> bool,
-    ) -> Option<Explanation> {
-        for (held_since, run) in self.runs(RUNS).into_iter().filter(is_of_interest).enumerate() {
-            let worked = |spec: &RecordedSpec| did_work(spec) || effect_of(&run, spec).is_some();
-            let newest = run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec) && worked(spec)).max_by_key(
-                // Work is what people mean; a query of the same name is only its caller.
-                |(_, spec)| (matches!(spec.role, Role::Action | Role::Effect), spec.cost_us),
-            );
-            if let Some((place, _)) = newest {
-                return Some(Explanation { run: run.id, held_since, steps: self.chain(&run, place) });
+    ) -> Vec<Explanation> {
+        let runs: Vec<RunRecord> = self.recent(|runs| runs.iter().filter(|run| is_of_interest(run)).cloned().collect());
+        let mut told = Vec::new();
+        for (held_since, run) in runs.into_iter().enumerate() {
+            let is_newest = held_since == 0;
+            let run = if is_newest { self.whole(run) } else { run };
+            let meant = || run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec));
+            // Work is what people mean; a query of the same name is only its caller.
+            let weight = |spec: &RecordedSpec| {
+                let is_work = matches!(spec.role, Role::Action | Role::Effect);
+                (is_work && spec.outcome == Outcome::Failed, is_work, spec.cost_us, spec.saved_us)
+            };
+            let newest = meant().filter(|(_, spec)| worked(&run, spec)).max_by_key(|(_, spec)| weight(spec));
+            if let Some((place, spec)) = newest {
+                let (steps, cause) = self.chain(&run, place);
+                told.push(Explanation {
+                    run: run.id,
+                    began_ms: run.began_ms,
+                    outcome: spec.outcome,
+                    held_since,
+                    cause: Some(cause),
+                    checked: None,
+                    error: spec.error.clone(),
+                    steps,
+                });
+                return told;
+            }
+            let held =
+                meant().filter(|(_, spec)| spec.outcome != Outcome::Pending).max_by_key(|(_, spec)| weight(spec));
+            if let (true, Some((place, spec))) = (is_newest, held) {
+                told.push(Explanation {
+                    run: run.id,
+                    began_ms: run.began_ms,
+                    outcome: spec.outcome,
+                    held_since,
+                    cause: None,
+                    checked: Some(checked(&run, place)),
+                    error: None,
+                    steps: vec![self.step(spec, "it held".to_owned(), Vec::new())],
+                });
             }
         }
-        None
+        told
     }
 
-    fn chain(&self, run: &RunRecord, place: usize) -> Vec<Step> {
+    /// The chain from a spec to what it ran for, and what that is.
+    fn chain(&self, run: &RunRecord, place: usize) -> (Vec<Step>, Cause) {
         let mut steps = Vec::new();
         let mut seen = vec![false; run.specs.len()];
         let mut next = Some(place);
+        let mut cause = None;
+        // How the value changed of the spec that is looked at.
+        let mut value: Option<(Fingerprint, Fingerprint)> = None;
+        if let Some(error) = self.failed_before(&run.specs[place], run) {
+            let step = self.step(&run.specs[place], "it had failed the last time".to_owned(), Vec::new());
+            return (vec![step], Cause { note: Some(error), ..Cause::of(CauseSort::FailedBefore, &run.specs[place]) });
+        }
         while let Some(place) = next {
             if std::mem::replace(&mut seen[place], true) {
                 break;
@@ -131,21 +244,44 @@ impl History {
                 Some(Reason::Changed { dependency, was, now }) => {
                     let below = find(*dependency);
                     let what = below.map_or_else(|| dependency.to_string(), |below| run.specs[below].name.clone());
-                    steps.push(self.step(spec, format!("{what} is not what it was"), self.value_changes(*was, *now)));
+                    let changes = self.value_changes(below.map(|below| &run.specs[below]), *was, *now);
+                    steps.push(self.step(spec, format!("{what} is not what it was"), changes.clone()));
                     next = below;
-                    if let Some(below) = below.filter(|below| run.specs[*below].role == Role::Observation) {
-                        steps.extend(self.made_anew(spec, run, &steps));
-                        steps.push(self.step(
-                            &run.specs[below],
-                            "seen to have changed".to_owned(),
-                            self.value_changes(*was, *now),
-                        ));
+                    let above = value.replace((*was, *now));
+                    let is_outside = |place: &usize| {
+                        let below = &run.specs[*place];
+                        below.role == Role::Observation || (below.role == Role::Action && below.reason.is_none())
+                    };
+                    if let Some(below) = below.filter(is_outside) {
+                        let made = self.made_anew(spec, run, &changes);
+                        let below = &run.specs[below];
+                        // Some observations tell only that something changed: then what was read because of it tells
+                        // what, or else what became of whoever looked.
+                        let above = above.map(|(was, now)| (spec, self.value_changes(Some(spec), was, now)));
+                        let (about, own) = match (changes.is_empty(), made.first(), &above) {
+                            (true, Some((spec, changes)), _) => (*spec, changes),
+                            (true, None, Some((spec, changes))) => (*spec, changes),
+                            _ => (below, &changes),
+                        };
+                        cause = Some(Cause { changes: limited(own).0, ..Cause::of(CauseSort::Changed, about) });
+                        for (spec, changes) in &made {
+                            steps.push(self.step(spec, "it was made anew".to_owned(), changes.clone()));
+                        }
+                        steps.push(self.step(below, "seen to have changed".to_owned(), changes));
                         next = None;
+                    } else if below.is_none() {
+                        cause = Some(Cause { changes: limited(&changes).0, ..Cause::of(CauseSort::Changed, spec) });
                     }
                 }
+                Some(Reason::Collected) => {
+                    steps.push(self.step(spec, "what was recorded for it was collected".to_owned(), Vec::new()));
+                    cause = Some(Cause::of(CauseSort::Collected, spec));
+                    next = None;
+                }
                 Some(Reason::Missing) => {
-                    let (because, changes) = self.previous(spec, run);
-                    steps.push(self.step(spec, because, changes));
+                    let (because, found) = self.previous(spec, run);
+                    steps.push(self.step(spec, because.to_owned(), found.changes.clone()));
+                    cause = Some(Cause { changes: limited(&found.changes).0, ..found });
                     // A new spec was made by whoever asked for it; what changed for them is the rest of the story.
                     next = run
                         .specs
@@ -159,15 +295,19 @@ impl History {
                 Some(Reason::DependencyFailed { dependency }) => {
                     let below = find(*dependency);
                     steps.push(self.step(spec, "something it needs had failed".to_owned(), Vec::new()));
+                    cause = Some(Cause::of(CauseSort::FailedBefore, below.map_or(spec, |below| &run.specs[below])));
                     next = below;
                 }
                 Some(Reason::Forced) => {
                     steps.push(self.step(spec, "it was asked for by force".to_owned(), Vec::new()));
+                    cause = Some(Cause::of(CauseSort::Forced, spec));
                     next = None;
                 }
-                Some(Reason::Lost) => {
-                    let because = "its recorded result, or a file that belongs to it, was gone".to_owned();
+                Some(Reason::Lost { by }) => {
+                    let because = "its recorded result, or a file that belongs to it, was gone or damaged".to_owned();
                     steps.push(self.step(spec, because, Vec::new()));
+                    let by = by.and_then(find).map(|by| run.specs[by].name.clone());
+                    cause = Some(Cause { note: by, ..Cause::of(CauseSort::Gone, spec) });
                     next = None;
                 }
                 None if spec.role == Role::Effect => {
@@ -176,6 +316,8 @@ impl History {
                         found => found.join("; "),
                     };
                     steps.push(self.step(spec, because, Vec::new()));
+                    let note = Some(spec.found.join("; ")).filter(|found| !found.is_empty());
+                    cause = Some(Cause { note, ..Cause::of(CauseSort::NotAsWanted, spec) });
                     next = run.specs.iter().position(|above| above.asked.contains(&(place as u32)));
                 }
                 None => match effect_of(run, spec).filter(|effect| !seen[*effect]) {
@@ -193,48 +335,66 @@ impl History {
                 },
             }
         }
-        steps
+        let cause = cause.unwrap_or_else(|| Cause::of(CauseSort::Changed, &run.specs[place]));
+        (steps, cause)
     }
 
     /// What an observation that changed was made into: the specs that were asked for anew, each beside the last one of
     /// its label. An observation tells that something changed; what was read because of it tells what.
-    fn made_anew(&self, above: &RecordedSpec, run: &RunRecord, steps: &[Step]) -> Vec<Step> {
+    fn made_anew<'r>(
+        &self,
+        above: &RecordedSpec,
+        run: &'r RunRecord,
+        told: &[Change],
+    ) -> Vec<(&'r RecordedSpec, Vec<Change>)> {
         let asked = above.asked.iter().filter_map(|place| run.specs.get(*place as usize));
         let new = asked.filter(|spec| spec.role == Role::Action && spec.reason == Some(Reason::Missing));
-        let told: Vec<&Change> = steps.iter().flat_map(|step| &step.changes).collect();
         let mut made = Vec::new();
         for spec in new {
             let (Some(now), Some(before)) = (spec.value, self.before(spec, run)) else { continue };
             let Some(was) = self.snapshot.traces(before).into_iter().max_by_key(|trace| trace.recorded) else {
                 continue;
             };
-            let mut changes = self.value_changes(was.value, now);
+            let mut changes = self.value_changes(Some(spec), was.value, now);
             // What the steps above speak of goes first.
             changes.sort_by_key(|change| !told.iter().any(|told| change.is_about(told)));
             if !changes.is_empty() {
-                made.push(self.step(spec, "it was made anew".to_owned(), changes));
+                made.push((spec, changes));
             }
         }
         made
     }
 
-    /// The last spec of the same label in this or an earlier run.
+    /// The last spec of the same label in this or an earlier run. Of several in one run that which differs least: a label may
+    /// stand for the same on several platforms.
     fn before(&self, spec: &RecordedSpec, run: &RunRecord) -> Option<Key> {
-        let entries = self.snapshot.label(&scoped(spec.label.as_ref()?, run.scope.as_deref()));
-        entries.iter().find(|entry| entry.key != spec.key && entry.run <= run.id).map(|entry| entry.key)
+        let mut entries = self.snapshot.label(&scoped(spec.label.as_ref()?, run.scope.as_deref()));
+        entries.retain(|entry| entry.key != spec.key && entry.run <= run.id);
+        let newest = entries.iter().map(|entry| entry.run).filter(|other| *other < run.id).max();
+        entries.retain(|entry| entry.run == newest.unwrap_or(run.id));
+        let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
+        let now = tree(spec.key);
+        let distance = |entry: &&doge_storage::LabelEntry| match (tree(entry.key), &now) {
+            (Some(was), Some(now)) => differences(&was, now, &mut |print| self.value(print)).len(),
+            _ => usize::MAX,
+        };
+        entries.iter().min_by_key(distance).map(|entry| entry.key)
     }
 
-    fn step(&self, spec: &RecordedSpec, because: String, mut changes: Vec<Change>) -> Step {
-        let all = changes.len();
-        let mut alike: FxHashMap<(String, bool, bool), usize> = FxHashMap::default();
-        changes.retain(|change| {
-            let count = alike.entry(change.sort()).or_default();
-            *count += 1;
-            // Of many things that came or went in one place, a few stand for the others.
-            *count <= ALIKE || (change.was.is_some() && change.now.is_some())
-        });
-        changes.truncate(TOLD);
-        let more_changes = all - changes.len();
+    /// The error with which a spec had failed in the run before this one, if it had.
+    fn failed_before(&self, spec: &RecordedSpec, run: &RunRecord) -> Option<String> {
+        self.recent(|runs| {
+            let is_earlier =
+                |other: &&RunRecord| other.id < run.id && other.scope == run.scope && !other.specs.is_empty();
+            let before = runs.iter().find(is_earlier)?;
+            let same = before.specs.iter().find(|other| other.key == spec.key)?;
+            let error = same.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+            (same.outcome == Outcome::Failed).then(|| error.to_owned())
+        })
+    }
+
+    fn step(&self, spec: &RecordedSpec, because: String, changes: Vec<Change>) -> Step {
+        let (changes, more_changes) = limited(&changes);
         Step {
             kind: spec.kind.clone(),
             role: spec.role,
@@ -246,28 +406,90 @@ impl History {
         }
     }
 
-    /// Compares a spec with the last one of the same label in an earlier run.
-    fn previous(&self, spec: &RecordedSpec, run: &RunRecord) -> (String, Vec<Change>) {
-        let first = || ("nothing was recorded for it".to_owned(), Vec::new());
-        let Some(before) = self.before(spec, run) else { return first() };
-        let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
-        match (tree(before), tree(spec.key)) {
-            (Some(was), Some(now)) => {
-                let changes = differences(&was, &now, &mut |print| self.value(print));
-                ("it was asked for in another way than the last time".to_owned(), changes)
-            }
-            _ => first(),
+    /// Compares a spec of which nothing was recorded with the last one of the same label in an earlier run.
+    fn previous(&self, spec: &RecordedSpec, run: &RunRecord) -> (&'static str, Cause) {
+        let encoded = |key| self.snapshot.spec(key);
+        if let Some((was, now)) = self.before(spec, run).and_then(encoded).zip(encoded(spec.key)) {
+            let told =
+                self.kind(spec.key).and_then(|kind| kind.spec_changes(&was.encoded, &now.encoded, &self.values()));
+            let changes = told.or_else(|| {
+                let (was, now) = (Tree::decode(&was.encoded)?, Tree::decode(&now.encoded)?);
+                Some(differences(&was, &now, &mut |print| self.value(print)))
+            });
+            let cause = Cause { changes: changes.unwrap_or_default(), ..Cause::of(CauseSort::AskedDifferently, spec) };
+            return ("it was asked for in another way than the last time", cause);
         }
+        match run.remarks.first() {
+            Some(remark) => {
+                let cause = Cause { note: Some(remark.clone()), ..Cause::of(CauseSort::StoreDamaged, spec) };
+                ("nothing could be read of what was recorded", cause)
+            }
+            None => ("nothing was recorded for it", Cause::of(CauseSort::New, spec)),
+        }
+    }
+
+    fn values(&self) -> Values<'_> {
+        Values { snapshot: &self.snapshot }
+    }
+
+    fn kind(&self, key: Key) -> Option<&'static dyn ErasedKind> {
+        Some(self.registry.get(self.registry.of_key(key)?).kind)
     }
 
     fn value(&self, fingerprint: Fingerprint) -> Option<Tree> {
         Tree::decode(&self.snapshot.value(fingerprint)?)
     }
 
-    fn value_changes(&self, was: Fingerprint, now: Fingerprint) -> Vec<Change> {
-        match (self.value(was), self.value(now)) {
-            (Some(was), Some(now)) => differences(&was, &now, &mut |print| self.value(print)),
-            _ => Vec::new(),
-        }
+    /// How the value of a spec differs: as its kind says it, else field by field.
+    fn value_changes(&self, spec: Option<&RecordedSpec>, was: Fingerprint, now: Fingerprint) -> Vec<Change> {
+        let (Some(was), Some(now)) = (self.snapshot.value(was), self.snapshot.value(now)) else { return Vec::new() };
+        let told = spec.and_then(|spec| {
+            let kind = self.kind(spec.key)?;
+            let encoded = self.snapshot.spec(spec.key)?.encoded;
+            kind.value_changes(&encoded, &was, &now, &self.values())
+        });
+        let by_field = || {
+            let (was, now) = (Tree::decode(&was)?, Tree::decode(&now)?);
+            Some(differences(&was, &now, &mut |print| self.value(print)))
+        };
+        told.or_else(by_field).unwrap_or_default()
     }
+}
+
+/// What was looked at below a spec.
+fn checked(run: &RunRecord, place: usize) -> Checked {
+    let mut checked = Checked::default();
+    let mut seen = vec![false; run.specs.len()];
+    let mut stack = vec![place];
+    while let Some(place) = stack.pop() {
+        if std::mem::replace(&mut seen[place], true) {
+            continue;
+        }
+        let spec = &run.specs[place];
+        if spec.role == Role::Observation {
+            *checked.looks.entry(spec.kind.clone()).or_default() += 1;
+            checked.seen.push(spec.name.clone());
+        } else {
+            checked.held += 1;
+        }
+        stack.extend(spec.asked.iter().map(|place| *place as usize).filter(|place| *place < run.specs.len()));
+    }
+    checked.seen.sort();
+    checked.seen.truncate(NAMED);
+    checked
+}
+
+/// So many of some changes as are told, and how many more there are.
+fn limited(changes: &[Change]) -> (Vec<Change>, usize) {
+    let mut alike: FxHashMap<(String, bool, bool), usize> = FxHashMap::default();
+    let mut told = changes.to_vec();
+    told.retain(|change| {
+        let count = alike.entry(change.sort()).or_default();
+        *count += 1;
+        // Of many things that came or went in one place, a few stand for the others.
+        *count <= ALIKE || (change.was.is_some() && change.now.is_some())
+    });
+    told.truncate(TOLD);
+    let more = changes.len() - told.len();
+    (told, more)
 }

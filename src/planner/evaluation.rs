@@ -86,7 +86,7 @@ impl Planner {
         for (node, amend) in amends {
             match amend {
                 Amend::Outdated => self.empty_slot(node),
-                Amend::Run => self.order_to_run(node, crate::node::Stale::Lost),
+                Amend::Run => self.order_to_run(node, crate::node::Stale::Lost { by: None }),
             }
         }
         self.invalidated();

@@ -28,6 +28,7 @@ use crate::look::Sighting;
 use crate::memo::{Engine, EngineDb};
 use crate::node::NodeIndex;
 use crate::persist::Write;
+use crate::record::Span;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn};
 use crate::schedule::Schedule;
@@ -162,6 +163,8 @@ pub(crate) struct Planner {
     scope: Option<String>,
     began: std::time::SystemTime,
     clock: Instant,
+    /// When work was done and looks were made in this session.
+    spans: Vec<Span>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
     closed: bool,
 }
@@ -194,6 +197,7 @@ impl Planner {
             scope: config.scope,
             began,
             clock: Instant::now(),
+            spans: Vec::new(),
             on_refresh: config.on_refresh,
             closed: false,
         }

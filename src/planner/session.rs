@@ -200,6 +200,7 @@ impl Planner {
         self.table().begin_session();
         self.began = self.shared.now();
         self.clock = Instant::now();
+        self.spans.clear();
         self.table().tally.take();
         if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
             persist.begin_run();
@@ -265,6 +266,8 @@ impl Planner {
                 requests: &self.recent,
                 counts: self.counts(),
                 whole: executed || self.table().tally.borrow().failed > 0,
+                spans: &self.spans,
+                remarks: self.shared.remarks(),
             },
         );
         let mut persist = self.table().persist.borrow_mut();

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{MOVES, Owner, Planner, Running};
 use crate::answer::Answer;
+use crate::context::Remake;
 use crate::evaluate::{record_action, slot_of};
 use crate::event::Event;
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
@@ -15,6 +16,7 @@ use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, stamp_key};
 use crate::memo::{Order, Outcome};
 use crate::node::{Demand, Dep, Flag, NodeData, NodeIndex, Stale, Status, World};
+use crate::record::Span;
 use crate::runtime::{Answered, Ended, Known, Shared, Task, observing, working};
 use crate::spec::SharedSpec;
 use crate::value::Cell;
@@ -72,15 +74,14 @@ impl Planner {
             Known::Forced
         } else if expensive {
             let mut persist = self.table().persist.borrow_mut();
-            Known::Traces(
-                persist
-                    .as_mut()
-                    .map(|persist| persist.traces(key))
-                    .unwrap_or_default()
-                    .iter()
-                    .map(|trace| trace.fingerprint())
-                    .collect(),
-            )
+            let traces = persist.as_mut().map(|persist| persist.traces(key)).unwrap_or_default();
+            let label = spec.label().filter(|_| traces.is_empty());
+            if let (Some(persist), Some(label)) = (persist.as_mut(), label)
+                && persist.had(&label, key)
+            {
+                self.table().change(node, |node| node.set_stale(Some(Stale::Collected)));
+            }
+            Known::Traces(traces.iter().map(|trace| trace.fingerprint()).collect())
         } else {
             Known::Traces(Vec::new())
         };
@@ -103,7 +104,7 @@ impl Planner {
 
     /// What a look may go by: what this session saw, else what the store remembers.
     pub(super) fn last_look(&self, node: NodeIndex, spec: &SharedSpec) -> Option<KnownLast> {
-        let (key, lost) = self.table().with(node, |node| (node.key, matches!(node.stale(), Some(Stale::Lost))));
+        let (key, lost) = self.table().with(node, |node| (node.key, matches!(node.stale(), Some(Stale::Lost { .. }))));
         if lost {
             // The stamp would say that the value is the one that nobody has any more.
             return None;
@@ -191,6 +192,7 @@ impl Planner {
         match ended {
             Ended::Observed(sighting) if refresh => self.refreshed_one(node, sighting),
             Ended::Observed(sighting) => {
+                self.spans.push(Span::of(node, self.began, sighting.began, sighting.took));
                 self.observed(node, &sighting);
                 self.see(node, sighting);
                 self.schedule.wake(Demand::Run(node));
@@ -218,8 +220,9 @@ impl Planner {
     }
 
     pub(super) fn answered(&mut self, node: NodeIndex, answered: Answered) {
-        let Answered { answer, reads, mut certain, cost, bytes, interned, committed, target } = answered;
+        let Answered { answer, reads, mut certain, start, cost, bytes, interned, committed, target } = answered;
         self.moves.remove(&node);
+        self.spans.push(Span::of(node, self.began, start, cost));
         let mut world = Vec::with_capacity(reads.len());
         for read in reads {
             let index = self.table().intern_shared(read.spec);
@@ -351,16 +354,16 @@ impl Planner {
         }
     }
 
-    pub(super) fn remake(&mut self, node: NodeIndex, actions: Vec<SharedSpec>, otherwise: Arc<FailureInner>) {
+    pub(super) fn remake(&mut self, node: NodeIndex, actions: Vec<Remake>, otherwise: Arc<FailureInner>) {
         let moves = self.moves.entry(node).or_default();
         *moves += 1;
         if *moves >= MOVES {
             self.fail_work(node, otherwise);
             return;
         }
-        for spec in actions {
+        for Remake { spec, forced } in actions {
             let action = self.table().intern_shared(spec);
-            self.order_to_run(action, crate::node::Stale::Lost);
+            self.order_to_run(action, if forced { Stale::Forced } else { Stale::Lost { by: Some(node) } });
         }
         self.invalidated();
     }

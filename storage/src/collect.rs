@@ -322,7 +322,8 @@ fn read(shared: &Shared, reader: &Reader, used_today: &[Key], end: Option<Instan
             entries: vec![(In::Labels, key.to_vec())],
             count: 1,
             bytes: (key.len() + sealed.len()) as u64,
-            last_use: used.max().unwrap_or(0),
+            // It tells that there was something when that is gone.
+            last_use: used.max().unwrap_or(0) + DAY,
             names: labelled.iter().filter_map(|entry| spec(&entry.key)).collect(),
             below: Vec::new(),
         });

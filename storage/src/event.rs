@@ -34,6 +34,18 @@ pub enum StoreEvent {
     },
 }
 
+impl StoreEvent {
+    /// Whether something was lost or may be.
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            StoreEvent::DidDiscard { .. } | StoreEvent::DidQuarantine { .. } | StoreEvent::WillRunWithout { .. } => {
+                true
+            }
+            StoreEvent::DidSpill | StoreEvent::DidAbsorb { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for StoreEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

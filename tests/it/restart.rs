@@ -9,8 +9,8 @@ use std::path::Path;
 use doge::storage::{Batch, Store, StoreOptions};
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
 use doge::{
-    Action, ActionContext, AnyError, Db, Epoch, Halt, History, Key, Outcome, Query, Reason, Resource, Role, RunRecord,
-    Spec,
+    Action, ActionContext, AnyError, CauseSort, Db, Epoch, Halt, History, Key, Outcome, Query, Reason, Resource, Role,
+    RunRecord, Spec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ impl Restarts {
     }
 
     fn history(&self) -> History {
-        History::open(self.directory.path())
+        crate::kinds::builder(&self.script, &self.log).history(self.directory.path())
     }
 }
 
@@ -343,8 +343,8 @@ fn a_value_that_the_store_has_lost_is_made_again_when_someone_reads_it() {
     assert_eq!(value, 27);
     assert_eq!(holed.log.take_executed(), ["work(w 20 reading v)", "all of 1"]);
     let reason = |name: &str| record.specs.iter().find(|spec| spec.name == name).and_then(|spec| spec.reason.clone());
-    assert_eq!(reason("all of 1"), Some(Reason::Lost));
-    assert_eq!(reason("work(w 20 reading v)"), Some(Reason::Lost));
+    assert_eq!(reason("all of 1"), Some(Reason::Lost { by: None }));
+    assert_eq!(reason("work(w 20 reading v)"), Some(Reason::Lost { by: None }));
 
     assert_eq!(holed.run(&query).0, 27);
     assert_eq!(holed.log.take_executed(), Vec::<String>::new(), "the values are there again");
@@ -465,8 +465,16 @@ fn why_names_the_leaf_that_changed_and_how() {
     restarts.run(&query);
     restarts.run(&query);
 
-    let why = restarts.history().why(|_| true, |spec| spec.kind == "work_on_parity").expect("it has run");
+    let why = restarts.history().why(|_| true, |spec| spec.kind == "work_on_parity");
+    let [newest, why] = why.as_slice() else { panic!("it did not run in the newest run, and ran before: {why:?}") };
+    let checked = newest.checked.as_ref().expect("it held");
+    assert_eq!((newest.cause.as_ref(), checked.held, checked.looks.len()), (None, 4, 1), "{checked:?}");
     assert_eq!((why.run, why.held_since), (second.id, 2));
+    let cause = why.cause.as_ref().expect("it ran for something");
+    assert_eq!(
+        (cause.sort, cause.name.as_str(), cause.to_string().as_str()),
+        (CauseSort::Changed, "look(v)", "value: 1 -> 2")
+    );
     let told: Vec<String> = why
         .steps
         .iter()
@@ -497,7 +505,7 @@ fn why_compares_a_new_spec_with_the_last_one_of_its_label() {
     restarts.run(&query);
 
     let why = restarts.history().why(|_| true, |spec| spec.label.as_deref() == Some("work on parity"));
-    let steps = why.expect("it has run").steps;
+    let steps = &why.first().expect("it has run").steps;
     assert_eq!(steps[0].name, "work(on parity 0)");
     assert_eq!(steps[0].because, "it was asked for in another way than the last time");
     assert_eq!(steps[0].changes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["input: 1 -> 0"]);
@@ -549,7 +557,7 @@ fn a_request_that_outlives_a_refresh_is_in_the_record_of_the_session_that_answer
     let record = engine.close();
     let names: Vec<&str> = record.specs.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["all of 1", "work(w 1 reading v)", "look(v)"]);
-    assert_eq!(record.requests, [record.specs[0].key]);
+    assert_eq!(record.requests.iter().map(|request| request.key).collect::<Vec<_>>(), [record.specs[0].key]);
 }
 
 /// Work that is worth a commit of its own.

@@ -1,9 +1,10 @@
 //! `doge graph`.
 
-use doge_queries::doge::{Graph, History, RunId, RunRecord};
+use doge_queries::doge::{Graph, History};
 use miette::miette;
 
 use crate::arguments::{Common, GraphArguments, GraphFormat};
+use crate::commands::runs::named;
 use crate::outcome::{Exit, print, print_json, say};
 use crate::workspace::Located;
 
@@ -39,10 +40,4 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
         GraphFormat::Dot => print(&graph.to_dot()),
     }
     Ok(Exit::Done)
-}
-
-fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
-    let help = "`doge runs` lists them";
-    let id: RunId = id.parse().map_err(|_| miette!(help = help, "`{id}` is not the id of a run"))?;
-    history.run(id).ok_or_else(|| miette!(help = help, "there is no run `{}` on record", id.to_hex()))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use doge_queries::doge::{History, RunRecord};
+use miette::miette;
 use serde::Serialize;
 
 use crate::arguments::{Common, RunsArguments};
@@ -80,4 +81,22 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
         say("no runs are on record");
     }
     Ok(Exit::Done)
+}
+
+/// The run of an id, or of the beginning of one.
+pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
+    let help = "`doge runs` lists them";
+    let wanted = id.trim().to_ascii_lowercase();
+    if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(miette!(help = help, "`{id}` is not the id of a run"));
+    }
+    if let Some(run) = wanted.parse().ok().and_then(|id| history.run(id)) {
+        return Ok(run);
+    }
+    let mut meant = history.runs(usize::MAX).into_iter().filter(|run| run.id.to_hex().starts_with(&wanted));
+    match (meant.next(), meant.next()) {
+        (Some(run), None) => Ok(run),
+        (Some(_), Some(_)) => Err(miette!(help = help, "several runs have an id that begins with `{id}`")),
+        (None, _) => Err(miette!(help = help, "there is no run `{id}` on record")),
+    }
 }

@@ -1,59 +1,156 @@
 //! `doge why`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use doge_queries::doge::{Explanation, History, RecordedSpec, RunRecord};
+use doge_queries::doge::{Change, Explanation, History, Outcome, RecordedSpec, RunId, RunRecord};
 use miette::miette;
 
 use crate::arguments::{Common, WhyArguments};
+use crate::commands::runs::named;
 use crate::outcome::{Exit, print, print_json};
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<Exit> {
     let located = Located::find(common)?;
-    let history = History::open(&located.caches.store);
+    let history = doge_queries::history(&located.caches);
     let scope = located.root.display().to_string();
-    let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(&*scope);
-    let word = arguments.word.trim();
-    // The kind itself, then a part of its name, then a part of a label or of what a spec says.
-    let ways: [&dyn Fn(&RecordedSpec) -> bool; 3] =
-        [&|spec| spec.kind == word, &|spec| spec.kind.contains(word), &|spec| {
-            spec.label.as_ref().is_some_and(|label| label.contains(word)) || spec.name.contains(word)
-        }];
-    let Some(explanation) = ways.into_iter().find_map(|is_meant| history.why(is_ours, is_meant)) else {
-        let kinds: BTreeSet<String> = history
-            .runs(usize::MAX)
-            .into_iter()
-            .filter(is_ours)
-            .flat_map(|run| run.counts.executed.into_keys())
-            .collect();
-        if kinds.is_empty() {
-            return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
+    let wanted: Option<RunId> =
+        arguments.run.as_deref().map(|id| Ok::<_, miette::Report>(named(&history, id)?.id)).transpose()?;
+    let is_ours = |run: &RunRecord| match wanted {
+        Some(id) => run.id == id,
+        None => run.scope.as_deref() == Some(&*scope),
+    };
+    let explanations = match arguments.word.as_deref().map(str::trim) {
+        Some(word) => explained(&history, is_ours, word)?,
+        None => {
+            let requests: HashSet<_> = history
+                .runs(usize::MAX)
+                .iter()
+                .filter(|run| is_ours(run))
+                .flat_map(|run| run.requests.clone())
+                .map(|request| request.key)
+                .collect();
+            history.why(is_ours, |spec| requests.contains(&spec.key))
         }
-        let help = format!("what ran was {}", kinds.into_iter().collect::<Vec<_>>().join(", "));
-        return Err(miette!(help = help, "nothing that ran in this workspace is called `{word}`"));
+    };
+    let Some(last) = explanations.last() else {
+        return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
     };
     if arguments.json {
-        print_json(&explanation)?;
+        let mut object = serde_json::to_value(last).map_err(|error| miette!("the explanation has no JSON: {error}"))?;
+        if explanations.len() > 1 {
+            object["newest"] =
+                serde_json::to_value(&explanations[0]).map_err(|error| miette!("it has no JSON: {error}"))?;
+        }
+        print_json(&object)?;
     } else {
-        print(&text(&explanation));
+        print(&explanations.iter().map(text).collect::<Vec<_>>().join("\n"));
     }
     Ok(Exit::Done)
 }
 
-fn text(explanation: &Explanation) -> String {
-    let mut text = String::new();
-    for (place, step) in explanation.steps.iter().enumerate() {
-        let arrow = if place == 0 { "" } else { "  because: " };
-        text.push_str(&format!("{arrow}{} ({}): {}\n", step.name, step.kind, step.because));
-        for change in &step.changes {
-            text.push_str(&format!("      {change}\n"));
-        }
-        if step.more_changes > 0 {
-            text.push_str(&format!("      and {} more\n", step.more_changes));
+/// What is meant by a word: a kind, a package, a part of a label or of what a spec says.
+fn explained(history: &History, is_ours: impl Fn(&RunRecord) -> bool, word: &str) -> miette::Result<Vec<Explanation>> {
+    let has_word = |text: &str| {
+        // A folder of that name is not what is meant.
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/');
+        text.match_indices(word)
+            .any(|(place, _)| !text[..place].ends_with(is_part) && !text[place + word.len()..].starts_with(is_part))
+    };
+    let said =
+        |spec: &RecordedSpec, test: &dyn Fn(&str) -> bool| spec.label.as_deref().is_some_and(test) || test(&spec.name);
+    let ways: [&dyn Fn(&RecordedSpec) -> bool; 5] = [
+        &|spec| spec.kind == word,
+        &|spec| said(spec, &|text| text == word),
+        &|spec| said(spec, &has_word),
+        &|spec| spec.kind.contains(word),
+        &|spec| said(spec, &|text| text.contains(word)),
+    ];
+    for is_meant in ways.into_iter().filter(|_| !word.is_empty()) {
+        let explanations = history.why(&is_ours, is_meant);
+        if !explanations.is_empty() {
+            return Ok(explanations);
         }
     }
+    let runs: Vec<RunRecord> = history.runs(100).into_iter().filter(|run| is_ours(run)).collect();
+    // Before anything is asked for it is looked what this machine is.
+    let did_nothing =
+        |run: &RunRecord| run.counts.executed.is_empty() && run.counts.verified == 0 && run.counts.failed == 0;
+    if runs.iter().all(did_nothing) {
+        return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
+    }
+    Err(unknown(word, runs.into_iter().take(20).map(|run| history.whole(run)).flat_map(|run| run.specs)))
+}
+
+/// Nothing is called so; these are, which are not much else.
+fn unknown(word: &str, specs: impl Iterator<Item = RecordedSpec>) -> miette::Report {
+    let (mut kinds, mut words) = (BTreeSet::new(), BTreeSet::new());
+    for spec in specs {
+        let text = format!("{} {}", spec.name, spec.label.as_deref().unwrap_or_default());
+        let parts = text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@')));
+        words.extend(parts.filter(|part| part.len() > 2).map(str::to_owned));
+        kinds.insert(spec.kind);
+    }
+    let likeness = |other: &String| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
+    let mut similar: Vec<String> = kinds.iter().chain(&words).filter(|other| likeness(other) > 0.8).cloned().collect();
+    similar.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+    similar.dedup();
+    similar.truncate(5);
+    let help = if similar.is_empty() {
+        format!("what ran was {}", kinds.into_iter().collect::<Vec<_>>().join(", "))
+    } else {
+        format!("did you mean `{}`?", similar.join("`, `"))
+    };
+    miette!(help = help, "nothing that ran in this workspace is called `{word}`")
+}
+
+/// How many changes of a link of the chain are shown.
+const SHOWN: usize = 6;
+
+fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let Some(subject) = explanation.steps.first() else { return text };
     let run = explanation.run.to_hex();
+    if let Some(checked) = &explanation.checked {
+        text.push_str(&format!("{} ({}) did not run, because it holds\n", subject.name, subject.kind));
+        let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let all: usize = checked.looks.values().sum();
+        text.push_str(&format!("  {all} looks at what is outside found nothing new: {}\n", looks.join(", ")));
+        for seen in &checked.seen {
+            text.push_str(&format!("    {seen}\n"));
+        }
+        if all > checked.seen.len() {
+            text.push_str(&format!("    and {} more\n", all - checked.seen.len()));
+        }
+        text.push_str(&format!("  {} results that were made of that are as they were\n", checked.held));
+        text.push_str(&format!("in run {run}, the newest\n"));
+        return text;
+    }
+    let what = if explanation.outcome == Outcome::Failed { "failed; it ran" } else { "ran" };
+    text.push_str(&format!("{} ({}) {what}, because\n", subject.name, subject.kind));
+    let mut told: Vec<&Change> = Vec::new();
+    if let Some(cause) = &explanation.cause {
+        cause.to_string().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        told.extend(&cause.changes);
+    }
+    if explanation.steps.len() > 1 {
+        text.push_str("by way of\n");
+        for step in &explanation.steps {
+            text.push_str(&format!("  {} ({}): {}\n", step.name, step.kind, step.because));
+            let new: Vec<&Change> = step.changes.iter().filter(|change| !told.contains(change)).collect();
+            for change in new.iter().take(SHOWN) {
+                text.push_str(&format!("      {}\n", change.to_string().replace('\n', " ")));
+            }
+            let more = step.more_changes + new.len().saturating_sub(SHOWN);
+            if more > 0 && !new.is_empty() {
+                text.push_str(&format!("      and {more} more\n"));
+            }
+            told.extend(new);
+        }
+    }
+    if let Some(error) = &explanation.error {
+        text.push_str(&format!("it failed: {error}\n"));
+    }
     match explanation.held_since {
         0 => text.push_str(&format!("in run {run}, the newest\n")),
         1 => text.push_str(&format!("in run {run}; the one since then did not run it again\n")),

@@ -62,7 +62,7 @@ fn a_requirement_decides_which_records_are_reached_and_why_names_it() {
     let why = site.run(&["why", "solve_conda_environment"]);
     assert!(why.stdout.contains("needs/requirements/tool: added"), "{}", why.stdout);
     let why = site.run(&["why", "lock_workspace"]);
-    assert!(why.stdout.contains("added tool = '>=1'"), "{}", why.stdout);
+    assert!(why.stdout.contains("line of pixi.toml added: tool = '>=1'"), "{}", why.stdout);
 }
 
 fn served(shards: bool, json: bool, zst: bool) -> (Site, Server) {

@@ -7,6 +7,7 @@ mod commands;
 mod crowd;
 mod damage;
 mod errors;
+mod explaining;
 mod install;
 #[cfg(target_os = "linux")]
 mod interposed;

@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Seen, Spec};
+use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Seen, Spec, Values};
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::OWN;
 use crate::file_stamp::FileStamp;
+use crate::told::short;
 
 /// A program: where it is, and what is in it. Looked at again when its stamp or the `PATH` changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,6 +74,11 @@ impl Observation for ExecutableSpec {
     type Output = Executable;
     type Error = Infallible;
     type Stamp = ExecutableStamp;
+
+    fn changes(&self, was: &Executable, now: &Executable, _: &Values<'_>) -> Option<Vec<Change>> {
+        let content = |content: &Executable| content.as_ref().map(short);
+        Some(vec![Change::new("program", self.program.clone(), content(was), content(now))])
+    }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {
         let program = self.program.clone();

@@ -24,7 +24,7 @@ use crate::backend::protocol::{AskOutputs, Initialize, Output, Outputs, folded};
 use crate::backend::tool::{
     InstallToolSpec, InstantiateToolEnvironmentSpec, ReadyToolError, ToolError, ToolNeeds, ToolPrefixes, ready_tool,
 };
-use crate::backend::variables::VariablesSpec;
+use crate::backend::variables::{Variables, VariablesSpec};
 use crate::build::{BuildContext, BuildPlatform, Context};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
@@ -81,7 +81,7 @@ pub struct BackendInstance {
     /// Which program.
     pub program: BackendProgram,
     /// The variables it gets to see besides the usual ones, with the hashes of their values.
-    pub variables: BTreeMap<String, Fingerprint>,
+    pub variables: Variables,
 }
 
 /// The program of a backend, by all that can make a difference.
@@ -200,12 +200,10 @@ impl Query for BuildBackendMetadataSpec {
         if let Some(build_source) = &build_source {
             checkout_of(db, build_source)?;
         }
-        let mut names: Vec<String> = discovered.secrets.iter().chain(&context.pass_env).cloned().collect();
-        names.sort();
-        names.dedup();
-        let variables = match names.is_empty() {
+        let variables = VariablesSpec::new(&discovered.secrets, &context.pass_env);
+        let variables = match variables.names.is_empty() {
             true => BTreeMap::new(),
-            false => BTreeMap::clone(&*db.observe(&VariablesSpec { names })?),
+            false => BTreeMap::clone(&*db.observe(&variables)?),
         };
         let instance =
             BackendInstance { manifest: self.manifest.clone(), build_source, discovered: name, program, variables };

@@ -33,4 +33,4 @@ pub use tool::{
     ChosenAnew, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec,
     ReadyToolError, ToolEnvironment, ToolError, ToolNeeds, ToolPrefixes,
 };
-pub use variables::{SecretKey, Variables, VariablesSpec};
+pub use variables::{SecretKey, VariableValue, Variables, VariablesSpec};

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use doge::{
-    Action, ActionContext, AnyError, Db, Effect, Epoch, Failure, Fingerprint, Halt, Interned, Last, Observation,
-    ObserveContext, Query, Resource, Root, Roots, Seen, Spec, Stop,
+    Action, ActionContext, AnyError, Change, Db, Effect, Epoch, Failure, Fingerprint, Halt, Interned, Last,
+    Observation, ObserveContext, Query, Resource, Root, Roots, Seen, Spec, Stop, Values,
 };
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ use crate::file_stamp::FileStamp;
 use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::prefix::{LinkError, install_here, remove_tree};
 use crate::records::Records;
+use crate::told::packages;
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
 
 /// An environment with a tool in it.
@@ -110,6 +111,14 @@ pub enum ToolError {
 impl Query for InstantiateToolEnvironmentSpec {
     type Output = ToolEnvironment;
     type Error = ToolError;
+
+    fn changes(&self, was: &ToolEnvironment, now: &ToolEnvironment, values: &Values<'_>) -> Option<Vec<Change>> {
+        let mut changes = packages(&*values.get(&was.records)?, &*values.get(&now.records)?);
+        for change in changes.iter_mut().filter(|change| change.path == self.needs.requirement.name) {
+            change.what = "backend".to_owned();
+        }
+        Some(changes)
+    }
 
     fn compute(&self, db: &Db<'_>) -> Result<ToolEnvironment, Halt<ToolError>> {
         let chosen = ChosenToolSpec { needs: self.needs.clone() };
@@ -258,6 +267,14 @@ impl Observation for ChosenToolSpec {
 
     fn place(&self, roots: &Roots) -> Option<PathBuf> {
         self.file(roots)
+    }
+
+    fn changes(&self, was: &Option<Records>, now: &Option<Records>, _: &Values<'_>) -> Option<Vec<Change>> {
+        match (was, now) {
+            (Some(was), Some(now)) => Some(packages(was, now)),
+            // It is chosen anew; what came of that tells more.
+            _ => Some(Vec::new()),
+        }
     }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {

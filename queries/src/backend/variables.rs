@@ -7,10 +7,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Seen, Spec};
+use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Seen, Spec, Values};
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::OWN;
+use crate::told::by_name;
 
 /// Where the key is that the values of variables are hashed with. A resource of the database.
 ///
@@ -57,11 +58,29 @@ impl SecretKey {
     }
 }
 
-/// The values of some variables, as hashes. Looked at in every session; nothing else is cheaper.
+/// The values of some variables. Looked at in every session; nothing else is cheaper.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VariablesSpec {
     /// The names, sorted.
     pub names: Vec<String>,
+    /// Those of them whose values nobody may see, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret: Vec<String>,
+}
+
+/// Words in the names of variables whose values are taken for secrets, whatever anybody says.
+const SECRET_WORDS: [&str; 7] = ["TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH", "PRIVATE", "KEY"];
+
+impl VariablesSpec {
+    /// The variables that a package calls secrets, and those that are passed on besides.
+    pub fn new(secrets: &[String], passed_on: &[String]) -> Self {
+        let mut names: Vec<String> = secrets.iter().chain(passed_on).cloned().collect();
+        names.sort();
+        names.dedup();
+        let sounds_secret = |name: &String| SECRET_WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word));
+        let secret = names.iter().filter(|name| secrets.contains(name) || sounds_secret(name)).cloned().collect();
+        Self { names, secret }
+    }
 }
 
 impl fmt::Display for VariablesSpec {
@@ -72,35 +91,79 @@ impl fmt::Display for VariablesSpec {
 
 impl Spec for VariablesSpec {
     const KIND: &'static str = "variables";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())
     }
 }
 
-/// The hashes of the values of those variables that are set.
-pub type Variables = BTreeMap<String, Fingerprint>;
+/// What a variable is set to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VariableValue {
+    /// To this.
+    Plain(String),
+    /// To something that nobody may see, or that is no text: a hash with the key of this machine.
+    Hidden(Fingerprint),
+}
+
+/// What those variables are set to that are set.
+pub type Variables = BTreeMap<String, VariableValue>;
 
 impl Observation for VariablesSpec {
     type Output = Variables;
     type Error = Infallible;
     type Stamp = Variables;
 
+    fn changes(&self, was: &Variables, now: &Variables, _: &Values<'_>) -> Option<Vec<Change>> {
+        let shown = |value: Option<&VariableValue>| match value {
+            None => "not set".to_owned(),
+            Some(VariableValue::Plain(value)) => format!("`{value}`"),
+            Some(VariableValue::Hidden(_)) => "a value that is not shown".to_owned(),
+        };
+        Some(by_name(was, now, |name, was, now| match (was, now) {
+            (Some(VariableValue::Hidden(_)), Some(VariableValue::Hidden(_))) => {
+                Change::new("variable", name, None, Some("has another value, which is not shown".to_owned()))
+            }
+            _ => Change::new("variable", name, Some(shown(was)), Some(shown(now))),
+        }))
+    }
+
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {
-        let key = ctx.resource::<SecretKey>().map_or([0; 32], |key| key.get());
+        let key = ctx.resource::<SecretKey>();
         let value: Variables = self
             .names
             .iter()
             .filter_map(|name| {
                 let value = std::env::var_os(name)?;
-                let hash = blake3::keyed_hash(&key, value.as_encoded_bytes());
-                Some((name.clone(), Fingerprint::from_bytes(*hash.as_bytes())))
+                let value = match value.to_str() {
+                    Some(text) if !self.secret.contains(name) => VariableValue::Plain(text.to_owned()),
+                    _ => {
+                        let key = key.as_ref().map_or([0; 32], |key| key.get());
+                        let hash = blake3::keyed_hash(&key, value.as_encoded_bytes());
+                        VariableValue::Hidden(Fingerprint::from_bytes(*hash.as_bytes()))
+                    }
+                };
+                Some((name.clone(), value))
             })
             .collect();
         if last.is_some_and(|last| last.stamp == value) {
             return Ok(Seen::Same);
         }
         Ok(Seen::New { stamp: value.clone(), value, newest: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sounds_like_a_secret_is_one() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let spec = VariablesSpec::new(&names(&["PLAIN"]), &names(&["SEEN", "MY_token", "PLAIN"]));
+        assert_eq!(spec.names, ["MY_token", "PLAIN", "SEEN"]);
+        assert_eq!(spec.secret, ["MY_token", "PLAIN"]);
     }
 }

@@ -195,13 +195,13 @@ impl Query for SourceBuildSpec {
             profile: self.profile,
         };
         if let Some(force) = self.force.as_ref().filter(|force| force.is_for(&self.package)) {
-            db.act(&BuildAgainSpec { build: spec.clone(), wish: force.wish })?;
+            db.act(&BuildAgainSpec { build: spec.clone(), wish: force.wish, forced: true })?;
         }
         let built = db.act(&spec)?;
         // Whoever needed the archive did not find it.
         let missing = db.observe(&MissingArtifactsSpec)?;
         let Some(wish) = missing.get(&built.artifact.path) else { return Ok(BuiltPackage::clone(&built)) };
-        db.act(&BuildAgainSpec { build: spec.clone(), wish: *wish })?;
+        db.act(&BuildAgainSpec { build: spec.clone(), wish: *wish, forced: false })?;
         Ok(BuiltPackage::clone(&*db.act(&spec)?))
     }
 }
@@ -407,6 +407,8 @@ pub struct BuildAgainSpec {
     pub build: BackendBuildSpec,
     /// The wish.
     pub wish: RunId,
+    /// Whether it is somebody's wish, or one of those who did not find the package.
+    pub forced: bool,
 }
 
 impl fmt::Display for BuildAgainSpec {
@@ -429,7 +431,11 @@ impl Action for BuildAgainSpec {
         let granted = ctx.resource::<MissingArtifacts>().is_none_or(|wishes| wishes.grant(self));
         if granted {
             // It is run again, and then this is.
-            ctx.remake(&self.build);
+            if self.forced {
+                ctx.remake_by_force(&self.build)
+            } else {
+                ctx.remake(&self.build)
+            }
             return Err(BackendBuildError::NotAtHand(ChannelError::NotAtHand { what: "the build" }));
         }
         Ok(())

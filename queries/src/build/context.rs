@@ -119,6 +119,19 @@ impl BuildContext {
     }
 }
 
+impl fmt::Display for BackendOverrides {
+    /// In the form of the variable.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut items: Vec<String> = self.all.then(|| "all".to_owned()).into_iter().collect();
+        items.extend(self.named.iter().map(|(name, path)| match path {
+            Some(path) => format!("{name}={path}"),
+            None => name.clone(),
+        }));
+        items.extend(self.memory.iter().map(|(name, identity)| format!("{name}={identity}")));
+        f.write_str(&items.join(","))
+    }
+}
+
 /// The form of an override in a variable: `name=/path,other`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("`{item}` is no override of a build backend")]

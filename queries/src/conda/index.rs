@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use doge::{Action, ActionContext, Epoch, Fingerprint, Intern, Interned, Resource, Spec};
+use doge::{Action, ActionContext, Change, Epoch, Fingerprint, Intern, Interned, Resource, Spec, Values};
 use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::conda::shards;
 use crate::conda::source::{Channels, Content, subdir_url};
 use crate::conda::state::{ChannelState, ChannelStateSpec};
 use crate::epoch::{CONDA_TYPES, GATEWAY, OWN};
+use crate::told::{archives, by_name};
 use crate::workspace::Location;
 
 /// Reading what a channel holds for a platform, in a given state.
@@ -77,6 +78,24 @@ impl Action for ChannelIndexSpec {
     type Output = ChannelIndex;
     type Error = ChannelError;
     const RESOURCE: Resource = Resource::Cpu;
+
+    fn changes(&self, was: &ChannelIndex, now: &ChannelIndex, values: &Values<'_>) -> Option<Vec<Change>> {
+        let details = |index: &ChannelIndex| index.records.as_ref().and_then(|records| values.get(records));
+        let (Some(before), Some(after)) = (details(was), details(now)) else {
+            let digest = |name: &str, _: Option<&IndexedName>, _: Option<&IndexedName>| {
+                Change::new("records of package changed", name, None, None)
+            };
+            return Some(by_name(&was.names, &now.names, digest));
+        };
+        let files = |details: &ChannelDetails| -> BTreeMap<String, Fingerprint> {
+            details.0.values().flatten().map(|(file, digest)| (file.clone(), *digest)).collect()
+        };
+        let (before, after) = (files(&before), files(&after));
+        let mut changes = archives(before.keys().map(String::as_str), after.keys().map(String::as_str));
+        let edited = before.iter().filter(|(file, digest)| after.get(*file).is_some_and(|now| now != *digest));
+        changes.extend(edited.map(|(file, _)| Change::new("record of package changed", file.clone(), None, None)));
+        Some(changes)
+    }
 
     async fn run(&self, ctx: &ActionContext) -> Result<ChannelIndex, ChannelError> {
         let channels = ctx.resource::<Channels>().ok_or(ChannelError::NotAtHand { what: "the access to channels" })?;

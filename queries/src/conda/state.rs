@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec};
+use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec, Values};
 use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,11 @@ impl Observation for ChannelStateSpec {
     fn place(&self, roots: &Roots) -> Option<PathBuf> {
         let root = WorkspaceRoot::new(roots.place(&Root::Workspace)?).ok()?;
         self.channel.inside().map(|_| root.path().to_owned())
+    }
+
+    fn changes(&self, _: &ChannelState, _: &ChannelState, _: &Values<'_>) -> Option<Vec<Change>> {
+        // Only that something changed; what did is told by the index.
+        Some(Vec::new())
     }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, ChannelError> {

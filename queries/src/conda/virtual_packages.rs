@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use doge::{Epoch, Last, Observation, ObserveContext, Seen, Spec};
+use doge::{Change, Epoch, Last, Observation, ObserveContext, Seen, Spec, Values};
 use miette::Diagnostic;
 use rattler_conda_types::{GenericVirtualPackage, RepoDataRecord, Subdir};
 use rattler_virtual_packages::{DetectVirtualPackageError, VirtualPackageOverrides, VirtualPackages};
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::epoch::{OWN, VIRTUAL_PACKAGES};
 use crate::file_stamp::FileStamp;
+use crate::told::by_name;
 
 /// This machine. Finding out runs programs, so it is done again only when the machine was started anew, a variable
 /// `CONDA_OVERRIDE_*` changed, or a file of the C library or of a driver.
@@ -95,6 +96,23 @@ impl Observation for MachineSpec {
     type Output = Machine;
     type Error = MachineError;
     type Stamp = MachineStamp;
+
+    fn changes(&self, was: &Machine, now: &Machine, _: &Values<'_>) -> Option<Vec<Change>> {
+        let named = |machine: &Machine| -> BTreeMap<String, String> {
+            let split =
+                |package: &String| package.split_once('=').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
+            machine.virtual_packages.iter().filter_map(split).collect()
+        };
+        let package = |name: &str, was: Option<&String>, now: Option<&String>| {
+            Change::new("virtual package", name, was.cloned(), now.cloned())
+        };
+        let mut changes = by_name(&named(was), &named(now), package);
+        if was.subdir != now.subdir {
+            let name = |machine: &Machine| machine.subdir.map(|subdir| subdir.to_string());
+            changes.push(Change::new("platform", "", name(was), name(now)));
+        }
+        Some(changes)
+    }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, MachineError> {
         let stamp = MachineStamp::take();

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 
-use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
+use doge::{AnyError, Change, Db, Epoch, Failure, Halt, Interned, Query, Spec, Values};
 use miette::Diagnostic;
 use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,22 @@ impl fmt::Display for InstallWorkspaceEnvironmentSpec {
 impl Spec for InstallWorkspaceEnvironmentSpec {
     const KIND: &'static str = "install_workspace_environment";
     const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+
+    fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
+        let mut changes = LockWorkspaceSpec::changed(&was.lock, &now.lock, values).unwrap_or_default();
+        let mut field = |name: &str, was: String, now: String| {
+            if was != now {
+                changes.push(Change::new("option", name, Some(was), Some(now)));
+            }
+        };
+        field("links", format!("{:?}", was.options), format!("{:?}", now.options));
+        field("--link-scripts", was.link_scripts.to_string(), now.link_scripts.to_string());
+        if now.force.is_some() && was.force != now.force {
+            changes.push(Change::new("option", "--force", None, None));
+        }
+        // What else may differ is told field by field.
+        Some(changes).filter(|changes| !changes.is_empty())
+    }
 
     fn label(&self) -> Option<String> {
         Some(format!("{self} in {}", self.prefix.path))

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
+use doge::{AnyError, Change, Db, Epoch, Failure, Halt, Interned, Query, Spec, Values};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -27,6 +27,7 @@ use crate::environment::take::{TakeRecordsError, TakeRecordsSpec};
 use crate::epoch::{LOCK, OWN};
 use crate::files::FilesError;
 use crate::records::Records;
+use crate::told::lines;
 use crate::workspace::SourceRequirement;
 
 /// The records of the environments of a workspace, and a lock file that holds them.
@@ -99,6 +100,21 @@ pub enum Renewal {
     },
 }
 
+impl fmt::Display for LockMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LockMode::Frozen => "frozen",
+            LockMode::Locked => "locked",
+            LockMode::Satisfy => "what is locked stays",
+            LockMode::Renew(Renewal::Nothing) => "the channels are asked again",
+            LockMode::Renew(Renewal::Everything) => "everything",
+            LockMode::Renew(Renewal::Packages { names, .. }) => {
+                return f.write_str(&names.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+            }
+        })
+    }
+}
+
 impl fmt::Display for LockWorkspaceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.mode {
@@ -112,6 +128,27 @@ impl fmt::Display for LockWorkspaceSpec {
 impl Spec for LockWorkspaceSpec {
     const KIND: &'static str = "lock_workspace";
     const EPOCH: Epoch = Epoch::new(1, &[OWN, LOCK]);
+
+    fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
+        let mut changes = Vec::new();
+        if was.manifest != now.manifest {
+            let (was, now) = (values.get(&was.manifest)?, values.get(&now.manifest)?);
+            changes.extend(lines(now.file_name(), was.text(), now.text()));
+        }
+        let mut field = |name: &str, was: String, now: String| {
+            if was != now {
+                changes.push(Change::new("option", name, Some(was), Some(now)));
+            }
+        };
+        field("--update", was.mode.to_string(), now.mode.to_string());
+        field("--offline", was.offline.to_string(), now.offline.to_string());
+        field("lock file", was.lock_file.path.clone(), now.lock_file.path.clone());
+        field("pass-env", was.build.pass_env.join(", "), now.build.pass_env.join(", "));
+        field("overridden backends", was.build.overrides.to_string(), now.build.overrides.to_string());
+        field("only", format!("{:?}", was.only), format!("{:?}", now.only));
+        // What else may differ is told field by field.
+        Some(changes).filter(|changes| !changes.is_empty())
+    }
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use doge::{
-    ActionContext, Effect, Epoch, Fingerprint, Intern, Interned, Last, Observation, ObserveContext, Resource, Root,
-    Roots, Seen, Spec,
+    ActionContext, Change, Effect, Epoch, Fingerprint, Intern, Interned, Last, Observation, ObserveContext, Resource,
+    Root, Roots, Seen, Spec, Values,
 };
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::file_stamp::FileStamp;
 use crate::records::Records;
 use crate::redact::text_without_credentials;
 use crate::source::Locking;
+use crate::told::{archives, lines};
 use crate::workspace::EnvironmentDescription;
 use crate::workspace::lock::{
     LockFileError, LockedFile, NEWEST_VERSION, RenderError, Solved, WriteError, Written, render, write_if_changed,
@@ -101,6 +102,21 @@ impl Observation for LockFileSpec {
 
     fn place(&self, roots: &Roots) -> Option<PathBuf> {
         LockFileSpec::place(self, roots)
+    }
+
+    fn changes(&self, was: &Option<LockText>, now: &Option<LockText>, _: &Values<'_>) -> Option<Vec<Change>> {
+        let (was, now) = match (was, now) {
+            (Some(was), Some(now)) => (was.as_str(), now.as_str()),
+            (None, _) => return Some(vec![Change::new("file added", self.path.clone(), None, None)]),
+            (_, None) => return Some(vec![Change::new("file removed", self.path.clone(), None, None)]),
+        };
+        let locked = |text: &'_ str| -> Vec<String> {
+            let locations = text.lines().filter_map(|line| line.trim().strip_prefix("- conda: "));
+            locations.filter_map(|location| location.rsplit('/').next()).map(str::to_owned).collect()
+        };
+        let (before, after) = (locked(was), locked(now));
+        let changes = archives(before.iter().map(String::as_str), after.iter().map(String::as_str));
+        Some(if changes.is_empty() { lines(&self.path, was, now) } else { changes })
     }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, ReadLockFileError> {

@@ -28,6 +28,16 @@ impl Intern for ManifestText {
 }
 
 impl ManifestText {
+    /// The name of its file.
+    pub(crate) fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
+    /// What it says.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The text of the file of this name, which lies in the root of the workspace.
     ///
     /// User names, passwords and tokens in URLs are left out: the text is kept between runs, and they have no effect.

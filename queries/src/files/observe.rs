@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, Seen, Spec};
+use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, Seen, Spec, Values};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::epoch::{IGNORE, OWN};
 use crate::file_stamp::FileStamp;
 use crate::files::{GlobError, GlobSet, walk};
+use crate::told::by_name;
 
 /// The files that some globs match below a directory, with their content.
 ///
@@ -224,6 +225,17 @@ fn look(
 }
 
 impl FilesSpec {
+    /// The glob that a file is matched by, in words; nothing if that is not plain.
+    fn matching(&self, name: &str) -> Option<String> {
+        let is_matching = |pattern: &&String| {
+            let mut builder = ignore::overrides::OverrideBuilder::new("/");
+            let built = builder.add(pattern).and_then(|builder| builder.build());
+            built.is_ok_and(|glob| glob.matched(name, false).is_whitelist())
+        };
+        let mut patterns = self.globs.iter().filter(|set| set.root.is_none()).flat_map(|set| &set.patterns);
+        patterns.find(is_matching).map(|pattern| format!("(matches `{pattern}`)"))
+    }
+
     /// Where the directory is.
     pub(crate) fn base(&self, roots: &Roots) -> Option<PathBuf> {
         roots.resolve(&self.root, crate::source::normalized(&self.directory))
@@ -237,6 +249,27 @@ impl Observation for FilesSpec {
 
     fn place(&self, roots: &Roots) -> Option<PathBuf> {
         self.base(roots)
+    }
+
+    fn changes(&self, was: &Files, now: &Files, _: &Values<'_>) -> Option<Vec<Change>> {
+        let place = |name: &str| match self.directory.as_str() {
+            "" | "." => name.to_owned(),
+            directory => crate::source::normalized(&format!("{directory}/{name}")),
+        };
+        let file = |name: &str, was: Option<&FileIdentity>, now: Option<&FileIdentity>| match (was, now) {
+            (None, _) => Change::new("file added", place(name), None, self.matching(name)),
+            (_, None) => Change::new("file removed", place(name), None, None),
+            (Some(was), Some(now)) if was.content == now.content => {
+                Change::new("file's mode changed", place(name), None, None)
+            }
+            _ => Change::new("file changed", place(name), None, None),
+        };
+        let link = |name: &str, was: Option<&String>, now: Option<&String>| {
+            Change::new("link", place(name), was.cloned(), now.cloned())
+        };
+        let mut changes = by_name(&was.files, &now.files, file);
+        changes.extend(by_name(&was.links, &now.links, link));
+        Some(changes)
     }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, FilesError> {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use doge::{Action, ActionContext, Epoch, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec};
+use doge::{
+    Action, ActionContext, Change, Epoch, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec, Values,
+};
 use miette::Diagnostic;
 use rattler_networking::LazyClient;
 use serde::{Deserialize, Serialize};
@@ -259,6 +261,10 @@ impl Observation for GitReferenceSpec {
     type Stamp = String;
     const RESOURCE: Resource = Resource::Git;
 
+    fn changes(&self, was: &String, now: &String, _: &Values<'_>) -> Option<Vec<Change>> {
+        Some(vec![Change::new("commit", self.to_string(), Some(was.clone()), Some(now.clone()))])
+    }
+
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let spec = self.clone();
@@ -329,6 +335,10 @@ impl Observation for ArchiveContentSpec {
 
     fn place(&self, _roots: &Roots) -> Option<PathBuf> {
         None
+    }
+
+    fn changes(&self, was: &String, now: &String, _: &Values<'_>) -> Option<Vec<Change>> {
+        Some(vec![Change::new("archive", self.to_string(), Some(was.clone()), Some(now.clone()))])
     }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {

@@ -1,11 +1,12 @@
 //! The manifests in a directory.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use doge::{Epoch, Last, Observation, ObserveContext, Root, Roots, Seen, Spec};
+use doge::{Change, Epoch, Last, Observation, ObserveContext, Root, Roots, Seen, Spec, Values};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,6 +14,7 @@ use thiserror::Error;
 use crate::epoch::OWN;
 use crate::file_stamp::FileStamp;
 use crate::redact::text_without_credentials;
+use crate::told::lines;
 
 /// The names that are looked for, the one that goes before the others first.
 const NAMES: [&str; 3] = ["pixi.toml", "pyproject.toml", "mojoproject.toml"];
@@ -114,6 +116,33 @@ impl Observation for ManifestsSpec {
 
     fn place(&self, roots: &Roots) -> Option<PathBuf> {
         roots.resolve(&self.root, &self.directory)
+    }
+
+    fn changes(&self, was: &Manifests, now: &Manifests, _: &Values<'_>) -> Option<Vec<Change>> {
+        let place = |name: &str| match self.directory.as_str() {
+            "" | "." => name.to_owned(),
+            directory => format!("{directory}/{name}"),
+        };
+        let texts =
+            |manifests: &Manifests| -> BTreeMap<String, String> { manifests.manifests.iter().cloned().collect() };
+        let (before, after) = (texts(was), texts(now));
+        let mut changes = Vec::new();
+        for name in NAMES {
+            match (before.get(name), after.get(name)) {
+                (Some(before), Some(after)) => changes.extend(lines(&place(name), before, after)),
+                (None, Some(_)) => changes.push(Change::new("file added", place(name), None, None)),
+                (Some(_), None) => changes.push(Change::new("file removed", place(name), None, None)),
+                (None, None) => {}
+            }
+        }
+        for name in RECIPES {
+            let (before, after) = (was.recipes.iter().any(|r| r == name), now.recipes.iter().any(|r| r == name));
+            if before != after {
+                let what = if after { "file added" } else { "file removed" };
+                changes.push(Change::new(what, place(name), None, None));
+            }
+        }
+        Some(changes)
     }
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, ManifestsError> {

@@ -1,0 +1,283 @@
+//! Why something ran again: in the workspace of `examples/workspace`, one edit after the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use doge_queries::testing::{ChannelBuilder, PackageBuilder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::site::{PLATFORM, Ran, tick};
+use crate::sources::backend;
+
+/// A copy of the example, with its repository, its archive and its channel.
+struct Example {
+    directory: TempDir,
+    channel: ChannelBuilder,
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("it can be made");
+    for entry in fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        let target = to.join(entry.file_name());
+        let is_made =
+            ["made", "channel", ".pixi", "pixi.toml", "pixi.lock"].iter().any(|name| entry.file_name() == *name);
+        if entry.path().is_dir() {
+            if !is_made {
+                copy(&entry.path(), &target);
+            }
+        } else if !is_made || from.ends_with("greet") || from.ends_with("words") || from.ends_with("letters") {
+            fs::copy(entry.path(), target).expect("it can be copied");
+        }
+    }
+}
+
+impl Example {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path().join("workspace");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/workspace");
+        copy(&example, &root);
+        // The channel is made here, for the backend is built already.
+        let script = fs::read_to_string(root.join("setup.sh")).expect("it is there");
+        fs::write(root.join("setup.sh"), script.replace("../backend-channel.sh", ": ../backend-channel.sh"))
+            .expect("it can be written");
+        let made = Command::new("bash").arg(root.join("setup.sh")).output().expect("there is a bash");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let channel = ChannelBuilder::new(root.join("channel"));
+        let mut example = Self { directory, channel };
+        example.channel.add(PackageBuilder::new("pixi-build-api-version", "7")).expect("it can be written");
+        example.backend("1.0");
+        example.package("tool", "1.0");
+        for subdir in ["linux-64", "linux-aarch64", "osx-64", "osx-arm64"] {
+            example.channel.subdir(subdir);
+        }
+        example.index();
+        example
+    }
+
+    fn path(&self, inside: &str) -> PathBuf {
+        self.directory.path().join("workspace").join(inside)
+    }
+
+    fn read(&self, inside: &str) -> String {
+        fs::read_to_string(self.path(inside)).expect("it is there")
+    }
+
+    fn write(&self, inside: &str, text: &str) {
+        let path = self.path(inside);
+        fs::create_dir_all(path.parent().expect("it is inside")).expect("it can be made");
+        fs::write(path, text).expect("it can be written");
+    }
+
+    fn edit(&self, inside: &str, from: &str, to: &str) {
+        let text = self.read(inside);
+        assert!(text.contains(from), "{text}");
+        self.write(inside, &text.replace(from, to));
+    }
+
+    fn backend(&mut self, version: &str) {
+        let program = fs::read(backend()).expect("it was built");
+        let package = PackageBuilder::new("doge-test-backend", version).subdir(PLATFORM);
+        let package = package.depends(["pixi-build-api-version >=7,<8"]).executable("bin/doge-test-backend", program);
+        self.channel.add(package).expect("it can be written");
+    }
+
+    fn package(&mut self, name: &str, version: &str) {
+        let package = PackageBuilder::new(name, version).file(format!("share/{name}"), format!("{version}\n"));
+        self.channel.add(package).expect("it can be written");
+    }
+
+    fn index(&self) {
+        self.channel.index().expect("it can be written");
+    }
+
+    fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+        tick();
+        tick();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doge"));
+        command
+            .args(arguments)
+            .current_dir(self.path(""))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.directory.path().join("home"))
+            .env("DOGE_CACHE_DIR", self.directory.path().join("cache"))
+            .envs(variables.iter().copied());
+        Ran::by(command)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, &[]).succeeded()
+    }
+}
+
+/// What an edit is told to be: the sort of cause, and its changes or what else is said.
+fn told(why: &Value) -> (String, Vec<String>) {
+    let cause = &why["cause"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let changes = cause["changes"].as_array().cloned().unwrap_or_default();
+    let changes = changes.iter().map(|change| {
+        let parts = [&change["what"], &change["path"], &change["was"], &change["now"]].map(text);
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")
+    });
+    (text(&cause["sort"]), changes.collect())
+}
+
+/// What was done in the newest run, as the graph marks it: actions and effects, without what is read and fetched on the way.
+fn done(example: &Example) -> Vec<String> {
+    let graph = example.run(&["graph", "--format", "json"]).value();
+    let nodes = graph["nodes"].as_array().expect("it has nodes");
+    let is_work = |node: &&Value| {
+        matches!(node["outcome"].as_str(), Some("executed" | "cut_off" | "failed"))
+            && matches!(
+                node["kind"].as_str(),
+                Some("backend_build" | "call_outputs" | "solve_conda_environment" | "link_prefix")
+            )
+    };
+    let mut done: Vec<String> =
+        nodes.iter().filter(is_work).map(|node| node["name"].as_str().expect("a name").to_owned()).collect();
+    done.sort();
+    done.dedup();
+    done
+}
+
+const BUILD: &str = "build greet 1.0 0";
+const ASK: &str = "ask for the packages of packages/greet";
+const LINK: &str = "link prefix .pixi/envs/default";
+
+#[test]
+fn each_edit_is_named_and_nothing_else_and_the_graph_marks_what_it_affects() {
+    let mut example = Example::new();
+    let greet = "packages/greet/content/bin/greet";
+    // As they are said by `doge why greet` and by the graph after an install.
+    let check = |example: &Example, sort: &str, changes: &[&str], work: &[&str]| {
+        let why = example.run(&["why", "greet", "--json"]).value();
+        assert_eq!(told(&why), (sort.to_owned(), changes.iter().map(|change| (*change).to_owned()).collect()), "{why}");
+        assert_eq!(done(example), work);
+        why
+    };
+    example.edit(
+        "packages/greet/pixi.toml",
+        "version = \"*\" }\n",
+        "version = \"*\" }\n[package.build.config]\nfail = 'error'\nfail_in = 'build'\nfail_while = 'broken'\n",
+    );
+    example.edit("pixi.toml", "\"linux-64\", \"linux-aarch64\", \"osx-64\", \"osx-arm64\"", &format!("\"{PLATFORM}\""));
+    example.edit("pixi.toml", "[dependencies]\n", "[dependencies]\ntool = \"*\"\n");
+    example.write(".pixi/config.toml", "[build]\npass-env = ['SEEN', 'MY_TOKEN']\n");
+    example.write("packages/greet/notes.txt", "notes\n");
+    example.write("packages/greet/content/share/old.txt", "old\n");
+
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert_eq!(told(&why), ("new".to_owned(), vec![]), "{why}");
+    assert!(done(&example).contains(&BUILD.to_owned()));
+
+    example.write(greet, &(example.read(greet) + "# more\n"));
+    example.run(&["install"]);
+    check(&example, "changed", &["file changed | packages/greet/content/bin/greet"], &[ASK, BUILD, LINK]);
+
+    // What held is told by what was looked at.
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet"]).stdout;
+    assert!(why.contains("did not run, because it holds") && why.contains("in packages/greet"), "{why}");
+    assert!(why.contains("the one since then did not run it again"), "{why}");
+
+    example.write("packages/greet/content/share/new.txt", "new\n");
+    example.run(&["install"]);
+    let added = "file added | packages/greet/content/share/new.txt | (matches `content/**`)";
+    check(&example, "changed", &[added], &[ASK, BUILD, LINK]);
+
+    fs::remove_file(example.path("packages/greet/content/share/old.txt")).expect("it is there");
+    example.run(&["install"]);
+    check(&example, "changed", &["file removed | packages/greet/content/share/old.txt"], &[ASK, BUILD, LINK]);
+
+    // A file that no glob matched is where one does.
+    fs::rename(example.path("packages/greet/notes.txt"), example.path("packages/greet/content/notes.txt"))
+        .expect("it is there");
+    example.run(&["install"]);
+    let matched = "file added | packages/greet/content/notes.txt | (matches `content/**`)";
+    check(&example, "changed", &[matched], &[ASK, BUILD, LINK]);
+
+    // Every build sees the variable, and only its own package is asked about.
+    example.run_with(&["install"], &[("SEEN", "one")]).succeeded();
+    example.run_with(&["install"], &[("SEEN", "two")]).succeeded();
+    let why = example.run(&["why", "build greet 1.0 0", "--json"]).value();
+    assert_eq!(told(&why), ("changed".to_owned(), vec!["variable | SEEN | `one` | `two`".to_owned()]), "{why}");
+    example.run_with(&["install"], &[("SEEN", "two"), ("MY_TOKEN", "hunter1")]).succeeded();
+    let ran = example.run_with(&["install"], &[("SEEN", "two"), ("MY_TOKEN", "hunter2")]).succeeded();
+    assert!(!ran.stderr.contains("hunter"), "{}", ran.stderr);
+    let why = example.run(&["why", "build greet 1.0 0", "--json"]);
+    assert!(!why.stdout.contains("hunter"), "{}", why.stdout);
+    let another = "variable | MY_TOKEN | has another value, which is not shown".to_owned();
+    assert_eq!(told(&why.value()), ("changed".to_owned(), vec![another]), "{}", why.stdout);
+
+    example.run(&["install"]);
+    example.edit("packages/greet/pixi.toml", "version = \"1.0\"", "version = \"1.1\"");
+    example.run(&["install"]);
+    let build = "build greet 1.1 0";
+    let version = "line of packages/greet/pixi.toml | version = \"1.0\" | version = \"1.1\"";
+    check(&example, "changed", &[version], &[ASK, build, LINK]);
+
+    example.run(&["solve"]);
+    example.channel.remove("noarch", "tool-1.0-0.conda");
+    example.package("tool", "2.0");
+    example.index();
+    example.run(&["solve"]);
+    let why = example.run(&["why", "solve", "--json"]).value();
+    let record = "package | tool | tool-1.0-0.conda | tool-2.0-0.conda".to_owned();
+    assert_eq!(told(&why), ("changed".to_owned(), vec![record]), "{why}");
+    assert_eq!(done(&example), [format!("solve default@{PLATFORM}")]);
+    example.run(&["install"]);
+
+    example.backend("2.0");
+    example.index();
+    example.run(&["install", "--refresh"]);
+    let why = example.run(&["why", build, "--json"]).value();
+    let backend = "backend | doge-test-backend | 1.0 0 | 2.0 0".to_owned();
+    assert_eq!(told(&why), ("changed".to_owned(), vec![backend]), "{why}");
+
+    example.run(&["install", "--force=greet"]);
+    check(&example, "forced", &[], &[build, LINK]);
+
+    example.write("packages/greet/broken", "");
+    example.write(greet, &(example.read(greet) + "# and more\n"));
+    assert_eq!(example.run_with(&["install"], &[]).code, 1);
+    let why = check(&example, "changed", &["file changed | packages/greet/content/bin/greet"], &[ASK, build]);
+    assert_eq!(why["outcome"], "failed");
+    fs::remove_file(example.path("packages/greet/broken")).expect("it is there");
+    example.run(&["install"]);
+    let why = check(&example, "failed_before", &[], &[build, LINK]);
+    assert!(why["cause"]["note"].as_str().is_some_and(|note| note.contains("conda/build_v1")), "{why}");
+
+    example.run(&["cache", "gc", "--max-size=60KiB"]);
+    example.run(&["install"]);
+    let why = example.run(&["why", build, "--json"]).value();
+    assert_eq!(told(&why), ("collected".to_owned(), vec![]), "{why}");
+
+    for entry in fs::read_dir(example.directory.path().join("cache/doge/store-v1")).expect("it is there").flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "redb") {
+            let size = entry.metadata().expect("it can be read").len() as usize;
+            let mut bytes = fs::read(entry.path()).expect("it can be read");
+            bytes[4096..size].fill(0);
+            fs::write(entry.path(), bytes).expect("it can be written");
+        }
+    }
+    example.run(&["install"]);
+    let why = example.run(&["why", build, "--json"]).value();
+    assert_eq!(told(&why), ("store_damaged".to_owned(), vec![]), "{why}");
+}
+
+#[test]
+fn what_is_not_known_is_answered_with_what_is_like_it() {
+    let example = Example::new();
+    example.run(&["install"]);
+    example.run_with(&["why", "gret"], &[]).assert_fails_with(&["`gret`", "did you mean", "greet"]);
+    let runs = example.run(&["runs", "--json"]).value();
+    let id = runs[0]["run"].as_str().expect("an id").to_owned();
+    let why = example.run(&["why", "greet", "--run", &id, "--json"]).value();
+    assert_eq!(why["run"], id.as_str());
+    example.run_with(&["why", "greet", "--run", "fff"], &[]).assert_fails_with(&["there is no run `fff`"]);
+}

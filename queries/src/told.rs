@@ -1,0 +1,117 @@
+//! Changes in the words of people: what `doge why` says of files, packages and lines of text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use doge::{Change, Fingerprint};
+use rattler_conda_types::RepoDataRecord;
+
+use crate::records::Records;
+
+/// A value that came, went or changed, by name.
+pub(crate) fn by_name<T: PartialEq>(
+    was: &BTreeMap<String, T>,
+    now: &BTreeMap<String, T>,
+    change: impl Fn(&str, Option<&T>, Option<&T>) -> Change,
+) -> Vec<Change> {
+    let names: BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+    let both = names.into_iter().map(|name| (name, was.get(name), now.get(name)));
+    both.filter(|(_, was, now)| was != now).map(|(name, was, now)| change(name, was, now)).collect()
+}
+
+/// The first digits of a fingerprint.
+pub(crate) fn short(fingerprint: &Fingerprint) -> String {
+    fingerprint.to_hex()[..12].to_owned()
+}
+
+/// How the lines of a file differ. A line that is like one that went is told beside it.
+pub(crate) fn lines(file: &str, was: &str, now: &str) -> Vec<Change> {
+    let what = format!("line of {file}");
+    let mut left: BTreeMap<&str, isize> = BTreeMap::new();
+    now.lines().for_each(|line| *left.entry(line.trim()).or_default() += 1);
+    was.lines().for_each(|line| *left.entry(line.trim()).or_default() -= 1);
+    let mut is_only_there = |line: &str, sign: isize| match left.get_mut(line) {
+        Some(count) if *count * sign > 0 => {
+            *count -= sign;
+            true
+        }
+        _ => false,
+    };
+    let said = |text: &str| -> Vec<String> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let (mut gone, mut new) = (said(was), said(now));
+    gone.retain(|line| is_only_there(line, -1));
+    new.retain(|line| is_only_there(line, 1));
+    let subject = |line: &str| line.split(['=', ':']).next().unwrap_or_default().trim().to_owned();
+    let mut changes = Vec::new();
+    for line in gone {
+        let is_like = |other: &String| subject(other) == subject(&line);
+        let now = new.iter().position(is_like).map(|place| new.remove(place));
+        let said = if now.is_some() { what.clone() } else { format!("{what} removed") };
+        changes.push(Change::new(&said, "", Some(line), now));
+    }
+    changes.extend(new.into_iter().map(|line| Change::new(&format!("{what} added"), "", None, Some(line))));
+    changes
+}
+
+/// How packages differ, by name.
+pub(crate) fn packages(was: &Records, now: &Records) -> Vec<Change> {
+    let named = |records: &Records| -> BTreeMap<String, String> { records.as_slice().iter().map(named).collect() };
+    by_name(&named(was), &named(now), |name, was, now| Change::new("package", name, was.cloned(), now.cloned()))
+}
+
+fn named(record: &RepoDataRecord) -> (String, String) {
+    let package = &record.package_record;
+    (package.name.as_normalized().to_owned(), format!("{} {}", package.version, package.build))
+}
+
+/// How archives of packages differ, as their file names tell.
+pub(crate) fn archives<'a>(was: impl Iterator<Item = &'a str>, now: impl Iterator<Item = &'a str>) -> Vec<Change> {
+    let was: BTreeSet<&str> = was.collect();
+    let now: BTreeSet<&str> = now.collect();
+    let name = |file: &str| file.rsplitn(3, '-').last().unwrap_or_default().to_owned();
+    let mut changed: BTreeMap<String, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+    was.difference(&now).for_each(|file| changed.entry(name(file)).or_default().0.push(file));
+    now.difference(&was).for_each(|file| changed.entry(name(file)).or_default().1.push(file));
+    let mut changes = Vec::new();
+    for (name, (gone, new)) in changed {
+        match (gone.as_slice(), new.as_slice()) {
+            ([was], [now]) => {
+                changes.push(Change::new("package", name, Some((*was).to_owned()), Some((*now).to_owned())));
+            }
+            (gone, new) => {
+                changes.extend(gone.iter().map(|file| Change::new("package removed", *file, None, None)));
+                changes.extend(new.iter().map(|file| Change::new("package added", *file, None, None)));
+            }
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_line_is_told_beside_the_one_that_it_was() {
+        let (was, now) = ("a = 1\nb = 2\nb = 2\n", "b = 2\n\n  a = 3\nc = 4\n");
+        assert_eq!(
+            told(&lines("f", was, now)),
+            ["line of f: a = 1 -> a = 3", "line of f removed: b = 2", "line of f added: c = 4"]
+        );
+        assert_eq!(lines("f", "a\n", "  a"), []);
+    }
+
+    #[test]
+    fn a_package_of_which_another_version_is_there_is_one_change() {
+        let (was, now) = (["a-b-1.0-0.conda", "c-1-0.conda"], ["a-b-2.0-0.conda", "c-1-0.conda", "d-1-0.conda"]);
+        assert_eq!(
+            told(&archives(was.into_iter(), now.into_iter())),
+            ["package: a-b a-b-1.0-0.conda -> a-b-2.0-0.conda", "package added: d-1-0.conda"]
+        );
+    }
+}
