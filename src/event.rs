@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use doge_storage::RunId;
+
 use crate::spec::SpecName;
 
 /// Something that happened.
@@ -104,6 +106,11 @@ pub enum Event {
     },
     /// The store has something to say.
     Store(doge_storage::StoreEvent),
+    /// A session begins whose results are kept.
+    DidBegin {
+        /// The id of its run.
+        run: RunId,
+    },
     /// A new session began.
     DidRefresh {
         /// The observations that see something else now.

@@ -96,6 +96,7 @@
 mod action;
 mod answer;
 mod context;
+mod critical;
 mod database;
 mod db;
 mod dry;
@@ -140,7 +141,7 @@ pub use crate::evaluate::panic_message;
 pub use crate::event::{Event, Listener, Progress, Retreat};
 pub use crate::explain::{Cause, CauseSort, Change, Checked, Explanation, History, Step, Values};
 pub use crate::failure::{AnyError, DomainError, EngineFailure, Failure};
-pub use crate::graph::Graph;
+pub use crate::graph::{Difference, Graph, GraphNode};
 pub use crate::intern::{Intern, Interned, names_in};
 pub use crate::kind::Role;
 pub use crate::lock::Held;

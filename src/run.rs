@@ -6,6 +6,7 @@ use std::time::Duration;
 use doge_storage::{Fingerprint, Key, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::critical;
 use crate::kind::Role;
 use crate::registry::{KindIndex, Registry};
 
@@ -161,6 +162,16 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+impl RecordedSpec {
+    /// The dependency that was found to have another value, if that is why it ran.
+    pub fn changed_dependency(&self) -> Option<Key> {
+        match &self.reason {
+            Some(Reason::Changed { dependency, .. }) => Some(*dependency),
+            _ => None,
+        }
+    }
+}
+
 /// Something that was asked for in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordedRequest {
@@ -196,6 +207,16 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// The places of what the run waited for, in the order in which it was done: whatever of it takes less time makes the run
+    /// take less.
+    ///
+    /// Backwards from what ended last: before something began, that was waited for which had ended last.
+    pub fn critical_path(&self) -> Vec<usize> {
+        let roots =
+            self.requests.iter().filter_map(|request| self.specs.iter().position(|spec| spec.key == request.key));
+        critical::path(&self.specs, roots.collect())
+    }
+
     /// How long it took.
     pub fn duration(&self) -> Duration {
         Duration::from_micros(self.duration_us)

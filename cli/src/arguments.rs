@@ -73,8 +73,10 @@ pub(crate) enum Command {
     Graph(GraphArguments),
     /// Tell why something ran the last time it did.
     Why(WhyArguments),
-    /// List the runs in this workspace, the newest first.
+    /// List the runs in this workspace, the newest first, or look at one.
     Runs(RunsArguments),
+    /// Write down when what was done in a run, as trace events, which Perfetto opens.
+    Trace(TraceArguments),
     /// Look at or empty the caches.
     Cache(CacheArguments),
 }
@@ -87,9 +89,13 @@ impl Command {
             Command::Solve(arguments) => arguments.lock.run.json,
             Command::Build(arguments) => arguments.source.lock.json,
             Command::Metadata(arguments) => arguments.source.lock.json,
-            Command::Graph(arguments) => arguments.json || arguments.format == GraphFormat::Json,
+            Command::Graph(arguments) => arguments.json || arguments.format == Some(GraphFormat::Json),
             Command::Why(arguments) => arguments.json,
-            Command::Runs(arguments) => arguments.json,
+            Command::Runs(arguments) => match &arguments.command {
+                None => arguments.json,
+                Some(RunsCommand::Show { json, .. } | RunsCommand::Log { json, .. }) => *json,
+            },
+            Command::Trace(_) => true,
             Command::Cache(arguments) => match arguments.command {
                 CacheCommand::Dir { json }
                 | CacheCommand::Info { json }
@@ -221,12 +227,30 @@ pub(crate) struct RunArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArguments {
-    /// How to write it.
-    #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
-    pub(crate) format: GraphFormat,
+    /// How to write it. By default as the name of the file says, else for Graphviz.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<GraphFormat>,
+    /// Write it into this file. By default to standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
     /// The run to show. By default the last one that did something.
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
+    /// Show two runs beside each other: what is new in the second, gone, or changed.
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with = "run")]
+    pub(crate) diff: Option<Vec<String>>,
+    /// Only this and what it asked for: a package, a kind or a part of a label.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) under: Option<String>,
+    /// Only this and who asked for it.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) above: Option<String>,
+    /// Only what was done or seen to have changed; of two runs, what differs.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) only: Option<GraphOnly>,
+    /// So many steps from what `--under` and `--above` name, or from what was asked for.
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) depth: Option<usize>,
     /// The same as `--format json`.
     #[arg(long)]
     pub(crate) json: bool,
@@ -236,8 +260,21 @@ pub(crate) struct GraphArguments {
 pub(crate) enum GraphFormat {
     /// For Graphviz.
     Dot,
+    /// A picture.
+    Svg,
+    /// For pages that show Mermaid.
+    Mermaid,
     /// For programs.
     Json,
+    /// A page to look around in, which needs nothing else.
+    Html,
+}
+
+/// What is shown of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphOnly {
+    /// What was done, or differs.
+    Changed,
 }
 
 #[derive(Debug, Args)]
@@ -255,7 +292,45 @@ pub(crate) struct WhyArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TraceArguments {
+    /// The run. By default the last one that did something.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// Write it into this file. By default to standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// Show what a run did: what took longest, what was waited for, and what was saved.
+    Show {
+        /// The run, or the beginning of its id. By default the last one that did something.
+        id: Option<String>,
+        /// How many of the longest.
+        #[arg(long, default_value_t = 15)]
+        longest: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what builds and other programs wrote in a run.
+    Log {
+        /// The run, or the beginning of its id.
+        id: String,
+        /// Only of this: a package, or a part of what the work is called.
+        spec: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct RunsArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<RunsCommand>,
     /// How many.
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: usize,

@@ -5,6 +5,7 @@
 mod arguments;
 mod commands;
 mod outcome;
+mod picture;
 mod progress;
 mod session;
 mod workspace;

@@ -28,6 +28,7 @@ use crate::environment::{
     ReadManifestSpec, RememberedSolutionSpec, Solutions, SolveUnitSpec, TakeRecordsSpec, WriteLockFileSpec,
 };
 use crate::files::FilesSpec;
+use crate::logs::Logs;
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
 use crate::source::{ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, ManifestsSpec, Sources};
@@ -53,6 +54,11 @@ pub struct CacheDirs {
 }
 
 impl CacheDirs {
+    /// Where what builds write is kept; see [`crate::logs`].
+    pub fn logs(&self) -> PathBuf {
+        self.store.join("logs")
+    }
+
     /// All below one directory.
     pub fn below(root: &Path) -> Self {
         Self {
@@ -180,8 +186,10 @@ impl DatabaseOptions {
             .on_refresh(move || forget.forget());
         if self.persist {
             let workspace = blake3::hash(self.workspace.as_os_str().as_encoded_bytes()).to_hex();
+            let logs = Logs::in_directory(self.caches.logs());
             builder = builder
                 .store(&self.caches.store)
+                .listener(move |event| logs.hear(event))
                 .resource(Solutions { directory: self.caches.solutions.join(&workspace[..16]) });
         }
         Ok(builder)

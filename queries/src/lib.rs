@@ -13,6 +13,7 @@ pub mod environment;
 mod epoch;
 mod file_stamp;
 pub mod files;
+pub mod logs;
 pub mod package;
 pub mod prefix;
 mod problem;

@@ -191,7 +191,7 @@ impl History {
             };
             let newest = meant().filter(|(_, spec)| worked(&run, spec)).max_by_key(|(_, spec)| weight(spec));
             if let Some((place, spec)) = newest {
-                let (steps, cause) = self.chain(&run, place);
+                let (steps, cause) = self.chain(&run, place, usize::MAX);
                 told.push(Explanation {
                     run: run.id,
                     began_ms: run.began_ms,
@@ -222,8 +222,15 @@ impl History {
         told
     }
 
-    /// The chain from a spec to what it ran for, and what that is.
-    fn chain(&self, run: &RunRecord, place: usize) -> (Vec<Step>, Cause) {
+    /// Why a spec of a run ran, in one step; nothing if it did not.
+    pub fn step_of(&self, run: &RunRecord, place: usize) -> Option<Step> {
+        let spec = run.specs.get(place)?;
+        let ran = spec.reason.is_some() || (spec.role == Role::Effect && worked(run, spec));
+        if ran { self.chain(run, place, 1).0.into_iter().next() } else { None }
+    }
+
+    /// The chain from a spec to what it ran for, of at most so many steps, and what that is.
+    fn chain(&self, run: &RunRecord, place: usize, limit: usize) -> (Vec<Step>, Cause) {
         let mut steps = Vec::new();
         let mut seen = vec![false; run.specs.len()];
         let mut next = Some(place);
@@ -235,7 +242,7 @@ impl History {
             return (vec![step], Cause { note: Some(error), ..Cause::of(CauseSort::FailedBefore, &run.specs[place]) });
         }
         while let Some(place) = next {
-            if std::mem::replace(&mut seen[place], true) {
+            if steps.len() >= limit || std::mem::replace(&mut seen[place], true) {
                 break;
             }
             let spec = &run.specs[place];

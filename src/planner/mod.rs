@@ -172,7 +172,7 @@ pub(crate) struct Planner {
 impl Planner {
     pub(crate) fn new(config: Config) -> Self {
         let began = config.shared.now();
-        Self {
+        let planner = Self {
             db: Some(EngineDb::new(config.table)),
             schedule: Schedule::default(),
             shared: config.shared,
@@ -200,7 +200,9 @@ impl Planner {
             spans: Vec::new(),
             on_refresh: config.on_refresh,
             closed: false,
-        }
+        };
+        planner.tell_run();
+        planner
     }
 
     pub(crate) fn db(&self) -> &EngineDb {

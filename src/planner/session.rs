@@ -205,6 +205,15 @@ impl Planner {
         if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
             persist.begin_run();
         }
+        self.tell_run();
+    }
+
+    /// Tells which run this is.
+    pub(super) fn tell_run(&self) {
+        let run = self.table().persist.borrow().as_ref().map(|persist| persist.run);
+        if let Some(run) = run {
+            self.table().emit(|| Event::DidBegin { run });
+        }
     }
 
     /// Starts anew with a smaller graph when more than half of this one is out of reach.

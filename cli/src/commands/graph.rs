@@ -1,43 +1,121 @@
 //! `doge graph`.
 
-use doge_queries::doge::{Graph, History};
-use miette::miette;
+use std::collections::BTreeSet;
+use std::path::Path;
 
-use crate::arguments::{Common, GraphArguments, GraphFormat};
+use doge_queries::doge::{Graph, History, RecordedSpec, RunRecord};
+use miette::{IntoDiagnostic as _, WrapErr as _, miette};
+
+use crate::arguments::{Common, GraphArguments, GraphFormat, GraphOnly};
+use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::named;
-use crate::outcome::{Exit, print, print_json, say};
+use crate::outcome::{Exit, print, say};
+use crate::picture::{page, svg};
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result<Exit> {
     let located = Located::find(common)?;
-    let history = History::open(&located.caches.store);
-    let record = match &arguments.run {
-        Some(id) => named(&history, id)?,
-        None => {
-            let scope = located.root.display().to_string();
-            let runs = history.runs(usize::MAX).into_iter().filter(|run| run.scope.as_deref() == Some(&*scope));
-            let mut later = 0;
-            let mut found = None;
-            for run in runs {
-                if !run.specs.is_empty() {
-                    found = Some(run);
-                    break;
-                }
-                later += 1;
-            }
-            if found.is_some() && later > 0 {
-                say(&format!("{later} later runs did nothing; this is the last that did something"));
-            }
-            found.ok_or_else(|| miette!(help = "run `doge install` first", "no run of this workspace is on record"))?
+    let history = doge_queries::history(&located.caches);
+    let scope = located.root.display().to_string();
+    let (record, against) = match arguments.diff.as_deref() {
+        Some([first, second]) => {
+            (history.whole(named(&history, second)?), Some(history.whole(named(&history, first)?)))
         }
+        _ => (shown(&history, &scope, arguments.run.as_deref())?, None),
     };
-    let graph = Graph::of_run(&record);
-    match arguments.format {
-        GraphFormat::Json => print_json(&serde_json::json!({ "run": record.id.to_hex(), "nodes": graph.nodes }))?,
-        GraphFormat::Dot if arguments.json => {
-            print_json(&serde_json::json!({ "run": record.id.to_hex(), "nodes": graph.nodes }))?;
+    let graph = match &against {
+        Some(first) => Graph::difference(first, &record),
+        None => Graph::of_run(&record),
+    };
+    let graph = cut(graph, &record, arguments)?;
+    let text = match format(arguments) {
+        GraphFormat::Json => {
+            let object = serde_json::json!({
+                "run": record.id.to_hex(),
+                "against": against.as_ref().map(|run| run.id.to_hex()),
+                "nodes": graph.nodes,
+            });
+            object.to_string()
         }
-        GraphFormat::Dot => print(&graph.to_dot()),
+        GraphFormat::Dot => graph.to_dot(),
+        GraphFormat::Mermaid => graph.to_mermaid(),
+        GraphFormat::Svg => svg::picture(&graph)?,
+        GraphFormat::Html => page::page(&history, &graph, &record, against.as_ref()),
+    };
+    write(arguments.output.as_deref(), &text)
+}
+
+/// Writes what was asked for: into a file, whole or not at all, or to standard output.
+pub(crate) fn write(file: Option<&Path>, text: &str) -> miette::Result<Exit> {
+    match file {
+        None => print(text),
+        Some(path) => doge_queries::write_whole(path, format!("{}\n", text.trim_end()).as_bytes())
+            .into_diagnostic()
+            .wrap_err_with(|| format!("`{}` cannot be written", path.display()))?,
     }
     Ok(Exit::Done)
+}
+
+/// The run that is meant: by default the last one here that did something, else the newest.
+pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette::Result<RunRecord> {
+    if let Some(id) = id {
+        return Ok(history.whole(named(history, id)?));
+    }
+    let runs: Vec<RunRecord> =
+        history.runs(usize::MAX).into_iter().filter(|run| run.scope.as_deref() == Some(scope)).collect();
+    let later = runs.iter().position(|run| !run.specs.is_empty());
+    if let Some(later) = later.filter(|later| *later > 0) {
+        say(&format!("{later} later runs did nothing; this is the last that did something"));
+    }
+    let chosen = runs.into_iter().nth(later.unwrap_or(0));
+    let chosen =
+        chosen.ok_or_else(|| miette!(help = "run `doge install` first", "no run of this workspace is on record"))?;
+    Ok(history.whole(chosen))
+}
+
+fn format(arguments: &GraphArguments) -> GraphFormat {
+    if arguments.json {
+        return GraphFormat::Json;
+    }
+    let by_name = || match arguments.output.as_ref()?.extension()?.to_str()? {
+        "svg" => Some(GraphFormat::Svg),
+        "html" | "htm" => Some(GraphFormat::Html),
+        "json" => Some(GraphFormat::Json),
+        "mmd" | "mermaid" => Some(GraphFormat::Mermaid),
+        _ => None,
+    };
+    arguments.format.or_else(by_name).unwrap_or(GraphFormat::Dot)
+}
+
+/// As much of a graph as was asked for.
+fn cut(mut graph: Graph, record: &RunRecord, arguments: &GraphArguments) -> miette::Result<Graph> {
+    let roots = |graph: &Graph, word: &str| -> miette::Result<BTreeSet<usize>> {
+        let found = with_ways(word, |is_meant| {
+            let places = graph.places(|spec: &RecordedSpec| is_meant(spec));
+            if places.is_empty() { None } else { Some(places) }
+        });
+        found.ok_or_else(|| unknown(word, graph.nodes.iter().map(|node| node.spec.clone())))
+    };
+    let depth = arguments.depth;
+    match (&arguments.under, &arguments.above) {
+        (None, None) if depth.is_some() => {
+            let asked: BTreeSet<_> = record.requests.iter().map(|request| request.key).collect();
+            let roots = graph.places(|spec| asked.contains(&spec.key));
+            graph = graph.under(&roots, depth);
+        }
+        (under, above) => {
+            if let Some(word) = under {
+                let roots = roots(&graph, word)?;
+                graph = graph.under(&roots, depth);
+            }
+            if let Some(word) = above {
+                let roots = roots(&graph, word)?;
+                graph = graph.above(&roots, depth);
+            }
+        }
+    }
+    if arguments.only == Some(GraphOnly::Changed) {
+        graph = graph.changed();
+    }
+    Ok(graph)
 }

@@ -4,9 +4,11 @@ mod build;
 mod cache;
 mod graph;
 mod install;
+mod meant;
 mod report;
 mod runs;
 mod solve;
+mod trace;
 mod why;
 
 pub(crate) use solve::named;
@@ -25,6 +27,7 @@ pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
         Command::Graph(arguments) => graph::run(&common, &arguments),
         Command::Why(arguments) => why::run(&common, &arguments),
         Command::Runs(arguments) => runs::run(&common, &arguments),
+        Command::Trace(arguments) => trace::run(&common, &arguments),
         Command::Cache(arguments) => cache::run(&common, arguments.command),
     }
 }

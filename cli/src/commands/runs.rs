@@ -1,14 +1,17 @@
 //! `doge runs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-use doge_queries::doge::{History, RunRecord};
-use miette::miette;
+use doge_queries::doge::{History, Outcome, RecordedSpec, RunRecord};
+use doge_queries::logs::{self, LoggedLine};
+use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use serde::Serialize;
 
-use crate::arguments::{Common, RunsArguments};
+use crate::arguments::{Common, RunsArguments, RunsCommand};
+use crate::commands::graph::shown;
 use crate::outcome::{Exit, print, print_json, say};
+use crate::picture::trace::longest as longest_of;
 use crate::progress::seconds;
 use crate::workspace::{Located, cache_dirs};
 
@@ -47,6 +50,14 @@ impl Listed {
 }
 
 pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
+    match &arguments.command {
+        None => list(common, arguments),
+        Some(RunsCommand::Show { id, longest, json }) => show(common, id.as_deref(), *longest, *json),
+        Some(RunsCommand::Log { id, spec, json }) => log(common, id, spec.as_deref(), *json),
+    }
+}
+
+fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
     let (caches, scope) = if arguments.all {
         (cache_dirs(common)?, None)
     } else {
@@ -79,6 +90,126 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
     }
     if records.is_empty() {
         say("no runs are on record");
+    }
+    Ok(Exit::Done)
+}
+
+/// Something that took time in a run.
+#[derive(Serialize)]
+struct Took {
+    kind: String,
+    name: String,
+    outcome: Outcome,
+    started_ms: f64,
+    took_ms: f64,
+}
+
+impl Took {
+    fn new(spec: &RecordedSpec) -> Self {
+        Self {
+            kind: spec.kind.clone(),
+            name: spec.name.clone(),
+            outcome: spec.outcome,
+            started_ms: spec.started_us.unwrap_or_default() as f64 / 1000.0,
+            took_ms: spec.cost_us as f64 / 1000.0,
+        }
+    }
+
+    fn line(&self) -> String {
+        let took = seconds(Duration::from_secs_f64(self.took_ms / 1000.0));
+        let begin = seconds(Duration::from_secs_f64(self.started_ms / 1000.0));
+        format!("  {took:>8}  from {begin:>8}  {} ({})", self.name, self.kind)
+    }
+}
+
+/// What a run did, and when.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    listed: Listed,
+    /// What it would have taken to do what was found done, one after the other.
+    saved_ms: f64,
+    longest: Vec<Took>,
+    critical_path: Vec<Took>,
+    remarks: Vec<String>,
+}
+
+fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette::Result<Exit> {
+    let located = Located::find(common)?;
+    let history = doge_queries::history(&located.caches);
+    let record = shown(&history, &located.root.display().to_string(), id)?;
+    let saved: u64 = record.specs.iter().map(|spec| spec.saved_us).sum();
+    let path = record.critical_path();
+    let shown = Shown {
+        listed: Listed::new(&record),
+        saved_ms: saved as f64 / 1000.0,
+        longest: longest_of(&record).into_iter().take(longest).map(Took::new).collect(),
+        critical_path: path.into_iter().map(|place| Took::new(&record.specs[place])).collect(),
+        remarks: record.remarks.clone(),
+    };
+    if json {
+        print_json(&shown)?;
+        return Ok(Exit::Done);
+    }
+    let listed = &shown.listed;
+    print(&format!("{}  {}  {}  {}", listed.run, listed.began, seconds(record.duration()), listed.title));
+    shown.remarks.iter().for_each(|remark| print(&format!("  warning: {remark}")));
+    for (kind, count) in &listed.executed {
+        print(&format!("  {count:>6} x {kind}"));
+    }
+    print(&format!(
+        "  {} looks, {} results held, {} came to what they were{}",
+        listed.observed,
+        listed.verified + listed.reused,
+        listed.cut_off,
+        if listed.failed > 0 { format!(", {} failed", listed.failed) } else { String::new() }
+    ));
+    print(&format!("  what held took {} when it was done", seconds(Duration::from_micros(saved))));
+    if !shown.longest.is_empty() {
+        print("longest:");
+        shown.longest.iter().for_each(|took| print(&took.line()));
+    }
+    if !shown.critical_path.is_empty() {
+        let waited: f64 = shown.critical_path.iter().map(|took| took.took_ms).sum();
+        print(&format!("what the run waited for, {} in all:", seconds(Duration::from_secs_f64(waited / 1000.0))));
+        shown.critical_path.iter().for_each(|took| print(&took.line()));
+    }
+    Ok(Exit::Done)
+}
+
+fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
+    let located = Located::find(common)?;
+    let history = doge_queries::history(&located.caches);
+    let record = named(&history, id)?;
+    let directory = located.caches.logs();
+    let lines = logs::read(&directory, record.id)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("what was written in the run cannot be read in `{}`", directory.display()))?;
+    let is_meant = |line: &&LoggedLine| spec.is_none_or(|word| line.spec.contains(word) || line.kind == word);
+    let meant: Vec<&LoggedLine> = lines.iter().filter(is_meant).collect();
+    if json {
+        print_json(&meant)?;
+        return Ok(Exit::Done);
+    }
+    let mut last = None;
+    for line in &meant {
+        if last != Some(&line.spec) {
+            print(&format!("{}:", line.spec));
+            last = Some(&line.spec);
+        }
+        print(&format!("  {}", line.line));
+    }
+    match (meant.is_empty(), spec) {
+        (false, _) => {}
+        (true, Some(word)) if !lines.is_empty() => {
+            let known: BTreeSet<&str> = lines.iter().map(|line| line.spec.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join("; ");
+            return Err(miette!(
+                help = format!("what wrote something: {known}"),
+                "nothing called `{word}` wrote anything in this run"
+            ));
+        }
+        (true, _) => say("nothing was written in this run"),
     }
     Ok(Exit::Done)
 }

@@ -1,11 +1,12 @@
 //! `doge why`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use doge_queries::doge::{Change, Explanation, History, Outcome, RecordedSpec, RunId, RunRecord};
+use doge_queries::doge::{Change, Explanation, History, Outcome, RunId, RunRecord};
 use miette::miette;
 
 use crate::arguments::{Common, WhyArguments};
+use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::named;
 use crate::outcome::{Exit, print, print_json};
 use crate::workspace::Located;
@@ -49,28 +50,11 @@ pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<E
     Ok(Exit::Done)
 }
 
-/// What is meant by a word: a kind, a package, a part of a label or of what a spec says.
+/// What is known of what is meant by a word.
 fn explained(history: &History, is_ours: impl Fn(&RunRecord) -> bool, word: &str) -> miette::Result<Vec<Explanation>> {
-    let has_word = |text: &str| {
-        // A folder of that name is not what is meant.
-        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/');
-        text.match_indices(word)
-            .any(|(place, _)| !text[..place].ends_with(is_part) && !text[place + word.len()..].starts_with(is_part))
-    };
-    let said =
-        |spec: &RecordedSpec, test: &dyn Fn(&str) -> bool| spec.label.as_deref().is_some_and(test) || test(&spec.name);
-    let ways: [&dyn Fn(&RecordedSpec) -> bool; 5] = [
-        &|spec| spec.kind == word,
-        &|spec| said(spec, &|text| text == word),
-        &|spec| said(spec, &has_word),
-        &|spec| spec.kind.contains(word),
-        &|spec| said(spec, &|text| text.contains(word)),
-    ];
-    for is_meant in ways.into_iter().filter(|_| !word.is_empty()) {
-        let explanations = history.why(&is_ours, is_meant);
-        if !explanations.is_empty() {
-            return Ok(explanations);
-        }
+    let found = with_ways(word, |is_meant| Some(history.why(&is_ours, is_meant)).filter(|found| !found.is_empty()));
+    if let Some(explanations) = found {
+        return Ok(explanations);
     }
     let runs: Vec<RunRecord> = history.runs(100).into_iter().filter(|run| is_ours(run)).collect();
     // Before anything is asked for it is looked what this machine is.
@@ -80,28 +64,6 @@ fn explained(history: &History, is_ours: impl Fn(&RunRecord) -> bool, word: &str
         return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
     }
     Err(unknown(word, runs.into_iter().take(20).map(|run| history.whole(run)).flat_map(|run| run.specs)))
-}
-
-/// Nothing is called so; these are, which are not much else.
-fn unknown(word: &str, specs: impl Iterator<Item = RecordedSpec>) -> miette::Report {
-    let (mut kinds, mut words) = (BTreeSet::new(), BTreeSet::new());
-    for spec in specs {
-        let text = format!("{} {}", spec.name, spec.label.as_deref().unwrap_or_default());
-        let parts = text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@')));
-        words.extend(parts.filter(|part| part.len() > 2).map(str::to_owned));
-        kinds.insert(spec.kind);
-    }
-    let likeness = |other: &String| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
-    let mut similar: Vec<String> = kinds.iter().chain(&words).filter(|other| likeness(other) > 0.8).cloned().collect();
-    similar.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
-    similar.dedup();
-    similar.truncate(5);
-    let help = if similar.is_empty() {
-        format!("what ran was {}", kinds.into_iter().collect::<Vec<_>>().join(", "))
-    } else {
-        format!("did you mean `{}`?", similar.join("`, `"))
-    };
-    miette!(help = help, "nothing that ran in this workspace is called `{word}`")
 }
 
 /// How many changes of a link of the chain are shown.

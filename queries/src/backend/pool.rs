@@ -151,7 +151,10 @@ impl Backends {
         // One that complained can be asked again; one that failed otherwise is not to be trusted.
         // What it read of sources that can change is not to be told again.
         if launch.lasting && matches!(&answer, Ok(_) | Err(BackendError::Refused { .. })) {
+            process.hush();
             self.give_back(key, process);
+        } else {
+            process.end().await;
         }
         answer
     }

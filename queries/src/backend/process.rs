@@ -24,6 +24,9 @@ const LONGEST_LINE: u64 = 16 << 10;
 /// How many of the last lines of output are kept to be shown when something goes wrong.
 const KEPT_LINES: usize = 60;
 
+/// How long a backend that is not needed any more may take to end.
+const FAREWELL: Duration = Duration::from_millis(300);
+
 /// Who is told of each line.
 pub(crate) type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -70,7 +73,9 @@ pub(crate) struct Process {
     /// Its process group, which outlives it if it leaves others behind.
     group: Option<u32>,
     child: Child,
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
+    /// Ends when all that it wrote is heard.
+    heard: Option<tokio::task::JoinHandle<()>>,
     stdout: BufReader<ChildStdout>,
     output: Arc<Mutex<Output>>,
     secrets: Arc<[String]>,
@@ -120,10 +125,25 @@ impl Process {
         let stderr = child.stderr.take().ok_or_else(missing_pipe)?;
         let output = Arc::new(Mutex::new(Output::default()));
         let secrets: Arc<[String]> = secret_lines(&launch.secrets).into();
-        tokio::spawn(pass_on(stderr, output.clone(), secrets.clone()));
+        let heard = Some(tokio::spawn(pass_on(stderr, output.clone(), secrets.clone())));
+        let stdin = Some(stdin);
         let (name, group, stdout) = (launch.name.clone(), child.id(), BufReader::new(stdout));
         let note = group.and_then(|id| running.note(id));
-        Ok(Self { name, group, child, stdin, stdout, output, secrets, next_id: 0, note })
+        Ok(Self { name, group, child, stdin, heard, stdout, output, secrets, next_id: 0, note })
+    }
+
+    /// Nobody is told of further lines.
+    pub(crate) fn hush(&self) {
+        self.locked(|output| output.listener = None);
+    }
+
+    /// Lets it end by itself, so that what it wrote last is heard, and ends it if it does not.
+    pub(crate) async fn end(mut self) {
+        drop(self.stdin.take());
+        if let Some(heard) = self.heard.take() {
+            let _ = tokio::time::timeout(FAREWELL, heard).await;
+        }
+        self.hush();
     }
 
     /// Whether it still runs.
@@ -153,7 +173,6 @@ impl Process {
                 output: self.last_output(),
             }),
         };
-        self.locked(|output| output.listener = None);
         let answer = answer?;
         serde_json::from_value(answer).map_err(|error| BackendError::WrongShape {
             name: self.name.clone(),
@@ -169,7 +188,8 @@ impl Process {
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         let mut line = request.to_string();
         line.push('\n');
-        if self.stdin.write_all(line.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
+        let Some(stdin) = &mut self.stdin else { return Err(self.ended(method).await) };
+        if stdin.write_all(line.as_bytes()).await.is_err() || stdin.flush().await.is_err() {
             return Err(self.ended(method).await);
         }
         loop {

@@ -1,0 +1,5 @@
+//! Pictures of runs.
+
+pub(crate) mod page;
+pub(crate) mod svg;
+pub(crate) mod trace;
