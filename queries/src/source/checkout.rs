@@ -33,6 +33,15 @@ pub struct Sources {
     pub offline: bool,
 }
 
+impl Sources {
+    /// How repositories are asked.
+    fn git(&self, ctx: &ObserveContext) -> git::Options {
+        let reporter = ctx.reporter();
+        let waiting: git::Waiting = Arc::new(move |holder| reporter.waiting_for(holder));
+        git::Options { offline: self.offline, waiting: Some(waiting), ..git::Options::default() }
+    }
+}
+
 /// Why sources are not at hand.
 #[derive(Clone, Debug, Error, Diagnostic)]
 #[non_exhaustive]
@@ -201,10 +210,8 @@ impl Action for CheckoutGitSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-        let _lock = ctx.lock(&format!("git-{}", repository.digest())).await;
-        let (spec, base) = (self.clone(), sources.directory.clone());
+        let (spec, base, options) = (self.clone(), sources.directory.clone(), sources.git(ctx));
         let place = blocking(ctx, move |interrupt| {
-            let options = git::Options { offline: sources.offline, ..git::Options::default() };
             let places = git::Places::below(&sources.directory);
             git::checkout(&repository, spec.commit.parse()?, spec.lfs, &places, &options, interrupt)
         })
@@ -267,10 +274,9 @@ impl Observation for GitReferenceSpec {
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
-        let spec = self.clone();
+        let (spec, options) = (self.clone(), sources.git(ctx));
         let commit = blocking(ctx, move |interrupt| {
             let repository = git::RepositoryUrl::parse(&spec.url)?;
-            let options = git::Options { offline: sources.offline, ..git::Options::default() };
             let places = git::Places::below(&sources.directory);
             git::resolve(&repository, &spec.reference, &places, &options, interrupt)
         })

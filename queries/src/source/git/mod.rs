@@ -19,11 +19,13 @@
 //!
 //! # Crashes and concurrency
 //!
-//! The caller holds one lock per [`RepositoryUrl::digest`] around [`resolve`] and [`checkout`]; [`is_complete`] needs
-//! none. **Invariant:** a directory with its final name is whole: databases and checkouts are made beside it and
-//! renamed. What a killed process leaves (`.doge-…` beside checkouts and databases; lock files and temporary packs in a
-//! database) is swept away by the next one that holds the lock. Nothing is synced to disk: after a loss of power a
-//! damaged database is noticed when it is read, deleted and fetched anew, once.
+//! [`resolve`] and [`checkout`] hold one lock per [`RepositoryUrl::digest`] while they work on its database, among
+//! threads as among processes: `locks/git-<digest>.lock`, which lies beside what it protects and not in it, for a
+//! database may be deleted. So of several that want one commit one fetches it. A checkout that is complete, and
+//! [`is_complete`], need none. **Invariant:** a directory with its final name is whole: databases and checkouts are made
+//! beside it and renamed. What a killed process leaves (`.doge-…` beside checkouts and databases; lock files and temporary
+//! packs in a database) is swept away by the next one that holds the lock. Nothing is synced to disk: after a loss of
+//! power a damaged database is noticed when it is read, deleted and fetched anew, once.
 //!
 //! # Configuration
 //!
@@ -39,6 +41,7 @@ mod database;
 mod error;
 mod fetch;
 mod lfs;
+mod lock;
 mod submodule;
 mod url;
 
@@ -52,6 +55,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use doge::storage::Locks;
 use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
@@ -141,17 +145,24 @@ pub struct Places {
     pub databases: PathBuf,
     /// Checkouts, grouped by address.
     pub checkouts: PathBuf,
+    /// Locks between those who work on a database.
+    pub locks: PathBuf,
 }
 
 impl Places {
-    /// `db` and `checkouts` below `root`.
+    /// `db`, `checkouts` and `locks` below `root`.
     pub fn below(root: &Path) -> Self {
-        Self { databases: root.join("db"), checkouts: root.join("checkouts") }
+        Self { databases: root.join("db"), checkouts: root.join("checkouts"), locks: root.join("locks") }
     }
 
     /// The database of a repository, whether it is there or not.
     pub fn database(&self, url: &RepositoryUrl) -> PathBuf {
         self.databases.join(url.digest())
+    }
+
+    /// The file that whoever works on the database of a repository has locked.
+    pub fn lock(&self, url: &RepositoryUrl) -> PathBuf {
+        Locks::new(&self.locks).path(&format!("git-{}", url.digest()))
     }
 
     /// The directory of a checkout, whether it is there or not.
@@ -164,6 +175,9 @@ impl Places {
 /// Gives user name and password for a URL, if it has them.
 pub type Credentials = Arc<dyn Fn(&str) -> Option<(String, String)> + Send + Sync>;
 
+/// Hears the name of whoever holds what is needed.
+pub type Waiting = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How remotes may be asked.
 #[derive(Clone, Default)]
 pub struct Options {
@@ -171,6 +185,8 @@ pub struct Options {
     pub offline: bool,
     /// Asked when no credential helper of git knows the server.
     pub credentials: Option<Credentials>,
+    /// Told who is waited for.
+    pub waiting: Option<Waiting>,
 }
 
 impl fmt::Debug for Options {
@@ -178,7 +194,16 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("offline", &self.offline)
             .field("credentials", &self.credentials.as_ref().map(|_| ".."))
+            .field("waiting", &self.waiting.as_ref().map(|_| ".."))
             .finish()
+    }
+}
+
+impl Options {
+    fn waiting_for(&self, holder: &str) {
+        if let Some(waiting) = &self.waiting {
+            waiting(holder);
+        }
     }
 }
 
@@ -204,6 +229,7 @@ pub fn resolve(
         return Ok(commit);
     }
     let session = Session { options, interrupt };
+    let _lock = lock::acquire(session, url, places)?;
     repairing(|| fetch::resolve(session, url, reference, &places.database(url)))
 }
 
@@ -219,7 +245,8 @@ pub fn resolve(
 /// [`GitError::NoSuchCommit`] if the remote does not have it, and everything that may happen to a fetch, to files and
 /// to submodules. After an error, and after [`GitError::Interrupted`], there is no checkout.
 ///
-/// The interrupt is heeded between steps, while a pack is received and while files are written. A server that says
+/// The interrupt is heeded between steps, while a pack is received, while files are written and while others are waited
+/// for. A server that says
 /// nothing is given up after a minute.
 pub fn checkout(
     url: &RepositoryUrl,
@@ -230,8 +257,14 @@ pub fn checkout(
     interrupt: &AtomicBool,
 ) -> Result<PathBuf, GitError> {
     let target = places.checkout(url, commit, lfs);
-    if checkout::completed(&target) != Some(commit) {
-        let session = Session { options, interrupt };
+    let is_there = || checkout::completed(&target) == Some(commit);
+    if is_there() {
+        return Ok(target);
+    }
+    let session = Session { options, interrupt };
+    let _lock = lock::acquire(session, url, places)?;
+    // Whoever had the lock may have wanted the same.
+    if !is_there() {
         repairing(|| checkout::make(session, url, commit, lfs, &places.database(url), &target))?;
     }
     Ok(target)

@@ -20,6 +20,7 @@ pub(super) struct Rules {
 pub(super) struct Server {
     pub(super) address: String,
     requests: Arc<AtomicUsize>,
+    fetches: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -27,26 +28,31 @@ impl Server {
     pub(super) fn start(root: &Path, rules: Rules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let requests = Arc::new(AtomicUsize::new(0));
-        let (root, counter) = (root.to_owned(), requests.clone());
+        let (requests, fetches) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (root, counter, packs) = (root.to_owned(), requests.clone(), fetches.clone());
         let failed = Mutex::new(());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counter.fetch_add(1, Ordering::Relaxed);
                 let _one_at_a_time = failed.lock();
                 // A client that goes away is no concern of the server.
-                let _ = answer(stream, &root, &rules);
+                let _ = answer(stream, &root, &rules, &packs);
             }
         });
-        Self { address, requests }
+        Self { address, requests, fetches }
     }
 
     pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
+
+    /// How many packs were sent.
+    pub(super) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::Relaxed)
+    }
 }
 
-fn answer(mut stream: TcpStream, root: &PathBuf, rules: &Rules) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, root: &PathBuf, rules: &Rules, packs: &AtomicUsize) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -127,6 +133,9 @@ fn answer(mut stream: TcpStream, root: &PathBuf, rules: &Rules) -> std::io::Resu
         write!(stream, "{line}\r\n")?;
     }
     let body = body.get(4..).unwrap_or_default();
+    if body.windows(4).any(|four| four == b"PACK") {
+        packs.fetch_add(1, Ordering::Relaxed);
+    }
     write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(body)
 }
