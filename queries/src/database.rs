@@ -30,7 +30,9 @@ use crate::environment::{
 use crate::files::FilesSpec;
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
-use crate::source::{ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, ManifestsSpec, Sources};
+use crate::source::{
+    ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, Logins, ManifestsSpec, Sources,
+};
 
 /// The variable that names the cache directory.
 pub const CACHE_DIR: &str = "DOGE_CACHE_DIR";
@@ -156,7 +158,9 @@ impl DatabaseOptions {
             directory: self.caches.sources.clone(),
             client: packages.client.clone(),
             offline: packages.offline,
+            logins: Logins::new(self.network.clone()),
         };
+        sources.logins.look_in(&self.workspace);
         let mut backends = Backends::new(self.caches.tools.join("cache"), &self.workspace);
         backends.memory = self.memory_backends.clone();
         if let Some(patience) = self.backend_patience {

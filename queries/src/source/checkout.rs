@@ -21,6 +21,7 @@ use crate::source::archive::{ArchiveKind, UnpackError, unpack};
 use crate::source::git::Reference as GitReference;
 use crate::source::git::{self, GitError};
 use crate::source::location::{MANIFESTS, PinnedSource};
+use crate::source::logins::Logins;
 
 /// Where checkouts are kept, and how they are fetched. A resource of the database.
 #[derive(Clone)]
@@ -31,14 +32,21 @@ pub struct Sources {
     pub client: LazyClient,
     /// Nothing may be downloaded.
     pub offline: bool,
+    /// Logins for repositories.
+    pub logins: Logins,
 }
 
 impl Sources {
     /// How repositories are asked.
-    fn git(&self, ctx: &ObserveContext) -> git::Options {
-        let reporter = ctx.reporter();
-        let waiting: git::Waiting = Arc::new(move |holder| reporter.waiting_for(holder));
-        git::Options { offline: self.offline, waiting: Some(waiting), ..git::Options::default() }
+    fn git(&self, repository: &git::RepositoryUrl, ctx: &ObserveContext) -> git::Options {
+        let (reporter, repository) = (ctx.reporter(), repository.clone());
+        let (written, stored) = (self.logins.clone(), self.logins.clone());
+        git::Options {
+            offline: self.offline,
+            written: Some(Arc::new(move |server| written.written(&repository, server))),
+            stored: Some(Arc::new(move |server| stored.stored(server))),
+            waiting: Some(Arc::new(move |holder| reporter.waiting_for(holder))),
+        }
     }
 }
 
@@ -210,7 +218,8 @@ impl Action for CheckoutGitSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-        let (spec, base, options) = (self.clone(), sources.directory.clone(), sources.git(ctx));
+        let (spec, base) = (self.clone(), sources.directory.clone());
+        let options = sources.git(&repository, ctx);
         let place = blocking(ctx, move |interrupt| {
             let places = git::Places::below(&sources.directory);
             git::checkout(&repository, spec.commit.parse()?, spec.lfs, &places, &options, interrupt)
@@ -274,9 +283,9 @@ impl Observation for GitReferenceSpec {
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
-        let (spec, options) = (self.clone(), sources.git(ctx));
+        let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+        let (spec, options) = (self.clone(), sources.git(&repository, ctx));
         let commit = blocking(ctx, move |interrupt| {
-            let repository = git::RepositoryUrl::parse(&spec.url)?;
             let places = git::Places::below(&sources.directory);
             git::resolve(&repository, &spec.reference, &places, &options, interrupt)
         })

@@ -33,8 +33,11 @@
 //! no hooks, no global attributes. Databases are opened with [`gix::open::Permissions::isolated`]. A second view, with
 //! system, global and environment configuration allowed, serves two things only: `credential.*` and, for http,
 //! `http.proxy`, `http.sslCAInfo` and `http.followRedirects`. `http.<url>.*` is not looked at, `http.sslVerify` and
-//! `http.extraHeader` are ignored. The variables for proxies are read by the HTTP client. Credentials are sent over
-//! https only. ssh is the program `ssh` with its own configuration. Nobody is ever asked on the terminal. `text`, `eol`, `ident` and `working-tree-encoding` of the repository's own `.gitattributes` hold.
+//! `http.extraHeader` are ignored. The variables for proxies are read by the HTTP client. Logins are sent over https only,
+//! and over http to this machine; they come from the address as it was written, from git's credential helpers, and from
+//! the credential store, in this order ([`Options`]). ssh is the program `ssh` with its own configuration. Nobody is ever
+//! asked on the terminal. `text`, `eol`, `ident` and `working-tree-encoding` of the repository's own `.gitattributes`
+//! hold.
 
 mod checkout;
 mod database;
@@ -42,6 +45,7 @@ mod error;
 mod fetch;
 mod lfs;
 mod lock;
+mod login;
 mod submodule;
 mod url;
 
@@ -60,6 +64,7 @@ use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Cause, GitError};
+pub use login::{Credentials, Login};
 pub use url::RepositoryUrl;
 
 use error::Failure;
@@ -172,9 +177,6 @@ impl Places {
     }
 }
 
-/// Gives user name and password for a URL, if it has them.
-pub type Credentials = Arc<dyn Fn(&str) -> Option<(String, String)> + Send + Sync>;
-
 /// Hears the name of whoever holds what is needed.
 pub type Waiting = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -183,8 +185,11 @@ pub type Waiting = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Options {
     /// Ask repositories on this machine only. What is in a database is taken from there all the same.
     pub offline: bool,
+    /// Logins that stand in the address, as somebody wrote it. Asked before the credential helpers of git, or after
+    /// all others if there is a name only.
+    pub written: Option<Credentials>,
     /// Asked when no credential helper of git knows the server.
-    pub credentials: Option<Credentials>,
+    pub stored: Option<Credentials>,
     /// Told who is waited for.
     pub waiting: Option<Waiting>,
 }
@@ -193,7 +198,8 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("offline", &self.offline)
-            .field("credentials", &self.credentials.as_ref().map(|_| ".."))
+            .field("written", &self.written.as_ref().map(|_| ".."))
+            .field("stored", &self.stored.as_ref().map(|_| ".."))
             .field("waiting", &self.waiting.as_ref().map(|_| ".."))
             .finish()
     }
