@@ -17,6 +17,7 @@ use gix::worktree::stack::state::attributes::Source;
 use super::checkout::{Work, quoted};
 use super::error::{Cause, Failure, GitError};
 use super::login::{self, Credentials};
+use super::url::RepositoryUrl;
 
 /// What `git lfs install` would write, for the repository of a checkout.
 pub(super) const CONFIG: &str = "[filter \"lfs\"]\n\
@@ -44,7 +45,7 @@ pub(super) fn fetch(
         return Ok(());
     }
     let program = Program { work, directory };
-    let _storage = Storage::set(&directory.join(".git/config"), &work.database.join("lfs"))?;
+    let _storage = Storage::set(&directory.join(".git/config"), work.url, &work.database.join("lfs"))?;
     if !program.run(&["lfs", "version"])? {
         return Err(GitError::NoLfs { url: work.url.clone() }.into());
     }
@@ -88,7 +89,7 @@ fn is_pointer(directory: &Path, path: &BStr) -> bool {
     File::open(directory.join(path)).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == POINTER
 }
 
-/// Makes the program keep large files in the database, until dropped.
+/// Makes the program keep large files in the database and ask the address as it was given, until dropped.
 ///
 /// A line in the configuration of the checkout, and not an argument: that would reach the program which reads a local
 /// repository too, and have it look for that repository's large files in our database.
@@ -98,12 +99,13 @@ struct Storage {
 }
 
 impl Storage {
-    fn set(config: &Path, storage: &Path) -> Result<Self, GitError> {
+    fn set(config: &Path, url: &RepositoryUrl, storage: &Path) -> Result<Self, GitError> {
         let before = fs::read_to_string(config).map_err(GitError::io(config, "read"))?;
         // Relative paths are relative to `.git`.
         let storage = std::path::absolute(storage).map_err(GitError::io(storage, "found"))?;
-        let line = format!("{before}[lfs]\n\tstorage = {}\n", quoted(&storage.to_string_lossy()));
-        fs::write(config, line).map_err(GitError::io(config, "written"))?;
+        let as_given = before.replacen(&quoted(url.canonical().as_str()), &quoted(url.as_str()), 1);
+        let text = format!("{as_given}[lfs]\n\tstorage = {}\n", quoted(&storage.to_string_lossy()));
+        fs::write(config, text).map_err(GitError::io(config, "written"))?;
         Ok(Self { config: config.to_owned(), before })
     }
 }

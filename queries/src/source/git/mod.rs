@@ -14,8 +14,13 @@
 //! `.git` with a detached `HEAD`, the history, the tags and an index; so setuptools-scm and its like find the version,
 //! and do not find a repository further up instead. Nothing in it refers to the database: packs are hard links (copies
 //! where there are none), so it costs no space, and the database may be deleted. Our own files are in `.git` only;
-//! `.git/doge-checkout` says that the checkout is complete. Which tags `.git` knows is decided when the checkout is
-//! made and stays so: tags that are pushed later are not in it.
+//! `.git/doge-checkout` says that the checkout is complete.
+//!
+//! What git shows in a checkout and in its submodules follows from the commit, not from what else was fetched before:
+//! only tags of its history are there, the address is the canonical one, and abbreviations have a fixed length. The one
+//! thing that a commit does not say is which tags its history has: they are those that the remote had when it was asked
+//! last before the checkout was made. Tags that are pushed later are not in it. (Without any, setuptools-scm and its
+//! like would find no version.) The packs may hold more, which nothing leads to.
 //!
 //! # Crashes and concurrency
 //!

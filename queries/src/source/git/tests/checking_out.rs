@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::super::{GitError, Reference, checkout, is_complete};
+use super::super::{GitError, Reference, RepositoryUrl, checkout, is_complete};
 use super::fixture::{Fixture, files, git};
 
 #[test]
@@ -68,7 +68,7 @@ fn tools_find_the_version_and_a_clean_repository_without_the_database() {
     fs::remove_dir_all(&fixture.places.databases).expect("databases can go");
     fs::remove_dir_all(&repository.path).expect("the remote can go");
     let described = git(&path, &["describe", "--dirty", "--long", "--match", "v*"], b"");
-    assert_eq!(described, format!("v1.2-1-g{}", &commit.to_string()[..7]));
+    assert_eq!(described, format!("v1.2-1-g{}", commit.short()));
     assert_eq!(git(&path, &["status", "--porcelain"], b""), "");
     assert_eq!(git(&path, &["rev-parse", "HEAD"], b""), commit.to_string());
     assert_eq!(git(&path, &["rev-list", "--count", "HEAD"], b""), "2");
@@ -133,6 +133,26 @@ fn a_commit_in_the_database_needs_no_remote() {
     assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1");
     fs::remove_dir_all(&fixture.places.checkouts).expect("checkouts can go");
     fixture.checkout(&url, second);
+}
+
+#[test]
+fn the_history_of_a_checkout_ends_where_that_of_the_remote_does() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.commit("x", "1");
+    let first = repository.commit("x", "2");
+    repository.git(&["checkout", "--quiet", "-b", "side"]);
+    let second = repository.commit("x", "3");
+    let (from, to) = (repository.url(), fixture.path("b"));
+    git(&fixture.path(""), &["clone", "--quiet", "--bare", "--no-single-branch", "--depth=1", from.as_str(), "b"], b"");
+    let url = RepositoryUrl::parse(to.to_str().expect("UTF-8")).expect("an address");
+    // Both are fetched.
+    fixture.resolve(&url, Reference::Rev(first.to_string()[..8].to_owned()));
+    for commit in [first, second] {
+        let path = fixture.checkout(&url, commit);
+        assert_eq!(git(&path, &["log", "--format=%H"], b""), commit.to_string());
+        assert_eq!(fs::read_to_string(path.join(".git/shallow")).expect("a file"), format!("{commit}\n"));
+    }
 }
 
 #[test]
