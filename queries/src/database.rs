@@ -31,7 +31,7 @@ use crate::files::FilesSpec;
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
 use crate::source::{
-    ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, Logins, ManifestsSpec, Sources,
+    ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, Logins, ManifestsSpec, Sources, Written,
 };
 
 /// The variable that names the cache directory.
@@ -154,13 +154,15 @@ impl DatabaseOptions {
             client,
             offline: self.network.offline,
         };
+        let written = Written::default();
+        written.look_in(&self.workspace);
         let sources = Sources {
             directory: self.caches.sources.clone(),
             client: packages.client.clone(),
             offline: packages.offline,
-            logins: Logins::new(self.network.clone()),
+            logins: Logins::new(self.network.clone(), written.clone()),
+            written,
         };
-        sources.logins.look_in(&self.workspace);
         let mut backends = Backends::new(self.caches.tools.join("cache"), &self.workspace);
         backends.memory = self.memory_backends.clone();
         if let Some(patience) = self.backend_patience {

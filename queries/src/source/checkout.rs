@@ -22,6 +22,7 @@ use crate::source::git::Reference as GitReference;
 use crate::source::git::{self, GitError};
 use crate::source::location::{MANIFESTS, PinnedSource};
 use crate::source::logins::Logins;
+use crate::source::written::Written;
 
 /// Where checkouts are kept, and how they are fetched. A resource of the database.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Sources {
     pub offline: bool,
     /// Logins for repositories.
     pub logins: Logins,
+    /// Manifests as they are written at this moment.
+    pub written: Written,
 }
 
 impl Sources {
@@ -72,10 +75,8 @@ pub enum CheckoutError {
         message: String,
     },
     /// An archive is not the one that was asked for.
-    #[error("the source archive {url} has the {kind} {found}, and {wanted} was asked for")]
-    #[diagnostic(help(
-        "the archive may have been replaced; if the new one is what you want, put its hash into the manifest"
-    ))]
+    #[error("the source archive {url} has the {kind} {found}, and {wanted} was asked for{}", from.by())]
+    #[diagnostic(help("the archive may have been replaced; if the new one is what you want, {}", from.what_to_do()))]
     Mismatch {
         /// The archive.
         url: String,
@@ -85,6 +86,8 @@ pub enum CheckoutError {
         wanted: String,
         /// What it has.
         found: String,
+        /// Where what was asked for stands.
+        from: HashFrom,
     },
     /// Nothing may be downloaded.
     #[error("the source {url} is not in the cache, and downloading is off")]
@@ -126,6 +129,48 @@ pub enum CheckoutError {
     /// The database was made without a place for sources.
     #[error("there is no place for sources")]
     NoPlace,
+}
+
+/// Where the hash of an archive stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HashFrom {
+    /// In this manifest.
+    Manifest(PathBuf),
+    /// In the lock file, and in no manifest of the workspace.
+    LockFile,
+    /// Neither there nor here: in a manifest of a package that lies elsewhere, or it was different a moment ago.
+    Unknown,
+}
+
+impl HashFrom {
+    fn of(hash: &str, sources: &Sources, roots: &Roots) -> Self {
+        if let Some(manifest) = sources.written.with_hash(hash) {
+            return Self::Manifest(manifest);
+        }
+        let lock_file = roots.resolve(&Root::Workspace, "pixi.lock");
+        let text = lock_file.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        if Written::has_hash(&text, hash) { Self::LockFile } else { Self::Unknown }
+    }
+
+    fn by(&self) -> String {
+        match self {
+            Self::Manifest(path) => format!(" by `{}`", path.display()),
+            Self::LockFile => " by the lock file".to_owned(),
+            Self::Unknown => String::new(),
+        }
+    }
+
+    fn what_to_do(&self) -> &'static str {
+        match self {
+            Self::Manifest(_) => "put its hash there",
+            Self::LockFile => "take it with `--update=PKG`, where PKG is the package that is built from it",
+            Self::Unknown => {
+                "put its hash into the manifest that asks for it, or, where no manifest does, take it with \
+                 `--update=PKG`, where PKG is the package that is built from it"
+            }
+        }
+    }
 }
 
 /// Where the files of a path are.
@@ -455,6 +500,20 @@ async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<Str
     Ok(hash)
 }
 
+impl CheckoutUrlSpec {
+    fn mismatch(
+        &self,
+        sources: &Sources,
+        roots: &Roots,
+        kind: &'static str,
+        wanted: &str,
+        found: String,
+    ) -> CheckoutError {
+        let from = HashFrom::of(wanted, sources, roots);
+        CheckoutError::Mismatch { url: self.url.clone(), kind, wanted: wanted.to_owned(), found, from }
+    }
+}
+
 impl Action for CheckoutUrlSpec {
     type Output = Checkout;
     type Error = CheckoutError;
@@ -473,8 +532,7 @@ impl Action for CheckoutUrlSpec {
         if !archive.is_file() {
             let found = fetch(ctx, &sources, &url).await?;
             if found != self.sha256 {
-                let wanted = self.sha256.clone();
-                return Err(CheckoutError::Mismatch { url: self.url.clone(), kind: "SHA-256", wanted, found });
+                return Err(self.mismatch(&sources, ctx.roots(), "SHA-256", &self.sha256, found));
             }
         }
         if let Some(wanted) = self.md5.clone() {
@@ -485,7 +543,7 @@ impl Action for CheckoutUrlSpec {
                 .map_err(|error| io_error(&archive, error))?;
             let found = hex::encode(found);
             if found != wanted {
-                return Err(CheckoutError::Mismatch { url: self.url.clone(), kind: "MD5", wanted, found });
+                return Err(self.mismatch(&sources, ctx.roots(), "MD5", &wanted, found));
             }
         }
         if target.is_dir() {

@@ -3,17 +3,15 @@
 //! Neither becomes part of anything that is kept. An address loses its login before it is kept, so when a server wants
 //! one the manifests are read again, where the address stands as it was written.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use rattler_networking::{Authentication, AuthenticationStorage};
 use url::Url;
 
 use crate::conda::NetworkOptions;
 use crate::source::git::{Login, RepositoryUrl};
-use crate::source::manifests::NAMES;
+use crate::source::written::Written;
 
 /// Logins for repositories. Cheap to clone, and nothing is read until a server wants a login.
 #[derive(Clone, Default)]
@@ -22,8 +20,8 @@ pub struct Logins(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     network: NetworkOptions,
+    written: Written,
     store: OnceLock<Option<AuthenticationStorage>>,
-    directories: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Shows nothing of what was read.
@@ -34,17 +32,9 @@ impl fmt::Debug for Logins {
 }
 
 impl Logins {
-    /// The logins of the credential store that channels are asked with.
-    pub fn new(network: NetworkOptions) -> Self {
-        Self(Arc::new(Inner { network, ..Inner::default() }))
-    }
-
-    /// Has addresses looked for in the manifests of a directory.
-    pub fn look_in(&self, directory: &Path) {
-        let mut directories = self.0.directories.lock().unwrap_or_else(PoisonError::into_inner);
-        if !directories.contains(directory) {
-            directories.insert(directory.to_owned());
-        }
+    /// The logins in addresses of these manifests, and those of the credential store that channels are asked with.
+    pub fn new(network: NetworkOptions, written: Written) -> Self {
+        Self(Arc::new(Inner { network, written, ..Inner::default() }))
     }
 
     /// The login that somebody wrote into the address of a repository, for the server of that address.
@@ -55,12 +45,7 @@ impl Logins {
         if server.origin() != repository.canonical().origin() {
             return None;
         }
-        let directories = self.0.directories.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let texts = directories
-            .iter()
-            .flat_map(|directory| NAMES.map(|name| directory.join(name)))
-            .filter_map(|path| std::fs::read_to_string(path).ok());
-        let found: Vec<Login> = texts.flat_map(|text| logins_in(&text, repository)).collect();
+        let found: Vec<Login> = self.0.written.manifests().flat_map(|(_, text)| logins_in(&text, repository)).collect();
         let has_password = |login: &&Login| matches!(login, Login::Password { password, .. } if !password.is_empty());
         found.iter().find(has_password).or(found.first()).cloned()
     }
@@ -129,11 +114,12 @@ mod tests {
              a = { git = \"https://you:0ther@example.com/b\" }\nb = { git = 'git+https://me:s%40cret@Example.com/a.git' }\n\
              c = { git = 'https://token@example.com/c' }\n# ü://me@x, https://example.com/a\n";
         std::fs::write(directory.path().join("pixi.toml"), manifest).expect("a file");
-        let logins = Logins::default();
+        let written = Written::default();
+        let logins = Logins::new(NetworkOptions::default(), written.clone());
         let repository = |name: &str| RepositoryUrl::parse(&format!("https://example.com/{name}")).expect("an address");
         assert_eq!(logins.written(&repository("a"), "https://example.com/a"), None);
-        logins.look_in(directory.path());
-        logins.look_in(&directory.path().join("nothing"));
+        written.look_in(directory.path());
+        written.look_in(&directory.path().join("nothing"));
         assert_eq!(logins.written(&repository("a"), "https://example.com/a"), pair("me", "s@cret"));
         assert_eq!(logins.written(&repository("a"), "https://example.com/submodule"), pair("me", "s@cret"));
         assert_eq!(logins.written(&repository("c"), "https://example.com/c"), pair("token", ""));
@@ -153,7 +139,8 @@ mod tests {
             "c.example": { "CondaToken": "c0nda" }
         }"#;
         std::fs::write(&file, store).expect("a file");
-        let logins = Logins::new(NetworkOptions { authentication_file: Some(file), ..NetworkOptions::default() });
+        let network = NetworkOptions { authentication_file: Some(file), ..NetworkOptions::default() };
+        let logins = Logins::new(network, Written::default());
         assert_eq!(logins.stored("https://a.example/x/y.git"), pair("me", "s3cret"));
         assert_eq!(logins.stored("https://git.b.example/x"), Some(Login::Token("t0ken".to_owned())));
         assert_eq!(logins.stored("https://c.example/x"), Some(Login::Token("c0nda".to_owned())));

@@ -149,7 +149,7 @@ impl Observation for ManifestsSpec {
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, ManifestsError> {
         let directory = Observation::place(self, ctx.roots()).unwrap_or_default();
         if let Some(sources) = ctx.resource::<Sources>() {
-            sources.logins.look_in(&directory);
+            sources.written.look_in(&directory);
         }
         let is_current = |stamp: &ManifestsStamp| {
             stamp.place == directory.to_string_lossy()

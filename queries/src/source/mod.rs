@@ -12,10 +12,11 @@ mod logins;
 mod manifests;
 mod pin;
 mod record;
+mod written;
 
 pub use checkout::{
     ArchiveContentSpec, ArchiveStamp, Checkout, CheckoutError, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec,
-    Sources,
+    HashFrom, Sources,
 };
 pub(crate) use checkout::{SourcePlace, path_place, place_of, split_manifest};
 pub use git::Reference as GitReference;
@@ -28,3 +29,4 @@ pub use pin::PinError;
 pub(crate) use pin::{checkout_of, pin};
 pub use record::{LockedMetadata, LockedPackages, LockedSource, PartialMetadata, SourceRecord};
 pub(crate) use record::{Locking, written};
+pub use written::Written;

@@ -116,7 +116,26 @@ fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
     sources.json(&["install", "--update=b"]);
     assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "newer data\n");
     sources.site.needs(&format!("b = {{ url = '{url}', sha256 = '{}' }}", "0".repeat(64)));
-    sources.run(&["install"]).assert_fails_with(&["has the SHA-256", "was asked for"]);
+    let ran = sources.run(&["install"]);
+    ran.assert_fails_with(&["has the SHA-256", "was asked for by", "pixi.toml", "put its hash there"]);
+}
+
+#[test]
+fn an_archive_that_is_not_what_was_locked_is_told_with_the_way_to_take_it() {
+    let sources = Sources::new();
+    let archive_path = archive(&sources);
+    let url = format!("file://{}", archive_path.display());
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    sources.site.write("b/content/share/b/data.txt", "newer data\n");
+    archive(&sources);
+    std::fs::remove_dir_all(sources.site.cache().join("sources")).expect("it is there");
+    let ran = sources.run(&["install", "--force=b"]);
+    ran.assert_fails_with(&["has the SHA-256", "was asked for by the lock file", "--update=PKG"]);
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "newer data\n");
+    sources.assert_builds(0);
+    sources.assert_settled();
 }
 
 #[test]

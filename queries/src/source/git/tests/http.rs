@@ -7,7 +7,7 @@ use super::super::{GitError, Places, Reference, RepositoryUrl, is_complete};
 use super::fixture::{Fixture, files};
 use super::server::{Rules, Server};
 use crate::conda::NetworkOptions;
-use crate::source::{CheckoutGitSpec, GitReferenceSpec, Logins};
+use crate::source::{CheckoutGitSpec, GitReferenceSpec, Logins, Written};
 use crate::{CacheDirs, DatabaseOptions};
 
 fn at(server: &Server, name: &str) -> RepositoryUrl {
@@ -67,7 +67,8 @@ const PASSWORD: &str = "Basic bWU6czNjcmV0";
 fn store(fixture: &mut Fixture, text: &str) {
     let file = fixture.path("credentials.json");
     fs::write(&file, text).expect("a file");
-    let logins = Logins::new(NetworkOptions { authentication_file: Some(file), ..NetworkOptions::default() });
+    let network = NetworkOptions { authentication_file: Some(file), ..NetworkOptions::default() };
+    let logins = Logins::new(network, Written::default());
     fixture.options.stored = Some(Arc::new(move |server| logins.stored(server)));
 }
 
@@ -115,8 +116,9 @@ fn a_password_that_is_written_into_the_address_is_sent_to_it() {
     let address = format!("{}/a/.git", server.address);
     let manifest = format!("a = {{ git = '{}' }}", address.replace("//", "//me:s3cret@"));
     fs::write(fixture.path("pixi.toml"), manifest).expect("a file");
-    let (logins, url) = (Logins::default(), at(&server, "a/.git"));
-    logins.look_in(&fixture.path(""));
+    let written = Written::default();
+    written.look_in(&fixture.path(""));
+    let (logins, url) = (Logins::new(NetworkOptions::default(), written), at(&server, "a/.git"));
     let repository = url.clone();
     fixture.options.written = Some(Arc::new(move |server| logins.written(&repository, server)));
     store(&mut fixture, r#"{"127.0.0.1":{"BasicHTTP":{"username":"me","password":"0ther"}}}"#);
