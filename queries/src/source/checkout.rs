@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use doge::storage::{LockGuard, Locks};
 use doge::{
     Action, ActionContext, Change, Epoch, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec, Values,
 };
@@ -17,9 +18,10 @@ use url::Url;
 
 use crate::epoch::{GIX, OWN};
 use crate::file_stamp::FileStamp;
-use crate::source::archive::{ArchiveKind, UnpackError, unpack};
+use crate::source::archive::{ArchiveKind, TEMPORARY, UnpackError, unpack};
 use crate::source::git::Reference as GitReference;
 use crate::source::git::{self, GitError};
+use crate::source::inventory;
 use crate::source::location::{MANIFESTS, PinnedSource};
 use crate::source::logins::Logins;
 use crate::source::written::Written;
@@ -40,6 +42,11 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The file that whoever uses an unpacked archive shares the lock of, and whoever unpacks it has locked.
+    fn lock_of_archive(&self, sha256: &str) -> PathBuf {
+        Locks::new(self.directory.join("locks")).path(&format!("archive-{sha256}"))
+    }
+
     /// How repositories are asked.
     fn git(&self, repository: &git::RepositoryUrl, ctx: &ObserveContext) -> git::Options {
         let (reporter, repository) = (ctx.reporter(), repository.clone());
@@ -120,8 +127,9 @@ pub enum CheckoutError {
         /// The path.
         path: String,
     },
-    /// A checkout vanished as fast as it was made.
-    #[error("the checkout of {source_name} vanished from the cache")]
+    /// A checkout vanished, or was changed, as fast as it was made.
+    #[error("the checkout of {source_name} in the cache vanishes or changes as soon as it is made")]
+    #[diagnostic(help("see which program writes to the cache directory"))]
     Gone {
         /// The source.
         source_name: String,
@@ -522,14 +530,24 @@ impl Action for CheckoutUrlSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let url = parse(&self.url)?;
-        let _lock = ctx.lock(&format!("archive-{}", self.sha256)).await;
         let directory = format!("unpacked/{}", self.sha256);
         let target = sources.directory.join(&directory);
-        if target.is_dir() && self.md5.is_none() {
+        let lock = sources.lock_of_archive(&self.sha256);
+        let lock = crate::waiting::acquire(ctx, &lock, &self.to_string()).await;
+        let _lock = lock.map_err(|error| io_error(&sources.directory, error))?;
+        let place = target.clone();
+        let is_there = ctx.blocking(move || is_unpacked(&place)).await;
+        if is_there && self.md5.is_none() {
             return Ok(Checkout { directory });
         }
         let archive = sources.directory.join("archives").join(&self.sha256);
-        if !archive.is_file() {
+        let (path, wanted) = (archive.clone(), self.sha256.clone());
+        // It may have been damaged, and not every kind of archive would show that.
+        let is_whole = move || {
+            let found = rattler_digest::compute_file_digest::<rattler_digest::Sha256>(&path);
+            found.is_ok_and(|found| hex::encode(found) == wanted)
+        };
+        if !ctx.blocking(is_whole).await {
             let found = fetch(ctx, &sources, &url).await?;
             if found != self.sha256 {
                 return Err(self.mismatch(&sources, ctx.roots(), "SHA-256", &self.sha256, found));
@@ -546,62 +564,110 @@ impl Action for CheckoutUrlSpec {
                 return Err(self.mismatch(&sources, ctx.roots(), "MD5", &wanted, found));
             }
         }
-        if target.is_dir() {
+        if is_there {
             return Ok(Checkout { directory });
         }
         let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
         blocking(ctx, move |stop| {
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| io_error(parent, error))?;
+                remove(&target, parent).map_err(|error| io_error(&target, error))?;
             }
             let unpacked = ArchiveKind::of(&name)
                 .and_then(|kind| unpack(&archive, kind, &target, &|| stop.load(Ordering::Relaxed)));
-            unpacked.map_err(|error| CheckoutError::Unpack(Arc::new(error)))
+            unpacked.map_err(|error| CheckoutError::Unpack(Arc::new(error)))?;
+            let inventory = inventory::of(&target).map_err(|error| io_error(&target, error))?;
+            let file = inventory_of(&target);
+            crate::whole::write_whole(&file, inventory.as_bytes()).map_err(|error| io_error(&file, error))
         })
         .await?;
         Ok(Checkout { directory })
     }
 }
 
-/// Where the files of a source are at this moment, for work that needs them.
+/// The file beside an unpacked archive that says what is in it. What is in it belongs to the archive alone.
+fn inventory_of(unpacked: &Path) -> PathBuf {
+    unpacked.with_extension("inventory")
+}
+
+/// Whether an archive was unpacked, and nothing of it was changed since. Costs a look at every file.
+fn is_unpacked(target: &Path) -> bool {
+    let said = std::fs::read_to_string(inventory_of(target));
+    said.is_ok_and(|said| inventory::of(target).is_ok_and(|found| found == said))
+}
+
+/// Removes a directory, which disappears at once.
+fn remove(target: &Path, parent: &Path) -> std::io::Result<()> {
+    let aside = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent)?;
+    match std::fs::rename(target, aside.path().join("old")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Shares the lock of a checkout, so that it is not replaced while it is used.
+///
+/// Where nothing can be written, nobody can replace it either.
+async fn in_use(ctx: &ActionContext, lock: &Path) -> Result<Option<Arc<LockGuard>>, CheckoutError> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match crate::waiting::share(ctx, lock, "using the checkout").await {
+        Ok(guard) => Ok(guard.map(Arc::new)),
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(None),
+        Err(error) => Err(io_error(lock, error)),
+    }
+}
+
+/// Where the files of a source are at this moment, for work that needs them. They stay as they are as long as this is
+/// kept, unless the work itself changes them.
 #[derive(Clone, Debug)]
 pub(crate) struct SourcePlace {
     /// The top of the checkout; the directory itself for paths.
     pub(crate) top: PathBuf,
     /// The directory that is meant, below the top.
     pub(crate) directory: PathBuf,
+    /// What tells a checkout from one that was made in its place.
+    pub(crate) made: Option<FileStamp>,
+    _in_use: Option<Arc<LockGuard>>,
 }
 
-/// Finds the files of a source. Where a checkout is gone, it is made again, and this work runs again after it.
+/// Finds the files of a source. Where a checkout is gone or was changed, it is made again, and this work runs again after
+/// it.
 pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<SourcePlace, CheckoutError> {
-    let (top, subdirectory) = match pin {
+    let (top, subdirectory, made, in_use) = match pin {
         PinnedSource::Path { path } => {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let directory = ctx.roots().resolve(&root, directory).ok_or(CheckoutError::NoPlace)?;
             // One place has one name; what is not there is found out by whoever looks into it.
             let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
-            return Ok(SourcePlace { top: directory.clone(), directory });
+            return Ok(SourcePlace { top: directory.clone(), directory, made: None, _in_use: None });
         }
         PinnedSource::Git { url, commit, subdirectory, lfs, .. } => {
             let spec = checkout_git(url, commit, *lfs);
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
             let repository = git::RepositoryUrl::parse(url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
             let pinned = commit.parse().map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-            let top = git::Places::below(&sources.directory).checkout(&repository, pinned, spec.lfs);
-            if !git::is_complete(&top) {
+            let places = git::Places::below(&sources.directory);
+            let top = places.checkout(&repository, pinned, spec.lfs);
+            let in_use = in_use(ctx, &places.use_lock(&repository, pinned, spec.lfs)).await?;
+            let place = top.clone();
+            if !ctx.blocking(move || git::is_complete(&place)).await {
                 ctx.remake(&spec);
                 return Err(CheckoutError::Gone { source_name: pin.to_string() });
             }
-            (top, subdirectory)
+            let made = git::made(&top);
+            (top, subdirectory, made, in_use)
         }
         PinnedSource::Url { url, sha256, md5, subdirectory } => {
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
             let top = sources.directory.join("unpacked").join(sha256);
-            if !top.is_dir() {
+            let in_use = in_use(ctx, &sources.lock_of_archive(sha256)).await?;
+            let place = top.clone();
+            if !ctx.blocking(move || is_unpacked(&place)).await {
                 ctx.remake(&CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() });
                 return Err(CheckoutError::Gone { source_name: pin.to_string() });
             }
-            (top, subdirectory)
+            let made = inventory_of(&top);
+            (top, subdirectory, made, in_use)
         }
     };
     let directory = top.join(split_manifest(subdirectory).0);
@@ -609,7 +675,8 @@ pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<
         let (source_name, subdirectory) = (pin.to_string(), subdirectory.clone());
         return Err(CheckoutError::NoSubdirectory { source_name, subdirectory });
     }
-    Ok(SourcePlace { top, directory })
+    let made = FileStamp::of(&made).ok().flatten();
+    Ok(SourcePlace { top, directory, made, _in_use: in_use })
 }
 
 /// The checkout of a commit.

@@ -7,6 +7,7 @@
 pub mod archive;
 mod checkout;
 pub mod git;
+mod inventory;
 mod location;
 mod logins;
 mod manifests;

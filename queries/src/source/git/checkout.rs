@@ -17,12 +17,13 @@ use gix::worktree::stack::state::attributes::Source;
 use super::error::{Cause, Failure, GitError};
 use super::url::RepositoryUrl;
 use super::{Commit, Session, database, fetch, lfs, submodule};
+use crate::source::inventory;
 
-/// Says that a checkout is complete, and of which commit.
-const MARKER: &str = "doge-checkout";
+/// Says that a checkout is complete, of which commit, and what is in it.
+pub(in crate::source) const MARKER: &str = "doge-checkout";
 
 /// What a marker begins with. To be changed when checkouts come to hold something else.
-const FORMAT: &str = "doge checkout 2";
+const FORMAT: &str = "doge checkout 3";
 
 /// How many digits git shows where it is not said how many. Otherwise it shows as many as a database of that size needs.
 const ABBREVIATION: usize = 12;
@@ -33,6 +34,13 @@ pub(super) fn completed(path: &Path) -> Option<Commit> {
     let mut lines = marker.lines();
     (lines.next() == Some(FORMAT)).then_some(())?;
     lines.next()?.parse().ok()
+}
+
+/// The commit of a finished checkout in which nothing was changed.
+pub(super) fn unchanged(path: &Path) -> Option<Commit> {
+    let commit = completed(path)?;
+    let marker = fs::read_to_string(path.join(".git").join(MARKER)).ok()?;
+    (inventory::of(path).ok().as_deref() == marker.lines().nth(2)).then_some(commit)
 }
 
 /// Makes the checkout, in place of whatever is there.
@@ -60,8 +68,9 @@ pub(super) fn make(
     submodule::fill(work, &directory, &[])?;
     session.go_on()?;
     let marker = directory.join(".git").join(MARKER);
-    fs::write(&marker, format!("{FORMAT}\n{commit}\n")).map_err(GitError::io(&marker, "written"))?;
-    // Somebody may have begun to delete the old one.
+    let inventory = inventory::of(&directory).map_err(GitError::io(&directory, "looked at"))?;
+    fs::write(&marker, format!("{FORMAT}\n{commit}\n{inventory}\n")).map_err(GitError::io(&marker, "written"))?;
+    // Somebody may have changed the old one, or begun to delete it.
     match fs::rename(target, staging.path().join("old")) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

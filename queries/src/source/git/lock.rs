@@ -1,4 +1,4 @@
-//! One at a time on a database: threads and processes.
+//! One at a time on a database, and none in a checkout that is replaced: threads and processes.
 
 use std::fs;
 use std::path::Path;
@@ -25,6 +25,18 @@ pub(super) fn acquire(
         fs::create_dir_all(directory).map_err(GitError::io(directory, "created"))?;
     }
     wait_for(session, &path, &format!("fetching {url}"))
+}
+
+/// Takes the lock of a checkout, waiting for all who use it.
+pub(super) fn acquire_checkout(
+    session: Session<'_>,
+    path: &Path,
+    url: &RepositoryUrl,
+) -> Result<Option<LockGuard>, GitError> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(GitError::io(directory, "created"))?;
+    }
+    wait_for(session, path, &format!("checking out {url}"))
 }
 
 fn wait_for(session: Session<'_>, path: &Path, purpose: &str) -> Result<Option<LockGuard>, GitError> {

@@ -14,7 +14,10 @@
 //! `.git` with a detached `HEAD`, the history, the tags and an index; so setuptools-scm and its like find the version,
 //! and do not find a repository further up instead. Nothing in it refers to the database: packs are hard links (copies
 //! where there are none), so it costs no space, and the database may be deleted. Our own files are in `.git` only;
-//! `.git/doge-checkout` says that the checkout is complete.
+//! `.git/doge-checkout` says that the checkout is complete,
+//! and what is in it: one that was changed since is made anew when somebody wants to use it. Who uses one shares the lock
+//! [`Places::use_lock`] meanwhile, and it is replaced under that lock only. What git itself writes when it is asked
+//! something (the index) is no change.
 //!
 //! What git shows in a checkout and in its submodules follows from the commit, not from what else was fetched before:
 //! only tags of its history are there, the address is the canonical one, and abbreviations have a fixed length. The one
@@ -68,6 +71,7 @@ use doge::storage::Locks;
 use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
+pub(super) use checkout::MARKER;
 pub use error::{Cause, GitError};
 pub use login::{Credentials, Login};
 pub use url::RepositoryUrl;
@@ -175,6 +179,12 @@ impl Places {
         Locks::new(&self.locks).path(&format!("git-{}", url.digest()))
     }
 
+    /// The file that whoever uses a checkout shares the lock of, and whoever replaces it has locked.
+    pub fn use_lock(&self, url: &RepositoryUrl, commit: Commit, lfs: bool) -> PathBuf {
+        let suffix = if lfs { "-lfs" } else { "" };
+        Locks::new(&self.locks).path(&format!("checkout-{}-{}{suffix}", url.digest(), commit.short()))
+    }
+
     /// The directory of a checkout, whether it is there or not.
     pub fn checkout(&self, url: &RepositoryUrl, commit: Commit, lfs: bool) -> PathBuf {
         let suffix = if lfs { "-lfs" } else { "" };
@@ -246,8 +256,8 @@ pub fn resolve(
 
 /// The files of a commit, in a directory that stays as it is.
 ///
-/// A complete checkout is taken as it is, without a look at the remote or the database. A commit that is in the database
-/// is not fetched. Otherwise the remote is asked for that commit, and if it does not give commits by name, for all its
+/// A complete checkout is taken as it is, without a look at the remote or the database. One in which anything was changed
+/// is made anew, once nobody uses it. A commit that is in the database is not fetched. Otherwise the remote is asked for that commit, and if it does not give commits by name, for all its
 /// branches and tags. With `lfs` large files are fetched by the program `git lfs`, if there are any; without, pointer
 /// files stay.
 ///
@@ -268,11 +278,13 @@ pub fn checkout(
     interrupt: &AtomicBool,
 ) -> Result<PathBuf, GitError> {
     let target = places.checkout(url, commit, lfs);
-    let is_there = || checkout::completed(&target) == Some(commit);
+    let is_there = || checkout::unchanged(&target) == Some(commit);
     if is_there() {
         return Ok(target);
     }
     let session = Session { options, interrupt };
+    // This one first: who builds for hours in a checkout that it has changed must not keep others from the database.
+    let _unused = lock::acquire_checkout(session, &places.use_lock(url, commit, lfs), url)?;
     let _lock = lock::acquire(session, url, places)?;
     // Whoever had the lock may have wanted the same.
     if !is_there() {
@@ -281,9 +293,14 @@ pub fn checkout(
     Ok(target)
 }
 
-/// Whether a directory is a checkout that was finished. Costs the reading of a small file.
+/// Whether a directory is a checkout that was finished and not changed since. Costs a look at each of its files.
 pub fn is_complete(path: &Path) -> bool {
-    checkout::completed(path).is_some()
+    checkout::unchanged(path).is_some()
+}
+
+/// What tells a checkout from one that was made in its place: the file that says that it is complete.
+pub(crate) fn made(checkout: &Path) -> PathBuf {
+    checkout.join(".git").join(MARKER)
 }
 
 /// What one call works with.

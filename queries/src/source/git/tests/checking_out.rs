@@ -1,10 +1,10 @@
 //! Commits as directories, and what is left when something goes wrong on the way.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::super::{GitError, Reference, RepositoryUrl, checkout, is_complete};
+use super::super::{Commit, GitError, Reference, RepositoryUrl, checkout, is_complete};
 use super::fixture::{Fixture, files, git};
 
 #[test]
@@ -279,12 +279,89 @@ fn a_checkout_of_another_commit_under_the_same_name_is_replaced() {
     let path = fixture.checkout(&repository.url(), commit);
     let marker = path.join(".git/doge-checkout");
     let content = fs::read_to_string(&marker).expect("a marker");
-    let (rest, last) = content.trim_end().split_at(content.trim_end().len() - 1);
+    let name = commit.to_string();
+    let (rest, last) = name.split_at(39);
     let other = if last == "0" { "1" } else { "0" };
-    fs::write(&marker, format!("{rest}{other}\n")).expect("a file");
+    fs::write(&marker, content.replace(&name, &format!("{rest}{other}"))).expect("a file");
     fs::write(path.join("x"), "of the other").expect("a file");
     fixture.checkout(&repository.url(), commit);
     assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1");
+}
+
+/// A checkout with a file, a link, a program and a submodule, whose remotes are gone.
+fn checked_out() -> (Fixture, RepositoryUrl, Commit, PathBuf) {
+    let fixture = Fixture::new();
+    fixture.repository("sub").commit("s", "1");
+    let repository = fixture.repository("a");
+    repository.commit("x", "1");
+    let (blob, link) = (repository.blob("#!/bin/sh\n"), repository.blob("x"));
+    repository.git(&["update-index", "--add", "--cacheinfo", &format!("100755,{blob},program")]);
+    repository.git(&["update-index", "--add", "--cacheinfo", &format!("120000,{link},link")]);
+    repository.git(&["checkout", "--quiet", "--", "."]);
+    repository.git(&["submodule", "--quiet", "add", "../sub", "deep/m"]);
+    let commit = repository.commit_all("all");
+    let url = repository.url();
+    let path = fixture.checkout(&url, commit);
+    for remote in ["a", "sub"] {
+        fs::remove_dir_all(fixture.path(remote)).expect("remotes can go");
+    }
+    (fixture, url, commit, path)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_checkout_in_which_something_was_changed_is_made_anew() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (fixture, url, commit, path) = checked_out();
+    let changes: [(&str, &dyn Fn()); 11] = [
+        ("an edit of the same size", &|| fs::write(path.join("x"), "2").expect("a file")),
+        ("a file more", &|| fs::write(path.join("deep/y"), "").expect("a file")),
+        ("a directory more", &|| fs::create_dir(path.join("build")).expect("a directory")),
+        ("a file less", &|| fs::remove_file(path.join("x")).expect("a file")),
+        ("a program that is none", &|| {
+            fs::set_permissions(path.join("program"), PermissionsExt::from_mode(0o644)).expect("a file");
+        }),
+        ("a link that leads elsewhere", &|| {
+            fs::remove_file(path.join("link")).expect("a link");
+            symlink("y", path.join("link")).expect("a link");
+        }),
+        ("a file in a submodule", &|| fs::write(path.join("deep/m/s"), "2").expect("a file")),
+        ("a tag", &|| drop(git(&path, &["tag", "more"], b""))),
+        ("a tag in a submodule", &|| drop(git(&path.join("deep/m"), &["tag", "more"], b""))),
+        ("a setting", &|| drop(git(&path, &["config", "a.b", "c"], b""))),
+        ("a repository without its objects", &|| {
+            fs::remove_dir_all(path.join(".git/objects/pack")).expect("a directory");
+        }),
+    ];
+    for (what, change) in changes {
+        assert!(is_complete(&path), "before {what}");
+        change();
+        assert!(!is_complete(&path), "{what}");
+        assert_eq!(fixture.checkout(&url, commit), path);
+        assert!(is_complete(&path), "after {what}");
+        assert_eq!(files(&path), [".gitmodules", "deep/m/s", "link", "program", "x"], "{what}");
+        assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1", "{what}");
+        assert_eq!(git(&path, &["tag"], b""), "", "{what}");
+    }
+}
+
+#[test]
+fn what_git_writes_when_it_is_asked_is_no_change() {
+    let (fixture, url, commit, path) = checked_out();
+    let marker = || fs::metadata(path.join(".git/doge-checkout")).and_then(|marker| marker.modified()).expect("a file");
+    let before = marker();
+    for directory in [path.clone(), path.join("deep/m")] {
+        // So that git has something to write into its index.
+        fs::remove_file(directory.join(".git/index")).expect("a file");
+        git(&directory, &["read-tree", "HEAD"], b"");
+        git(&directory, &["update-index", "--refresh"], b"");
+        git(&directory, &["status"], b"");
+        git(&directory, &["describe", "--always", "--dirty"], b"");
+        git(&directory, &["log", "--all"], b"");
+    }
+    assert!(is_complete(&path));
+    assert_eq!(fixture.checkout(&url, commit), path);
+    assert_eq!(marker(), before);
 }
 
 #[test]

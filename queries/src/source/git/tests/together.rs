@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use doge::storage::try_acquire;
+use doge::storage::{try_acquire, try_share};
 
 use super::super::{Commit, GitError, Places, Reference, RepositoryUrl, is_complete};
 use super::fixture::{Fixture, files};
@@ -200,4 +200,26 @@ fn an_interrupt_ends_the_waiting() {
         let error = waiting.join().expect("no panic").expect_err("it is interrupted");
         assert!(matches!(error, GitError::Interrupted), "{error:?}");
     });
+}
+
+#[test]
+fn a_checkout_that_is_used_is_replaced_only_afterwards() {
+    let mut fixture = Fixture::new();
+    let commits = commits(&fixture, 2);
+    let url = RepositoryUrl::parse(fixture.path("a").to_str().expect("UTF-8")).expect("an address");
+    let path = fixture.checkout(&url, commits[0]);
+    let used = try_share(&fixture.places.use_lock(&url, commits[0], false), "building").expect("locks work here");
+    // As a build may do. Whoever wants it as it was waits, and nobody else.
+    fs::write(path.join("x"), "changed").expect("a file");
+    let (told, heard) = mpsc::channel();
+    fixture.options.waiting = Some(Arc::new(move |who: &str| told.send(who.to_owned()).expect("somebody listens")));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fixture.checkout(&url, commits[0]));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(format!("process {} (building)", std::process::id())));
+        fixture.checkout(&url, commits[1]);
+        assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "changed");
+        drop(used);
+        waiting.join().expect("no panic");
+    });
+    assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "0");
 }
