@@ -153,8 +153,8 @@ impl Graph {
                     same
                 }
                 None => {
-                    nodes.push(GraphNode { spec: spec.clone(), difference: Some(Difference::Removed) });
-                    nodes.last_mut().map(|node| node.spec.asked.clear());
+                    let spec = RecordedSpec { asked: Vec::new(), ..spec.clone() };
+                    nodes.push(GraphNode { spec, difference: Some(Difference::Removed) });
                     nodes.len() - 1
                 }
             });

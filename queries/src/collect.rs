@@ -81,7 +81,7 @@ pub fn kept(caches: &CacheDirs) -> Vec<Kept> {
     for file in files_below(&caches.logs()) {
         kept.extend(Kept::file("logs", file));
     }
-    for file in files_below(&caches.store.join("locks")) {
+    for file in files_below(&caches.store.join("locks")).into_iter().chain(files_below(&caches.sources.join("locks"))) {
         // As long as a run lives it may hold one of them or be about to.
         kept.extend(Kept::file("locks", file).map(|lock| Kept { needs_quiet: true, remove: remove_lock, ..lock }));
     }

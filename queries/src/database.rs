@@ -31,7 +31,9 @@ use crate::files::FilesSpec;
 use crate::logs::Logs;
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
-use crate::source::{ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, ManifestsSpec, Sources};
+use crate::source::{
+    ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, Logins, ManifestsSpec, Sources, Written,
+};
 
 /// The variable that names the cache directory.
 pub const CACHE_DIR: &str = "DOGE_CACHE_DIR";
@@ -158,10 +160,14 @@ impl DatabaseOptions {
             client,
             offline: self.network.offline,
         };
+        let written = Written::default();
+        written.look_in(&self.workspace);
         let sources = Sources {
             directory: self.caches.sources.clone(),
             client: packages.client.clone(),
             offline: packages.offline,
+            logins: Logins::new(self.network.clone(), written.clone()),
+            written,
         };
         let mut backends = Backends::new(self.caches.tools.join("cache"), &self.workspace);
         backends.memory = self.memory_backends.clone();

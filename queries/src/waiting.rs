@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use doge::ActionContext;
-use doge::storage::{Acquired, LockGuard, try_acquire};
+use doge::storage::{Acquired, LockGuard, try_acquire, try_share};
 
 /// How often it is looked whether a lock is free.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
@@ -32,13 +32,27 @@ pub(crate) fn are_not_to_be_had(error: &io::Error) -> bool {
 
 /// Takes a lock, waiting for as long as it takes and saying for whom; nothing where locks do not work.
 pub(crate) async fn acquire(ctx: &ActionContext, path: &Path, purpose: &str) -> io::Result<Option<LockGuard>> {
+    take(ctx, path, purpose, try_acquire).await
+}
+
+/// As [`acquire`], but others may share the lock.
+pub(crate) async fn share(ctx: &ActionContext, path: &Path, purpose: &str) -> io::Result<Option<LockGuard>> {
+    take(ctx, path, purpose, try_share).await
+}
+
+async fn take(
+    ctx: &ActionContext,
+    path: &Path,
+    purpose: &str,
+    lock: fn(&Path, &str) -> io::Result<Acquired>,
+) -> io::Result<Option<LockGuard>> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
     let mut told = None;
     loop {
         let (path, purpose) = (path.to_owned(), purpose.to_owned());
-        match ctx.blocking(move || try_acquire(&path, &purpose)).await {
+        match ctx.blocking(move || lock(&path, &purpose)).await {
             Ok(Acquired::Guard(guard)) => return Ok(Some(guard)),
             Ok(Acquired::Held(holder)) => {
                 let who = holder.to_string();

@@ -94,6 +94,19 @@ impl Locks {
 ///
 /// Fails if the file cannot be made or locks do not work here.
 pub fn try_acquire(path: &Path, description: &str) -> io::Result<Acquired> {
+    take(path, description, File::try_lock)
+}
+
+/// As [`try_acquire`], but others may share the lock; who wants it for itself is told of one of them.
+///
+/// # Errors
+///
+/// Fails if the file cannot be made or locks do not work here.
+pub fn try_share(path: &Path, description: &str) -> io::Result<Acquired> {
+    take(path, description, File::try_lock_shared)
+}
+
+fn take(path: &Path, description: &str, lock: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<Acquired> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = match options.open(path) {
@@ -104,7 +117,7 @@ pub fn try_acquire(path: &Path, description: &str) -> io::Result<Acquired> {
         }
         opened => opened?,
     };
-    match file.try_lock() {
+    match lock(&file) {
         Ok(()) => {
             // Who looks between these two sees a holder without a name, which is not wrong.
             file.set_len(0)?;
@@ -226,6 +239,25 @@ mod tests {
         fs::create_dir_all(&inside).expect("it can be made");
         assert!(locks.try_acquire("b", "").is_err());
         assert!(inside.is_dir());
+    }
+
+    #[test]
+    fn a_lock_that_is_shared_is_for_all_who_share_it_and_for_nobody_else() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("a.lock");
+        let take = |shared: bool| {
+            let taken = if shared { try_share(&path, "reading") } else { try_acquire(&path, "writing") };
+            taken.expect("locks work here")
+        };
+        let (first, second) = (take(true), take(true));
+        assert!(matches!((&first, &second), (Acquired::Guard(_), Acquired::Guard(_))));
+        drop(first);
+        assert!(matches!(take(false), Acquired::Held(holder) if holder.description == "reading"));
+        drop(second);
+        let alone = take(false);
+        assert!(matches!(take(true), Acquired::Held(holder) if holder.description == "writing"));
+        drop(alone);
+        assert!(matches!(take(true), Acquired::Guard(_)));
     }
 
     #[test]

@@ -347,6 +347,8 @@ pub(crate) struct Ready {
     pub(crate) manifest: SourcePlace,
     /// Where the sources are.
     pub(crate) sources: PathBuf,
+    /// In use as long as the backend is.
+    _build_source: Option<SourcePlace>,
 }
 
 impl BackendInstance {
@@ -366,10 +368,11 @@ impl BackendInstance {
         let backends = ctx.resource::<Backends>().ok_or_else(|| gone("the access to build backends"))?;
         let discovered = ctx.value(&self.discovered).await.ok_or_else(|| gone("the build backend"))?;
         let manifest = place_of(ctx, &self.manifest).await?;
-        let sources = match &self.build_source {
-            Some(build_source) => place_of(ctx, build_source).await?.directory,
-            None => manifest.directory.clone(),
+        let build_source = match &self.build_source {
+            Some(build_source) => Some(place_of(ctx, build_source).await?),
+            None => None,
         };
+        let sources = build_source.as_ref().unwrap_or(&manifest).directory.clone();
         let root = workspace_root(ctx)?;
         let scratch = root.path().join(SCRATCH);
         if !scratch.is_dir() {
@@ -443,10 +446,12 @@ impl BackendInstance {
             target_configuration: Some(targets).filter(|targets| !targets.is_empty()),
         };
         let directory = if sources.is_dir() { sources.clone() } else { root.path().to_owned() };
-        let identity = Fingerprint::of(&rmp_serde::to_vec_named(&self.program).unwrap_or_default());
+        // A process that is kept knows the checkout it was told about, and none that was made in its place.
+        let made = (manifest.made, build_source.as_ref().and_then(|place| place.made));
+        let identity = Fingerprint::of(&rmp_serde::to_vec_named(&(&self.program, made)).unwrap_or_default());
         let lasting = !self.is_mutable();
         let launch = Launch { name, program, identity, environment, directory, secrets, lasting };
-        Ok(Ready { backends, launch, initialize, manifest, sources })
+        Ok(Ready { backends, launch, initialize, manifest, sources, _build_source: build_source })
     }
 
     /// Tells the engine which program was run, if it may have been replaced meanwhile.

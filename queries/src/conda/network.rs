@@ -55,14 +55,7 @@ impl NetworkOptions {
     ///
     /// If a file with credentials was named and cannot be read.
     pub fn client(&self) -> Result<LazyClient, NetworkError> {
-        let file = self
-            .authentication_file
-            .as_ref()
-            .map(|path| {
-                FileStorage::from_path(path.clone())
-                    .map_err(|source| NetworkError::CredentialsFile { path: path.clone(), source: Box::new(source) })
-            })
-            .transpose()?;
+        let file = self.credentials_file()?;
         let options = self.clone();
         Ok(LazyClient::new(move || match options.build(file) {
             Ok(client) => client,
@@ -72,6 +65,23 @@ impl NetworkOptions {
                 reqwest_middleware::ClientBuilder::new(reqwest::Client::new()).with(OfflineMiddleware).build()
             }
         }))
+    }
+
+    fn credentials_file(&self) -> Result<Option<FileStorage>, NetworkError> {
+        let read = |path: &PathBuf| {
+            FileStorage::from_path(path.clone())
+                .map_err(|source| NetworkError::CredentialsFile { path: path.clone(), source: Box::new(source) })
+        };
+        self.authentication_file.as_ref().map(read).transpose()
+    }
+
+    /// The credentials that the client uses, for whoever speaks another protocol than channels do.
+    ///
+    /// # Errors
+    ///
+    /// If a file with credentials cannot be read.
+    pub(crate) fn credentials(&self) -> Result<AuthenticationStorage, NetworkError> {
+        storage(self.credentials_file()?)
     }
 
     fn build(&self, file: Option<FileStorage>) -> Result<reqwest_middleware::ClientWithMiddleware, NetworkError> {
@@ -91,13 +101,19 @@ impl NetworkOptions {
             let mirrors = self.mirrors.iter().map(|(url, mirrors)| (url.clone(), mirrors.iter().map(mirror).collect()));
             builder = builder.with(MirrorMiddleware::from_map(mirrors.collect()));
         }
-        let mut credentials = AuthenticationStorage::empty();
-        if let Some(file) = file {
-            credentials.add_backend(Arc::new(file));
-        }
-        for backend in AuthenticationStorage::from_env_and_defaults()?.backends {
-            credentials.add_backend(backend);
-        }
+        let credentials = storage(file)?;
         Ok(builder.with(OciMiddleware::new(oci)).with(AuthenticationMiddleware::from_auth_storage(credentials)).build())
     }
+}
+
+/// Everything that keeps credentials, a named file first.
+fn storage(file: Option<FileStorage>) -> Result<AuthenticationStorage, NetworkError> {
+    let mut credentials = AuthenticationStorage::empty();
+    if let Some(file) = file {
+        credentials.add_backend(Arc::new(file));
+    }
+    for backend in AuthenticationStorage::from_env_and_defaults()?.backends {
+        credentials.add_backend(backend);
+    }
+    Ok(credentials)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use doge::storage::{LockGuard, Locks};
 use doge::{
     Action, ActionContext, Change, Epoch, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec, Values,
 };
@@ -17,10 +18,13 @@ use url::Url;
 
 use crate::epoch::{GIX, OWN};
 use crate::file_stamp::FileStamp;
-use crate::source::archive::{ArchiveKind, UnpackError, unpack};
+use crate::source::archive::{ArchiveKind, TEMPORARY, UnpackError, unpack};
 use crate::source::git::Reference as GitReference;
 use crate::source::git::{self, GitError};
+use crate::source::inventory;
 use crate::source::location::{MANIFESTS, PinnedSource};
+use crate::source::logins::Logins;
+use crate::source::written::Written;
 
 /// Where checkouts are kept, and how they are fetched. A resource of the database.
 #[derive(Clone)]
@@ -31,6 +35,29 @@ pub struct Sources {
     pub client: LazyClient,
     /// Nothing may be downloaded.
     pub offline: bool,
+    /// Logins for repositories.
+    pub logins: Logins,
+    /// Manifests as they are written at this moment.
+    pub written: Written,
+}
+
+impl Sources {
+    /// The file that whoever uses an unpacked archive shares the lock of, and whoever unpacks it has locked.
+    fn lock_of_archive(&self, sha256: &str) -> PathBuf {
+        Locks::new(self.directory.join("locks")).path(&format!("archive-{sha256}"))
+    }
+
+    /// How repositories are asked.
+    fn git(&self, repository: &git::RepositoryUrl, ctx: &ObserveContext) -> git::Options {
+        let (reporter, repository) = (ctx.reporter(), repository.clone());
+        let (written, stored) = (self.logins.clone(), self.logins.clone());
+        git::Options {
+            offline: self.offline,
+            written: Some(Arc::new(move |server| written.written(&repository, server))),
+            stored: Some(Arc::new(move |server| stored.stored(server))),
+            waiting: Some(Arc::new(move |holder| reporter.waiting_for(holder))),
+        }
+    }
 }
 
 /// Why sources are not at hand.
@@ -55,10 +82,8 @@ pub enum CheckoutError {
         message: String,
     },
     /// An archive is not the one that was asked for.
-    #[error("the source archive {url} has the {kind} {found}, and {wanted} was asked for")]
-    #[diagnostic(help(
-        "the archive may have been replaced; if the new one is what you want, put its hash into the manifest"
-    ))]
+    #[error("the source archive {url} has the {kind} {found}, and {wanted} was asked for{}", from.by())]
+    #[diagnostic(help("the archive may have been replaced; if the new one is what you want, {}", from.what_to_do()))]
     Mismatch {
         /// The archive.
         url: String,
@@ -68,6 +93,8 @@ pub enum CheckoutError {
         wanted: String,
         /// What it has.
         found: String,
+        /// Where what was asked for stands.
+        from: HashFrom,
     },
     /// Nothing may be downloaded.
     #[error("the source {url} is not in the cache, and downloading is off")]
@@ -100,8 +127,9 @@ pub enum CheckoutError {
         /// The path.
         path: String,
     },
-    /// A checkout vanished as fast as it was made.
-    #[error("the checkout of {source_name} vanished from the cache")]
+    /// A checkout vanished, or was changed, as fast as it was made.
+    #[error("the checkout of {source_name} in the cache vanishes or changes as soon as it is made")]
+    #[diagnostic(help("see which program writes to the cache directory"))]
     Gone {
         /// The source.
         source_name: String,
@@ -109,6 +137,48 @@ pub enum CheckoutError {
     /// The database was made without a place for sources.
     #[error("there is no place for sources")]
     NoPlace,
+}
+
+/// Where the hash of an archive stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HashFrom {
+    /// In this manifest.
+    Manifest(PathBuf),
+    /// In the lock file, and in no manifest of the workspace.
+    LockFile,
+    /// Neither there nor here: in a manifest of a package that lies elsewhere, or it was different a moment ago.
+    Unknown,
+}
+
+impl HashFrom {
+    fn of(hash: &str, sources: &Sources, roots: &Roots) -> Self {
+        if let Some(manifest) = sources.written.with_hash(hash) {
+            return Self::Manifest(manifest);
+        }
+        let lock_file = roots.resolve(&Root::Workspace, "pixi.lock");
+        let text = lock_file.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        if Written::has_hash(&text, hash) { Self::LockFile } else { Self::Unknown }
+    }
+
+    fn by(&self) -> String {
+        match self {
+            Self::Manifest(path) => format!(" by `{}`", path.display()),
+            Self::LockFile => " by the lock file".to_owned(),
+            Self::Unknown => String::new(),
+        }
+    }
+
+    fn what_to_do(&self) -> &'static str {
+        match self {
+            Self::Manifest(_) => "put its hash there",
+            Self::LockFile => "take it with `--update=PKG`, where PKG is the package that is built from it",
+            Self::Unknown => {
+                "put its hash into the manifest that asks for it, or, where no manifest does, take it with \
+                 `--update=PKG`, where PKG is the package that is built from it"
+            }
+        }
+    }
 }
 
 /// Where the files of a path are.
@@ -201,10 +271,9 @@ impl Action for CheckoutGitSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-        let _lock = ctx.lock(&format!("git-{}", repository.digest())).await;
         let (spec, base) = (self.clone(), sources.directory.clone());
+        let options = sources.git(&repository, ctx);
         let place = blocking(ctx, move |interrupt| {
-            let options = git::Options { offline: sources.offline, ..git::Options::default() };
             let places = git::Places::below(&sources.directory);
             git::checkout(&repository, spec.commit.parse()?, spec.lfs, &places, &options, interrupt)
         })
@@ -267,10 +336,9 @@ impl Observation for GitReferenceSpec {
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
-        let spec = self.clone();
+        let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+        let (spec, options) = (self.clone(), sources.git(&repository, ctx));
         let commit = blocking(ctx, move |interrupt| {
-            let repository = git::RepositoryUrl::parse(&spec.url)?;
-            let options = git::Options { offline: sources.offline, ..git::Options::default() };
             let places = git::Places::below(&sources.directory);
             git::resolve(&repository, &spec.reference, &places, &options, interrupt)
         })
@@ -440,6 +508,20 @@ async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<Str
     Ok(hash)
 }
 
+impl CheckoutUrlSpec {
+    fn mismatch(
+        &self,
+        sources: &Sources,
+        roots: &Roots,
+        kind: &'static str,
+        wanted: &str,
+        found: String,
+    ) -> CheckoutError {
+        let from = HashFrom::of(wanted, sources, roots);
+        CheckoutError::Mismatch { url: self.url.clone(), kind, wanted: wanted.to_owned(), found, from }
+    }
+}
+
 impl Action for CheckoutUrlSpec {
     type Output = Checkout;
     type Error = CheckoutError;
@@ -448,18 +530,27 @@ impl Action for CheckoutUrlSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let url = parse(&self.url)?;
-        let _lock = ctx.lock(&format!("archive-{}", self.sha256)).await;
         let directory = format!("unpacked/{}", self.sha256);
         let target = sources.directory.join(&directory);
-        if target.is_dir() && self.md5.is_none() {
+        let lock = sources.lock_of_archive(&self.sha256);
+        let lock = crate::waiting::acquire(ctx, &lock, &self.to_string()).await;
+        let _lock = lock.map_err(|error| io_error(&sources.directory, error))?;
+        let place = target.clone();
+        let is_there = ctx.blocking(move || is_unpacked(&place)).await;
+        if is_there && self.md5.is_none() {
             return Ok(Checkout { directory });
         }
         let archive = sources.directory.join("archives").join(&self.sha256);
-        if !archive.is_file() {
+        let (path, wanted) = (archive.clone(), self.sha256.clone());
+        // It may have been damaged, and not every kind of archive would show that.
+        let is_whole = move || {
+            let found = rattler_digest::compute_file_digest::<rattler_digest::Sha256>(&path);
+            found.is_ok_and(|found| hex::encode(found) == wanted)
+        };
+        if !ctx.blocking(is_whole).await {
             let found = fetch(ctx, &sources, &url).await?;
             if found != self.sha256 {
-                let wanted = self.sha256.clone();
-                return Err(CheckoutError::Mismatch { url: self.url.clone(), kind: "SHA-256", wanted, found });
+                return Err(self.mismatch(&sources, ctx.roots(), "SHA-256", &self.sha256, found));
             }
         }
         if let Some(wanted) = self.md5.clone() {
@@ -470,65 +561,113 @@ impl Action for CheckoutUrlSpec {
                 .map_err(|error| io_error(&archive, error))?;
             let found = hex::encode(found);
             if found != wanted {
-                return Err(CheckoutError::Mismatch { url: self.url.clone(), kind: "MD5", wanted, found });
+                return Err(self.mismatch(&sources, ctx.roots(), "MD5", &wanted, found));
             }
         }
-        if target.is_dir() {
+        if is_there {
             return Ok(Checkout { directory });
         }
         let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
         blocking(ctx, move |stop| {
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| io_error(parent, error))?;
+                remove(&target, parent).map_err(|error| io_error(&target, error))?;
             }
             let unpacked = ArchiveKind::of(&name)
                 .and_then(|kind| unpack(&archive, kind, &target, &|| stop.load(Ordering::Relaxed)));
-            unpacked.map_err(|error| CheckoutError::Unpack(Arc::new(error)))
+            unpacked.map_err(|error| CheckoutError::Unpack(Arc::new(error)))?;
+            let inventory = inventory::of(&target).map_err(|error| io_error(&target, error))?;
+            let file = inventory_of(&target);
+            crate::whole::write_whole(&file, inventory.as_bytes()).map_err(|error| io_error(&file, error))
         })
         .await?;
         Ok(Checkout { directory })
     }
 }
 
-/// Where the files of a source are at this moment, for work that needs them.
+/// The file beside an unpacked archive that says what is in it. What is in it belongs to the archive alone.
+fn inventory_of(unpacked: &Path) -> PathBuf {
+    unpacked.with_extension("inventory")
+}
+
+/// Whether an archive was unpacked, and nothing of it was changed since. Costs a look at every file.
+fn is_unpacked(target: &Path) -> bool {
+    let said = std::fs::read_to_string(inventory_of(target));
+    said.is_ok_and(|said| inventory::of(target).is_ok_and(|found| found == said))
+}
+
+/// Removes a directory, which disappears at once.
+fn remove(target: &Path, parent: &Path) -> std::io::Result<()> {
+    let aside = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent)?;
+    match std::fs::rename(target, aside.path().join("old")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Shares the lock of a checkout, so that it is not replaced while it is used.
+///
+/// Where nothing can be written, nobody can replace it either.
+async fn in_use(ctx: &ActionContext, lock: &Path) -> Result<Option<Arc<LockGuard>>, CheckoutError> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match crate::waiting::share(ctx, lock, "using the checkout").await {
+        Ok(guard) => Ok(guard.map(Arc::new)),
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(None),
+        Err(error) => Err(io_error(lock, error)),
+    }
+}
+
+/// Where the files of a source are at this moment, for work that needs them. They stay as they are as long as this is
+/// kept, unless the work itself changes them.
 #[derive(Clone, Debug)]
 pub(crate) struct SourcePlace {
     /// The top of the checkout; the directory itself for paths.
     pub(crate) top: PathBuf,
     /// The directory that is meant, below the top.
     pub(crate) directory: PathBuf,
+    /// What tells a checkout from one that was made in its place.
+    pub(crate) made: Option<FileStamp>,
+    _in_use: Option<Arc<LockGuard>>,
 }
 
-/// Finds the files of a source. Where a checkout is gone, it is made again, and this work runs again after it.
+/// Finds the files of a source. Where a checkout is gone or was changed, it is made again, and this work runs again after
+/// it.
 pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<SourcePlace, CheckoutError> {
-    let (top, subdirectory) = match pin {
+    let (top, subdirectory, made, in_use) = match pin {
         PinnedSource::Path { path } => {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let directory = ctx.roots().resolve(&root, directory).ok_or(CheckoutError::NoPlace)?;
             // One place has one name; what is not there is found out by whoever looks into it.
             let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
-            return Ok(SourcePlace { top: directory.clone(), directory });
+            return Ok(SourcePlace { top: directory.clone(), directory, made: None, _in_use: None });
         }
         PinnedSource::Git { url, commit, subdirectory, lfs, .. } => {
             let spec = checkout_git(url, commit, *lfs);
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
             let repository = git::RepositoryUrl::parse(url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
             let pinned = commit.parse().map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-            let top = git::Places::below(&sources.directory).checkout(&repository, pinned, spec.lfs);
-            if !git::is_complete(&top) {
+            let places = git::Places::below(&sources.directory);
+            let top = places.checkout(&repository, pinned, spec.lfs);
+            let in_use = in_use(ctx, &places.use_lock(&repository, pinned, spec.lfs)).await?;
+            let place = top.clone();
+            if !ctx.blocking(move || git::is_complete(&place)).await {
                 ctx.remake(&spec);
                 return Err(CheckoutError::Gone { source_name: pin.to_string() });
             }
-            (top, subdirectory)
+            let made = git::made(&top);
+            (top, subdirectory, made, in_use)
         }
         PinnedSource::Url { url, sha256, md5, subdirectory } => {
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
             let top = sources.directory.join("unpacked").join(sha256);
-            if !top.is_dir() {
+            let in_use = in_use(ctx, &sources.lock_of_archive(sha256)).await?;
+            let place = top.clone();
+            if !ctx.blocking(move || is_unpacked(&place)).await {
                 ctx.remake(&CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() });
                 return Err(CheckoutError::Gone { source_name: pin.to_string() });
             }
-            (top, subdirectory)
+            let made = inventory_of(&top);
+            (top, subdirectory, made, in_use)
         }
     };
     let directory = top.join(split_manifest(subdirectory).0);
@@ -536,7 +675,8 @@ pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<
         let (source_name, subdirectory) = (pin.to_string(), subdirectory.clone());
         return Err(CheckoutError::NoSubdirectory { source_name, subdirectory });
     }
-    Ok(SourcePlace { top, directory })
+    let made = FileStamp::of(&made).ok().flatten();
+    Ok(SourcePlace { top, directory, made, _in_use: in_use })
 }
 
 /// The checkout of a commit.

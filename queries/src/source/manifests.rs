@@ -14,10 +14,11 @@ use thiserror::Error;
 use crate::epoch::OWN;
 use crate::file_stamp::FileStamp;
 use crate::redact::text_without_credentials;
+use crate::source::Sources;
 use crate::told::lines;
 
 /// The names that are looked for, the one that goes before the others first.
-const NAMES: [&str; 3] = ["pixi.toml", "pyproject.toml", "mojoproject.toml"];
+pub(super) const NAMES: [&str; 3] = ["pixi.toml", "pyproject.toml", "mojoproject.toml"];
 /// Files of which only counts that they are there.
 const RECIPES: [&str; 5] = ["recipe.yaml", "recipe.yml", "recipe/recipe.yaml", "recipe/recipe.yml", "package.xml"];
 
@@ -147,6 +148,9 @@ impl Observation for ManifestsSpec {
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, ManifestsError> {
         let directory = Observation::place(self, ctx.roots()).unwrap_or_default();
+        if let Some(sources) = ctx.resource::<Sources>() {
+            sources.written.look_in(&directory);
+        }
         let is_current = |stamp: &ManifestsStamp| {
             stamp.place == directory.to_string_lossy()
                 && stamp.stamps.iter().all(|(name, stamp)| {

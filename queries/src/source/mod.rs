@@ -7,22 +7,27 @@
 pub mod archive;
 mod checkout;
 pub mod git;
+mod inventory;
 mod location;
+mod logins;
 mod manifests;
 mod pin;
 mod record;
+mod written;
 
 pub use checkout::{
     ArchiveContentSpec, ArchiveStamp, Checkout, CheckoutError, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec,
-    Sources,
+    HashFrom, Sources,
 };
 pub(crate) use checkout::{SourcePlace, path_place, place_of, split_manifest};
 pub use git::Reference as GitReference;
 pub(crate) use location::is_absolute;
 pub use location::{PinnedSource, SourceLocation, normalized};
+pub use logins::Logins;
 pub(crate) use manifests::read as read_manifests;
 pub use manifests::{Manifests, ManifestsError, ManifestsSpec, ManifestsStamp};
 pub use pin::PinError;
 pub(crate) use pin::{checkout_of, pin};
 pub use record::{LockedMetadata, LockedPackages, LockedSource, PartialMetadata, SourceRecord};
 pub(crate) use record::{Locking, written};
+pub use written::Written;

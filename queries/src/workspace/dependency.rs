@@ -465,7 +465,8 @@ fn read_git(entry: &Entry<'_, '_>) -> Result<String, ManifestError> {
     let mut url = Url::parse(url).map_err(|error| entry.bad_value("the URL of a repository", error))?;
     let has_user = !url.username().is_empty() && url.scheme() != "ssh";
     if has_user || url.password().is_some() {
-        entry.warn(WarningKind::CredentialsInUrl);
+        let is_used = matches!(url.scheme(), "http" | "https");
+        entry.warn(if is_used { WarningKind::LoginInUrl } else { WarningKind::CredentialsInUrl });
     }
     // Setting these fails only for URLs that cannot have them, which then have none.
     let _ = url.set_password(None);

@@ -45,6 +45,8 @@ pub enum WarningKind {
     },
     /// A URL holds a user name, a password or a token. They were dropped.
     CredentialsInUrl,
+    /// The URL of a repository holds a login. It is used, and kept nowhere else.
+    LoginInUrl,
     /// A target table whose pattern matches none of the platforms.
     TargetMatchesNothing {
         /// The pattern.
@@ -73,6 +75,11 @@ impl fmt::Display for Warning {
             WarningKind::CredentialsInUrl => write!(
                 f,
                 "the URL in `{key}` holds credentials, which are not used; keep them in the credential store instead"
+            ),
+            WarningKind::LoginInUrl => write!(
+                f,
+                "the URL in `{key}` holds a login, which everybody can read who can read this file; keep it in the \
+                 credential store instead"
             ),
             WarningKind::TargetMatchesNothing { selector } => {
                 write!(f, "`{key}`: no platform matches `{selector}`, so this table has no effect")

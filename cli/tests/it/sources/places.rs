@@ -92,6 +92,47 @@ fn a_checkout_that_is_gone_is_made_again_when_something_has_to_be_built() {
     sources.assert_settled();
 }
 
+/// The only directory below another one, as far down as that goes: to the top of a checkout.
+fn top(mut directory: PathBuf) -> PathBuf {
+    loop {
+        let entries = std::fs::read_dir(&directory).expect("it is there").flatten().map(|entry| entry.path());
+        let directories: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+        match directories.as_slice() {
+            [only] if !directory.join("pixi.toml").exists() => directory = only.clone(),
+            _ => return directory,
+        }
+    }
+}
+
+#[test]
+fn a_checkout_that_was_changed_is_made_anew_before_it_is_used() {
+    for is_archive in [false, true] {
+        let sources = Sources::new();
+        // It writes into its sources when it has read them.
+        sources.package("b", "", "fail = 'touch_own_globs'");
+        let (place, checkouts) = if is_archive {
+            (format!("url = 'file://{}'", archive(&sources).display()), "sources/unpacked")
+        } else {
+            let repository = repository(&sources);
+            (format!("git = 'file://{}', subdirectory = 'packages/b'", repository.display()), "sources/checkouts")
+        };
+        sources.site.needs(&format!("b = {{ {place} }}"));
+        sources.install();
+        let written = sources.site.prefix("touched.txt");
+        assert!(!written.exists());
+        let top = top(sources.site.cache().join(checkouts));
+        let data = if is_archive { "content/share/b/data.txt" } else { "packages/b/content/share/b/data.txt" };
+        std::fs::write(top.join(data), "somebody was here\n").expect("it is there");
+        // Nobody has to look at it.
+        sources.assert_settled();
+        let ran = sources.json(&["install", "--force=b"]);
+        assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+        assert!(!written.exists());
+        assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "data of b\n");
+        sources.assert_settled();
+    }
+}
+
 /// An archive with the package `b` in one directory at its top.
 fn archive(sources: &Sources) -> PathBuf {
     let archive = sources.site.root().join("b-1.0.tar.gz");
@@ -116,7 +157,26 @@ fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
     sources.json(&["install", "--update=b"]);
     assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "newer data\n");
     sources.site.needs(&format!("b = {{ url = '{url}', sha256 = '{}' }}", "0".repeat(64)));
-    sources.run(&["install"]).assert_fails_with(&["has the SHA-256", "was asked for"]);
+    let ran = sources.run(&["install"]);
+    ran.assert_fails_with(&["has the SHA-256", "was asked for by", "pixi.toml", "put its hash there"]);
+}
+
+#[test]
+fn an_archive_that_is_not_what_was_locked_is_told_with_the_way_to_take_it() {
+    let sources = Sources::new();
+    let archive_path = archive(&sources);
+    let url = format!("file://{}", archive_path.display());
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    sources.site.write("b/content/share/b/data.txt", "newer data\n");
+    archive(&sources);
+    std::fs::remove_dir_all(sources.site.cache().join("sources")).expect("it is there");
+    let ran = sources.run(&["install", "--force=b"]);
+    ran.assert_fails_with(&["has the SHA-256", "was asked for by the lock file", "--update=PKG"]);
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "newer data\n");
+    sources.assert_builds(0);
+    sources.assert_settled();
 }
 
 #[test]

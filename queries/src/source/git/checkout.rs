@@ -17,12 +17,16 @@ use gix::worktree::stack::state::attributes::Source;
 use super::error::{Cause, Failure, GitError};
 use super::url::RepositoryUrl;
 use super::{Commit, Session, database, fetch, lfs, submodule};
+use crate::source::inventory;
 
-/// Says that a checkout is complete, and of which commit.
-const MARKER: &str = "doge-checkout";
+/// Says that a checkout is complete, of which commit, and what is in it.
+pub(in crate::source) const MARKER: &str = "doge-checkout";
 
 /// What a marker begins with. To be changed when checkouts come to hold something else.
-const FORMAT: &str = "doge checkout 1";
+const FORMAT: &str = "doge checkout 3";
+
+/// How many digits git shows where it is not said how many. Otherwise it shows as many as a database of that size needs.
+const ABBREVIATION: usize = 12;
 
 /// The commit of a finished checkout.
 pub(super) fn completed(path: &Path) -> Option<Commit> {
@@ -30,6 +34,13 @@ pub(super) fn completed(path: &Path) -> Option<Commit> {
     let mut lines = marker.lines();
     (lines.next() == Some(FORMAT)).then_some(())?;
     lines.next()?.parse().ok()
+}
+
+/// The commit of a finished checkout in which nothing was changed.
+pub(super) fn unchanged(path: &Path) -> Option<Commit> {
+    let commit = completed(path)?;
+    let marker = fs::read_to_string(path.join(".git").join(MARKER)).ok()?;
+    (inventory::of(path).ok().as_deref() == marker.lines().nth(2)).then_some(commit)
 }
 
 /// Makes the checkout, in place of whatever is there.
@@ -57,8 +68,9 @@ pub(super) fn make(
     submodule::fill(work, &directory, &[])?;
     session.go_on()?;
     let marker = directory.join(".git").join(MARKER);
-    fs::write(&marker, format!("{FORMAT}\n{commit}\n")).map_err(GitError::io(&marker, "written"))?;
-    // Somebody may have begun to delete the old one.
+    let inventory = inventory::of(&directory).map_err(GitError::io(&directory, "looked at"))?;
+    fs::write(&marker, format!("{FORMAT}\n{commit}\n{inventory}\n")).map_err(GitError::io(&marker, "written"))?;
+    // Somebody may have changed the old one, or begun to delete it.
     match fs::rename(target, staging.path().join("old")) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -210,6 +222,9 @@ impl Work<'_> {
     }
 
     /// Writes `.git`, which refers to nothing outside of it.
+    ///
+    /// What git shows of it follows from the commit, whatever else is in the database: what is neither in its history nor
+    /// has a name is there only for who knows its full name.
     fn write_repository(
         self,
         repository: &gix::Repository,
@@ -228,6 +243,7 @@ impl Work<'_> {
              \tsymlinks = {}\n\
              \tignorecase = {}\n\
              \tautocrlf = false\n\
+             \tabbrev = {ABBREVIATION}\n\
              [gc]\n\
              \tauto = 0\n\
              [remote \"origin\"]\n\
@@ -237,7 +253,7 @@ impl Work<'_> {
             files.executable_bit,
             files.symlink,
             files.ignore_case,
-            quoted(self.url.as_str()),
+            quoted(self.url.canonical().as_str()),
         );
         database::write_skeleton(&git, &format!("{head}\n"), &config)?;
         for index in database::packs(self.database) {
@@ -248,21 +264,65 @@ impl Work<'_> {
                 }
             }
         }
-        let shallow = self.database.join("shallow");
-        if shallow.exists() {
-            // Copied: in the database it grows.
-            let to = git.join("shallow");
-            fs::copy(&shallow, &to).map_err(GitError::io(&to, "written"))?;
-        }
-        let tags = tags(repository)
+        let past = self
+            .past(repository, head)
             .map_err(|error| Failure::Damaged { database: self.database.to_owned(), cause: error.into() })?;
+        self.session.go_on()?;
+        if !past.shallow.is_empty() {
+            let file = git.join("shallow");
+            fs::write(&file, past.shallow).map_err(GitError::io(&file, "written"))?;
+        }
         let packed = git.join("packed-refs");
-        fs::write(&packed, tags).map_err(GitError::io(&packed, "written"))?;
+        fs::write(&packed, past.tags).map_err(GitError::io(&packed, "written"))?;
         let state = std::mem::replace(index, gix::index::State::new(gix::hash::Kind::Sha1));
         let mut file = gix::index::File::from_state(state, git.join("index"));
         let written = file.write(Default::default());
         *index = file.into();
         written.map_err(|error| GitError::Write { url: self.url.clone(), source: error.into() }.into())
+    }
+}
+
+/// What is known of the history of a commit, as files of git.
+#[derive(Default)]
+struct Past {
+    /// The tags of its commits.
+    tags: String,
+    /// Those of its commits whose parents are not there.
+    shallow: String,
+}
+
+impl Work<'_> {
+    /// Looks through the history of a commit, unless nothing is known of any. An interrupt ends that early.
+    fn past(self, repository: &gix::Repository, head: Commit) -> gix::Result<Past> {
+        let mut tags = Vec::new();
+        for tag in repository.references()?.tags()? {
+            let mut tag = tag?;
+            let Some(id) = tag.try_id().map(gix::Id::detach) else { continue };
+            // Some stand for files.
+            let Ok(commit) = tag.peel_to_commit() else { continue };
+            tags.push((commit.id, format!("{id} {}\n", tag.name().as_bstr())));
+        }
+        let shallow = repository.shallow_commits()?;
+        let shallow: Vec<gix::ObjectId> = shallow.iter().flat_map(|commits| commits.iter().copied()).collect();
+        let mut wanted: HashSet<gix::ObjectId> =
+            tags.iter().map(|(commit, _)| *commit).chain(shallow.clone()).collect();
+        let mut found = HashSet::new();
+        if !wanted.is_empty() {
+            for commit in repository.rev_walk([head.0]).all()? {
+                let id = commit?.id;
+                if wanted.remove(&id) {
+                    found.insert(id);
+                }
+                if wanted.is_empty() || self.session.go_on().is_err() {
+                    break;
+                }
+            }
+        }
+        tags.retain(|(commit, _)| found.contains(commit));
+        let mut shallow: Vec<String> =
+            shallow.iter().filter(|id| found.contains(*id)).map(|id| format!("{id}\n")).collect();
+        shallow.sort_unstable();
+        Ok(Past { tags: tags.into_iter().map(|(_, line)| line).collect(), shallow: shallow.concat() })
     }
 }
 
@@ -277,15 +337,4 @@ fn link(from: &Path, to: &Path) -> Result<(), GitError> {
         Ok(()) => Ok(()),
         Err(_) => fs::copy(from, to).map(|_| ()).map_err(GitError::io(to, "written")),
     }
-}
-
-fn tags(repository: &gix::Repository) -> gix::Result<String> {
-    let mut lines = String::new();
-    for tag in repository.references()?.tags()? {
-        let tag = tag?;
-        if let Some(id) = tag.try_id() {
-            lines.push_str(&format!("{id} {}\n", tag.name().as_bstr()));
-        }
-    }
-    Ok(lines)
 }

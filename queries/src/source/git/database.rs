@@ -1,7 +1,7 @@
 //! Databases: bare repositories with what was fetched.
 //!
-//! **Invariant:** a database is used by one process at a time (the caller's lock), so whatever is half-written in one
-//! that is being opened was left by a process that is gone.
+//! **Invariant:** a database is used by one at a time (`lock`), so whatever is half-written in one that is being opened
+//! was left by a process that is gone.
 
 use std::fs;
 use std::io;

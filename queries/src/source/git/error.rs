@@ -90,13 +90,35 @@ pub enum GitError {
     },
     /// The server wants to know who asks.
     #[error("{url} does not exist, or wants a login")]
-    #[diagnostic(help("check the address, and set up a git credential helper or the credentials for its host"))]
+    #[diagnostic(help(
+        "check the address; a login is taken from a credential helper of git, and from where `pixi auth login` or \
+         `rattler auth login` keep it for the host"
+    ))]
     Login {
         /// The repository.
         url: RepositoryUrl,
         /// What was said.
         #[source]
         source: Cause,
+    },
+    /// The server does not take the login that is known.
+    #[error("{url} does not take the login that {from}")]
+    #[diagnostic(help("correct it there, and check that it may read the repository"))]
+    LoginRefused {
+        /// The repository.
+        url: RepositoryUrl,
+        /// Who gives the login.
+        from: &'static str,
+        /// What was said.
+        #[source]
+        source: Cause,
+    },
+    /// There is a login, which everybody on the way could read.
+    #[error("{url} wants a login, which would be sent in clear text")]
+    #[diagnostic(help("use the `https` address of the repository"))]
+    LoginInClear {
+        /// The repository.
+        url: RepositoryUrl,
     },
     /// The transfer broke off.
     #[error("{url} could not be fetched")]

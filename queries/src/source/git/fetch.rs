@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gix::bstr::ByteSlice;
@@ -23,8 +23,9 @@ use gix::remote::fetch::Tags;
 use gix::remote::fetch::refs::update::Mode;
 
 use super::error::{Cause, Failure, GitError};
+use super::login::{Login, Shown};
 use super::url::RepositoryUrl;
-use super::{Commit, Credentials, Reference, Session, database};
+use super::{Commit, Options, Reference, Session, database};
 
 /// How many digits an abbreviation must have to be taken for one before it is taken for a name: git's own default.
 const ABBREVIATION: usize = 7;
@@ -102,6 +103,7 @@ struct Remote<'a> {
     session: Session<'a>,
     url: &'a RepositoryUrl,
     repository: gix::Repository,
+    asked: Arc<Mutex<Asked>>,
 }
 
 type Connection<'r, 'repo> =
@@ -115,7 +117,7 @@ enum Fetch {
 
 impl<'a> Remote<'a> {
     fn open(session: Session<'a>, url: &'a RepositoryUrl, database: &Path) -> Result<Self, Failure> {
-        Ok(Self { session, url, repository: database::open(database)? })
+        Ok(Self { session, url, repository: database::open(database)?, asked: Arc::default() })
     }
 
     /// The commit of the first of these references that the remote has.
@@ -132,7 +134,8 @@ impl<'a> Remote<'a> {
             let connection = self.connect(&remote)?;
             Ok(connection.ref_map(Discard, Default::default())?.0.remote_refs)
         };
-        let references = ask().map_err(|error| self.unreachable(&error))?;
+        let references = ask().or_else(|error| if self.has_header() { ask() } else { Err(error) });
+        let references = references.map_err(|error| self.unreachable(&error))?;
         self.session.go_on()?;
         Ok(names.iter().find_map(|name| {
             references.iter().map(Ref::unpack).find_map(|(full_name, target, peeled)| {
@@ -170,10 +173,17 @@ impl<'a> Remote<'a> {
     fn fetch(&self, specs: &[String]) -> Result<(), Fetch> {
         self.session.may_ask(self.url).map_err(|error| Fetch::Failed(error.into()))?;
         let unreachable = |error: gix::Error| Fetch::Failed(self.unreachable(&error).into());
-        let remote = self.remote(Tags::Included, specs.iter().map(String::as_str)).map_err(unreachable)?;
-        let connection = self.connect(&remote).map_err(unreachable)?;
-        let prepared = connection.prepare_fetch(Discard, Default::default()).map_err(unreachable)?;
-        let received = prepared.with_write_packed_refs_only(true).receive(Discard, self.session.interrupt);
+        let received = loop {
+            let remote = self.remote(Tags::Included, specs.iter().map(String::as_str)).map_err(unreachable)?;
+            let connection = self.connect(&remote).map_err(unreachable)?;
+            match connection.prepare_fetch(Discard, Default::default()) {
+                Ok(prepared) => {
+                    break prepared.with_write_packed_refs_only(true).receive(Discard, self.session.interrupt);
+                }
+                Err(_) if self.has_header() => {}
+                Err(error) => return Err(unreachable(error)),
+            }
+        };
         self.session.go_on().map_err(|error| Fetch::Failed(error.into()))?;
         let outcome = received.map_err(Fetch::Refused)?;
         self.move_tags(&outcome);
@@ -195,20 +205,31 @@ impl<'a> Remote<'a> {
     }
 
     fn remote<'s>(&self, tags: Tags, specs: impl Iterator<Item = &'s str>) -> gix::Result<gix::Remote<'_>> {
-        self.repository
-            .remote_at_without_url_rewrite(self.url.to_gix()?)?
-            .with_fetch_tags(tags)
-            .with_refspecs(specs, Direction::Fetch)
+        let url = match &self.asked().header {
+            Some(header) => gix::url::parse(header.server.as_str())?,
+            None => self.url.to_gix()?,
+        };
+        self.repository.remote_at_without_url_rewrite(url)?.with_fetch_tags(tags).with_refspecs(specs, Direction::Fetch)
     }
 
     fn connect<'r, 'repo>(&self, remote: &'r gix::Remote<'repo>) -> gix::Result<Connection<'r, 'repo>> {
         let mut connection = remote.connect(Direction::Fetch)?;
         if matches!(self.url.scheme(), "http" | "https") {
             let user = database::open_with_user_configuration(self.repository.git_dir());
-            connection.set_transport_options(http_options(user.as_ref(), self.url));
-            connection.set_credentials(authenticate(user, self.session.options.credentials.clone()));
+            let header = self.asked().header.as_ref().map(|header| header.line.clone());
+            connection.set_transport_options(http_options(user.as_ref(), self.url, header));
+            connection.set_credentials(authenticate(user, self.session.options.clone(), self.asked.clone()));
         }
         Ok(connection)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a server wanted a login that has to be a header, and was not asked with it yet.
+    fn has_header(&self) -> bool {
+        self.asked().header.as_mut().is_some_and(|header| !std::mem::replace(&mut header.is_used, true))
     }
 
     /// The error of a connection.
@@ -225,8 +246,14 @@ impl<'a> Remote<'a> {
         let is_refused = error.iter_errors().any(|error| {
             matches!(error.downcast_ref::<client::Error>(), Some(client::Error::AuthenticationRefused(_)))
         });
-        if is_refused || error.is_unauthenticated() {
-            GitError::Login { url, source }
+        let asked = self.asked();
+        if asked.is_withheld {
+            GitError::LoginInClear { url }
+        } else if is_refused || error.is_unauthenticated() {
+            match asked.from {
+                Some(from) => GitError::LoginRefused { url, from, source },
+                None => GitError::Login { url, source },
+            }
         } else {
             GitError::Unreachable { url, source }
         }
@@ -244,15 +271,66 @@ fn is_missing_program(error: &gix::Error) -> bool {
     })
 }
 
-/// Answers a server that wants credentials: first git's helpers, then the second source. gix sends them over https only.
+/// What became of a server's wish to know who asks.
+#[derive(Default)]
+struct Asked {
+    /// Who gave the login that was sent, or that has to be a header.
+    from: Option<&'static str>,
+    header: Option<Header>,
+    /// There was one that must not be sent.
+    is_withheld: bool,
+}
+
+/// A login that gix does not send.
+struct Header {
+    /// Whom it is for: the address that asked for it, which may be another one after a redirect.
+    server: String,
+    line: String,
+    is_used: bool,
+}
+
+const WRITTEN: &str = "its address in the manifest has";
+const OF_GIT: &str = "a credential helper of git gives";
+const STORED: &str = "is stored for its host";
+
+/// Answers a server that wants a login: first with one that stands in the address, then git's helpers, then the store.
+///
+/// What gix does not send is left in `asked`; then there is no answer, and the server is to be asked again with it.
 fn authenticate(
     user: Option<gix::Repository>,
-    second: Option<Credentials>,
+    options: Options,
+    asked: Arc<Mutex<Asked>>,
 ) -> impl FnMut(Action) -> gix::Result<Option<Outcome>> {
     let mut helpers = None;
+    let is_name = |login: &Login| matches!(login, Login::Password { password, .. } if password.is_empty());
     move |action| match action {
         Action::Get(context) => {
             let Some(url) = context.url.clone() else { return Ok(None) };
+            let server = url.to_str_lossy().into_owned();
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.header.as_ref().is_some_and(|header| header.is_used) {
+                // It is not taken.
+                return Ok(None);
+            }
+            let mut show = |login: Login, from, next: NextAction| {
+                asked.from = Some(from);
+                match login.shown_to(&server, &context.www_authenticate) {
+                    Shown::Password(username, password) => {
+                        let identity = gix::sec::identity::Account { username, password, oauth_refresh_token: None };
+                        return Some(Outcome { identity, next });
+                    }
+                    Shown::Header(line) => {
+                        asked.header = Some(Header { server: server.clone(), line, is_used: false });
+                    }
+                    Shown::Withheld => asked.is_withheld = true,
+                }
+                None
+            };
+            let next = || NextAction::from(Context { url: Some(url.clone()), ..Context::default() });
+            let written = options.written.as_ref().and_then(|written| written(&server));
+            if let Some(login) = written.clone().filter(|login| !is_name(login)) {
+                return Ok(show(login, WRITTEN, next()));
+            }
             if let Some(user) = &user
                 && let Ok((mut cascade, _, mut prompt)) =
                     user.config_snapshot().credential_helpers(gix::url::parse(&url)?)
@@ -260,18 +338,20 @@ fn authenticate(
                 // Here and not in the configuration, for `GIT_TERMINAL_PROMPT` would overrule that.
                 prompt.mode = gix::prompt::Mode::Disable;
                 // Helpers that fail or know nothing leave it to the next source.
-                if let Ok(Some(outcome)) = cascade.invoke(Action::Get(context), prompt.clone()) {
+                if let Ok(Some(outcome)) = cascade.invoke(Action::Get(context.clone()), prompt.clone()) {
                     helpers = Some((cascade, prompt));
-                    return Ok(Some(outcome));
+                    let gix::sec::identity::Account { username, password, .. } = outcome.identity;
+                    return Ok(show(Login::Password { user: username, password }, OF_GIT, outcome.next));
                 }
             }
-            let found = second.as_ref().and_then(|second| second(&url.to_str_lossy()));
-            Ok(found.map(|(username, password)| Outcome {
-                identity: gix::sec::identity::Account { username, password, oauth_refresh_token: None },
-                next: NextAction::from(Context { url: Some(url), ..Context::default() }),
-            }))
+            let stored = options.stored.as_ref().and_then(|stored| stored(&server));
+            Ok(match (stored, written) {
+                (Some(login), _) => show(login, STORED, next()),
+                (None, Some(login)) => show(login, WRITTEN, next()),
+                (None, None) => None,
+            })
         }
-        // Helpers hear whether theirs were accepted; the second source is only read.
+        // Helpers hear whether theirs were accepted; the others are only read.
         Action::Store(_) | Action::Erase(_) => match &mut helpers {
             Some((cascade, prompt)) => cascade.invoke(action, prompt.clone()),
             None => Ok(None),
@@ -282,13 +362,13 @@ fn authenticate(
 /// Proxy and certificates of the user's git configuration.
 ///
 /// gix's HTTP client is reqwest, which knows nothing of git's settings; but it can be configured before it is built.
-fn http_options(user: Option<&gix::Repository>, url: &RepositoryUrl) -> Box<dyn Any> {
+fn http_options(user: Option<&gix::Repository>, url: &RepositoryUrl, header: Option<String>) -> Box<dyn Any> {
     let mut options = user
         .and_then(|user| user.transport_options(url.as_str(), None).ok().flatten())
         .and_then(|options| options.downcast::<http::Options>().ok())
         .map(|options| *options)
         .unwrap_or_default();
-    options.extra_headers.clear();
+    options.extra_headers = header.into_iter().collect();
     let certificates = options.ssl_ca_info.clone();
     // Not `options.proxy`: that has the variables in it, which reqwest applies per scheme and host.
     let proxy = user.and_then(|user| user.config_snapshot().string("http.proxy")).map(|proxy| proxy.to_string());
@@ -321,14 +401,31 @@ fn http_options(user: Option<&gix::Repository>, url: &RepositoryUrl) -> Box<dyn 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::git::Credentials;
 
-    fn ask(user: Option<gix::Repository>, second: Option<Credentials>) -> Option<(String, String)> {
-        let outcome = authenticate(user, second)(Action::get_for_url("https://example.com/a.git")).expect("an answer");
+    /// Two sources, both of which know something.
+    fn options(written: Option<Login>, stored: Option<Login>) -> Options {
+        let source = |login: Option<Login>| -> Option<Credentials> {
+            Some(Arc::new(move |server: &str| {
+                assert!(server.starts_with("https://example.com"), "{server}");
+                login.clone()
+            }))
+        };
+        Options { written: source(written), stored: source(stored), ..Options::default() }
+    }
+
+    fn ask(user: Option<gix::Repository>, options: Options) -> Option<(String, String)> {
+        let action = Action::get_for_url("https://example.com/a.git");
+        let outcome = authenticate(user, options, Arc::default())(action).expect("an answer");
         outcome.map(|outcome| (outcome.identity.username, outcome.identity.password))
     }
 
     fn pair(user: &str, password: &str) -> Option<(String, String)> {
         Some((user.to_owned(), password.to_owned()))
+    }
+
+    fn login(user: &str, password: &str) -> Option<Login> {
+        Some(Login::Password { user: user.to_owned(), password: password.to_owned() })
     }
 
     /// A repository whose configuration stands for that of the user.
@@ -340,25 +437,27 @@ mod tests {
     }
 
     #[test]
-    fn helpers_of_git_precede_the_second_source() {
+    fn what_is_written_precedes_helpers_of_git_and_they_precede_the_store() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let helper = "!f() { test $1 = get && echo username=me && echo password=from-helper; }; f";
-        let second: Credentials = Arc::new(|_| pair("me", "from-second"));
-        assert_eq!(ask(user(&directory, helper), Some(second)), pair("me", "from-helper"));
+        let stored = || login("me", "stored");
+        assert_eq!(ask(user(&directory, helper), options(login("me", "written"), stored())), pair("me", "written"));
+        assert_eq!(ask(user(&directory, helper), options(None, stored())), pair("me", "from-helper"));
+        // A name alone may be a token, or may only say whose password is wanted.
+        assert_eq!(ask(user(&directory, helper), options(login("token", ""), None)), pair("me", "from-helper"));
+        assert_eq!(ask(None, options(login("token", ""), stored())), pair("me", "stored"));
+        assert_eq!(ask(None, options(login("token", ""), None)), pair("token", ""));
     }
 
     #[test]
-    fn the_second_source_is_asked_when_helpers_know_nothing() {
+    fn the_store_is_asked_when_helpers_know_nothing() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         for helper in ["!f() { :; }; f", "!f() { exit 1; }; f", "!f() { echo username=me; }; f", "/no/such/program"] {
-            let second: Credentials = Arc::new(|url| {
-                assert!(url.starts_with("https://example.com"), "{url}");
-                pair("me", "from-second")
-            });
-            assert_eq!(ask(user(&directory, helper), Some(second)), pair("me", "from-second"), "{helper}");
-            assert_eq!(ask(user(&directory, helper), None), None, "{helper}");
+            let stored = options(None, login("me", "stored"));
+            assert_eq!(ask(user(&directory, helper), stored), pair("me", "stored"), "{helper}");
+            assert_eq!(ask(user(&directory, helper), Options::default()), None, "{helper}");
         }
-        assert_eq!(ask(None, None), None);
+        assert_eq!(ask(None, Options::default()), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use gix::worktree::stack::state::attributes::Source;
 
 use super::checkout::{Work, quoted};
 use super::error::{Cause, Failure, GitError};
+use super::login::{self, Credentials};
 use super::url::RepositoryUrl;
 
 /// What `git lfs install` would write, for the repository of a checkout.
@@ -44,7 +45,7 @@ pub(super) fn fetch(
         return Ok(());
     }
     let program = Program { work, directory };
-    let _storage = Storage::set(&directory.join(".git/config"), &work.database.join("lfs"))?;
+    let _storage = Storage::set(&directory.join(".git/config"), work.url, &work.database.join("lfs"))?;
     if !program.run(&["lfs", "version"])? {
         return Err(GitError::NoLfs { url: work.url.clone() }.into());
     }
@@ -88,7 +89,7 @@ fn is_pointer(directory: &Path, path: &BStr) -> bool {
     File::open(directory.join(path)).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == POINTER
 }
 
-/// Makes the program keep large files in the database, until dropped.
+/// Makes the program keep large files in the database and ask the address as it was given, until dropped.
 ///
 /// A line in the configuration of the checkout, and not an argument: that would reach the program which reads a local
 /// repository too, and have it look for that repository's large files in our database.
@@ -98,12 +99,13 @@ struct Storage {
 }
 
 impl Storage {
-    fn set(config: &Path, storage: &Path) -> Result<Self, GitError> {
+    fn set(config: &Path, url: &RepositoryUrl, storage: &Path) -> Result<Self, GitError> {
         let before = fs::read_to_string(config).map_err(GitError::io(config, "read"))?;
         // Relative paths are relative to `.git`.
         let storage = std::path::absolute(storage).map_err(GitError::io(storage, "found"))?;
-        let line = format!("{before}[lfs]\n\tstorage = {}\n", quoted(&storage.to_string_lossy()));
-        fs::write(config, line).map_err(GitError::io(config, "written"))?;
+        let as_given = before.replacen(&quoted(url.canonical().as_str()), &quoted(url.as_str()), 1);
+        let text = format!("{as_given}[lfs]\n\tstorage = {}\n", quoted(&storage.to_string_lossy()));
+        fs::write(config, text).map_err(GitError::io(config, "written"))?;
         Ok(Self { config: config.to_owned(), before })
     }
 }
@@ -185,39 +187,18 @@ impl Program<'_> {
         }
     }
 
-    /// The second source of credentials as a setting of git: a header for this repository's address only.
+    /// A login that git does not know, as a setting of git: a header for the server of the repository only.
+    ///
+    /// The program asks the helpers itself. Large files may lie elsewhere, with addresses that need no login.
     fn login(&self) -> Option<(String, String)> {
-        let url: &RepositoryUrl = self.work.url;
-        if !matches!(url.scheme(), "http" | "https") {
+        let (url, options) = (self.work.url, self.work.session.options);
+        if !login::is_private(url.as_str()) {
             return None;
         }
-        let (user, password) = self.work.session.options.credentials.as_ref()?(url.as_str())?;
-        let token = base64(format!("{user}:{password}").as_bytes());
-        Some((format!("http.{url}.extraHeader"), format!("Authorization: Basic {token}")))
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > chunk.len() { '=' } else { char::from(digit) });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_is_as_in_the_rfc() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
+        let ask = |source: &Option<Credentials>| source.as_ref()?(url.as_str());
+        let login = ask(&options.written).or_else(|| ask(&options.stored))?;
+        let (user, password) = login.as_password();
+        let server = url.canonical().origin().ascii_serialization();
+        Some((format!("http.{server}/.extraHeader"), login::basic(user, password)))
     }
 }

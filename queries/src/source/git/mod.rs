@@ -14,16 +14,26 @@
 //! `.git` with a detached `HEAD`, the history, the tags and an index; so setuptools-scm and its like find the version,
 //! and do not find a repository further up instead. Nothing in it refers to the database: packs are hard links (copies
 //! where there are none), so it costs no space, and the database may be deleted. Our own files are in `.git` only;
-//! `.git/doge-checkout` says that the checkout is complete. Which tags `.git` knows is decided when the checkout is
-//! made and stays so: tags that are pushed later are not in it.
+//! `.git/doge-checkout` says that the checkout is complete,
+//! and what is in it: one that was changed since is made anew when somebody wants to use it. Who uses one shares the lock
+//! [`Places::use_lock`] meanwhile, and it is replaced under that lock only. What git itself writes when it is asked
+//! something (the index) is no change.
+//!
+//! What git shows in a checkout and in its submodules follows from the commit, not from what else was fetched before:
+//! only tags of its history are there, the address is the canonical one, and abbreviations have a fixed length. The one
+//! thing that a commit does not say is which tags its history has: they are those that the remote had when it was asked
+//! last before the checkout was made. Tags that are pushed later are not in it. (Without any, setuptools-scm and its
+//! like would find no version.) The packs may hold more, which nothing leads to.
 //!
 //! # Crashes and concurrency
 //!
-//! The caller holds one lock per [`RepositoryUrl::digest`] around [`resolve`] and [`checkout`]; [`is_complete`] needs
-//! none. **Invariant:** a directory with its final name is whole: databases and checkouts are made beside it and
-//! renamed. What a killed process leaves (`.doge-…` beside checkouts and databases; lock files and temporary packs in a
-//! database) is swept away by the next one that holds the lock. Nothing is synced to disk: after a loss of power a
-//! damaged database is noticed when it is read, deleted and fetched anew, once.
+//! [`resolve`] and [`checkout`] hold one lock per [`RepositoryUrl::digest`] while they work on its database, among
+//! threads as among processes: `locks/git-<digest>.lock`, which lies beside what it protects and not in it, for a
+//! database may be deleted. So of several that want one commit one fetches it. A checkout that is complete, and
+//! [`is_complete`], need none. **Invariant:** a directory with its final name is whole: databases and checkouts are made
+//! beside it and renamed. What a killed process leaves (`.doge-…` beside checkouts and databases; lock files and temporary
+//! packs in a database) is swept away by the next one that holds the lock. Nothing is synced to disk: after a loss of
+//! power a damaged database is noticed when it is read, deleted and fetched anew, once.
 //!
 //! # Configuration
 //!
@@ -31,14 +41,19 @@
 //! no hooks, no global attributes. Databases are opened with [`gix::open::Permissions::isolated`]. A second view, with
 //! system, global and environment configuration allowed, serves two things only: `credential.*` and, for http,
 //! `http.proxy`, `http.sslCAInfo` and `http.followRedirects`. `http.<url>.*` is not looked at, `http.sslVerify` and
-//! `http.extraHeader` are ignored. The variables for proxies are read by the HTTP client. Credentials are sent over
-//! https only. ssh is the program `ssh` with its own configuration. Nobody is ever asked on the terminal. `text`, `eol`, `ident` and `working-tree-encoding` of the repository's own `.gitattributes` hold.
+//! `http.extraHeader` are ignored. The variables for proxies are read by the HTTP client. Logins are sent over https only,
+//! and over http to this machine; they come from the address as it was written, from git's credential helpers, and from
+//! the credential store, in this order ([`Options`]). ssh is the program `ssh` with its own configuration. Nobody is ever
+//! asked on the terminal. `text`, `eol`, `ident` and `working-tree-encoding` of the repository's own `.gitattributes`
+//! hold.
 
 mod checkout;
 mod database;
 mod error;
 mod fetch;
 mod lfs;
+mod lock;
+mod login;
 mod submodule;
 mod url;
 
@@ -52,10 +67,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use doge::storage::Locks;
 use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
+pub(super) use checkout::MARKER;
 pub use error::{Cause, GitError};
+pub use login::{Credentials, Login};
 pub use url::RepositoryUrl;
 
 use error::Failure;
@@ -141,17 +159,30 @@ pub struct Places {
     pub databases: PathBuf,
     /// Checkouts, grouped by address.
     pub checkouts: PathBuf,
+    /// Locks between those who work on a database.
+    pub locks: PathBuf,
 }
 
 impl Places {
-    /// `db` and `checkouts` below `root`.
+    /// `db`, `checkouts` and `locks` below `root`.
     pub fn below(root: &Path) -> Self {
-        Self { databases: root.join("db"), checkouts: root.join("checkouts") }
+        Self { databases: root.join("db"), checkouts: root.join("checkouts"), locks: root.join("locks") }
     }
 
     /// The database of a repository, whether it is there or not.
     pub fn database(&self, url: &RepositoryUrl) -> PathBuf {
         self.databases.join(url.digest())
+    }
+
+    /// The file that whoever works on the database of a repository has locked.
+    pub fn lock(&self, url: &RepositoryUrl) -> PathBuf {
+        Locks::new(&self.locks).path(&format!("git-{}", url.digest()))
+    }
+
+    /// The file that whoever uses a checkout shares the lock of, and whoever replaces it has locked.
+    pub fn use_lock(&self, url: &RepositoryUrl, commit: Commit, lfs: bool) -> PathBuf {
+        let suffix = if lfs { "-lfs" } else { "" };
+        Locks::new(&self.locks).path(&format!("checkout-{}-{}{suffix}", url.digest(), commit.short()))
     }
 
     /// The directory of a checkout, whether it is there or not.
@@ -161,24 +192,39 @@ impl Places {
     }
 }
 
-/// Gives user name and password for a URL, if it has them.
-pub type Credentials = Arc<dyn Fn(&str) -> Option<(String, String)> + Send + Sync>;
+/// Hears the name of whoever holds what is needed.
+pub type Waiting = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How remotes may be asked.
 #[derive(Clone, Default)]
 pub struct Options {
     /// Ask repositories on this machine only. What is in a database is taken from there all the same.
     pub offline: bool,
+    /// Logins that stand in the address, as somebody wrote it. Asked before the credential helpers of git, or after
+    /// all others if there is a name only.
+    pub written: Option<Credentials>,
     /// Asked when no credential helper of git knows the server.
-    pub credentials: Option<Credentials>,
+    pub stored: Option<Credentials>,
+    /// Told who is waited for.
+    pub waiting: Option<Waiting>,
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("offline", &self.offline)
-            .field("credentials", &self.credentials.as_ref().map(|_| ".."))
+            .field("written", &self.written.as_ref().map(|_| ".."))
+            .field("stored", &self.stored.as_ref().map(|_| ".."))
+            .field("waiting", &self.waiting.as_ref().map(|_| ".."))
             .finish()
+    }
+}
+
+impl Options {
+    fn waiting_for(&self, holder: &str) {
+        if let Some(waiting) = &self.waiting {
+            waiting(holder);
+        }
     }
 }
 
@@ -204,13 +250,14 @@ pub fn resolve(
         return Ok(commit);
     }
     let session = Session { options, interrupt };
+    let _lock = lock::acquire(session, url, places)?;
     repairing(|| fetch::resolve(session, url, reference, &places.database(url)))
 }
 
 /// The files of a commit, in a directory that stays as it is.
 ///
-/// A complete checkout is taken as it is, without a look at the remote or the database. A commit that is in the database
-/// is not fetched. Otherwise the remote is asked for that commit, and if it does not give commits by name, for all its
+/// A complete checkout is taken as it is, without a look at the remote or the database. One in which anything was changed
+/// is made anew, once nobody uses it. A commit that is in the database is not fetched. Otherwise the remote is asked for that commit, and if it does not give commits by name, for all its
 /// branches and tags. With `lfs` large files are fetched by the program `git lfs`, if there are any; without, pointer
 /// files stay.
 ///
@@ -219,7 +266,8 @@ pub fn resolve(
 /// [`GitError::NoSuchCommit`] if the remote does not have it, and everything that may happen to a fetch, to files and
 /// to submodules. After an error, and after [`GitError::Interrupted`], there is no checkout.
 ///
-/// The interrupt is heeded between steps, while a pack is received and while files are written. A server that says
+/// The interrupt is heeded between steps, while a pack is received, while files are written and while others are waited
+/// for. A server that says
 /// nothing is given up after a minute.
 pub fn checkout(
     url: &RepositoryUrl,
@@ -230,16 +278,29 @@ pub fn checkout(
     interrupt: &AtomicBool,
 ) -> Result<PathBuf, GitError> {
     let target = places.checkout(url, commit, lfs);
-    if checkout::completed(&target) != Some(commit) {
-        let session = Session { options, interrupt };
+    let is_there = || checkout::unchanged(&target) == Some(commit);
+    if is_there() {
+        return Ok(target);
+    }
+    let session = Session { options, interrupt };
+    // This one first: who builds for hours in a checkout that it has changed must not keep others from the database.
+    let _unused = lock::acquire_checkout(session, &places.use_lock(url, commit, lfs), url)?;
+    let _lock = lock::acquire(session, url, places)?;
+    // Whoever had the lock may have wanted the same.
+    if !is_there() {
         repairing(|| checkout::make(session, url, commit, lfs, &places.database(url), &target))?;
     }
     Ok(target)
 }
 
-/// Whether a directory is a checkout that was finished. Costs the reading of a small file.
+/// Whether a directory is a checkout that was finished and not changed since. Costs a look at each of its files.
 pub fn is_complete(path: &Path) -> bool {
-    checkout::completed(path).is_some()
+    checkout::unchanged(path).is_some()
+}
+
+/// What tells a checkout from one that was made in its place: the file that says that it is complete.
+pub(crate) fn made(checkout: &Path) -> PathBuf {
+    checkout.join(".git").join(MARKER)
 }
 
 /// What one call works with.

@@ -1,11 +1,10 @@
 //! Commits as directories, and what is left when something goes wrong on the way.
 
 use std::fs;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::super::{GitError, Reference, checkout, is_complete};
+use super::super::{Commit, GitError, Reference, RepositoryUrl, checkout, is_complete};
 use super::fixture::{Fixture, files, git};
 
 #[test]
@@ -69,7 +68,7 @@ fn tools_find_the_version_and_a_clean_repository_without_the_database() {
     fs::remove_dir_all(&fixture.places.databases).expect("databases can go");
     fs::remove_dir_all(&repository.path).expect("the remote can go");
     let described = git(&path, &["describe", "--dirty", "--long", "--match", "v*"], b"");
-    assert_eq!(described, format!("v1.2-1-g{}", &commit.to_string()[..7]));
+    assert_eq!(described, format!("v1.2-1-g{}", commit.short()));
     assert_eq!(git(&path, &["status", "--porcelain"], b""), "");
     assert_eq!(git(&path, &["rev-parse", "HEAD"], b""), commit.to_string());
     assert_eq!(git(&path, &["rev-list", "--count", "HEAD"], b""), "2");
@@ -134,6 +133,26 @@ fn a_commit_in_the_database_needs_no_remote() {
     assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1");
     fs::remove_dir_all(&fixture.places.checkouts).expect("checkouts can go");
     fixture.checkout(&url, second);
+}
+
+#[test]
+fn the_history_of_a_checkout_ends_where_that_of_the_remote_does() {
+    let fixture = Fixture::new();
+    let repository = fixture.repository("a");
+    repository.commit("x", "1");
+    let first = repository.commit("x", "2");
+    repository.git(&["checkout", "--quiet", "-b", "side"]);
+    let second = repository.commit("x", "3");
+    let (from, to) = (repository.url(), fixture.path("b"));
+    git(&fixture.path(""), &["clone", "--quiet", "--bare", "--no-single-branch", "--depth=1", from.as_str(), "b"], b"");
+    let url = RepositoryUrl::parse(to.to_str().expect("UTF-8")).expect("an address");
+    // Both are fetched.
+    fixture.resolve(&url, Reference::Rev(first.to_string()[..8].to_owned()));
+    for commit in [first, second] {
+        let path = fixture.checkout(&url, commit);
+        assert_eq!(git(&path, &["log", "--format=%H"], b""), commit.to_string());
+        assert_eq!(fs::read_to_string(path.join(".git/shallow")).expect("a file"), format!("{commit}\n"));
+    }
 }
 
 #[test]
@@ -260,12 +279,89 @@ fn a_checkout_of_another_commit_under_the_same_name_is_replaced() {
     let path = fixture.checkout(&repository.url(), commit);
     let marker = path.join(".git/doge-checkout");
     let content = fs::read_to_string(&marker).expect("a marker");
-    let (rest, last) = content.trim_end().split_at(content.trim_end().len() - 1);
+    let name = commit.to_string();
+    let (rest, last) = name.split_at(39);
     let other = if last == "0" { "1" } else { "0" };
-    fs::write(&marker, format!("{rest}{other}\n")).expect("a file");
+    fs::write(&marker, content.replace(&name, &format!("{rest}{other}"))).expect("a file");
     fs::write(path.join("x"), "of the other").expect("a file");
     fixture.checkout(&repository.url(), commit);
     assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1");
+}
+
+/// A checkout with a file, a link, a program and a submodule, whose remotes are gone.
+fn checked_out() -> (Fixture, RepositoryUrl, Commit, PathBuf) {
+    let fixture = Fixture::new();
+    fixture.repository("sub").commit("s", "1");
+    let repository = fixture.repository("a");
+    repository.commit("x", "1");
+    let (blob, link) = (repository.blob("#!/bin/sh\n"), repository.blob("x"));
+    repository.git(&["update-index", "--add", "--cacheinfo", &format!("100755,{blob},program")]);
+    repository.git(&["update-index", "--add", "--cacheinfo", &format!("120000,{link},link")]);
+    repository.git(&["checkout", "--quiet", "--", "."]);
+    repository.git(&["submodule", "--quiet", "add", "../sub", "deep/m"]);
+    let commit = repository.commit_all("all");
+    let url = repository.url();
+    let path = fixture.checkout(&url, commit);
+    for remote in ["a", "sub"] {
+        fs::remove_dir_all(fixture.path(remote)).expect("remotes can go");
+    }
+    (fixture, url, commit, path)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_checkout_in_which_something_was_changed_is_made_anew() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (fixture, url, commit, path) = checked_out();
+    let changes: [(&str, &dyn Fn()); 11] = [
+        ("an edit of the same size", &|| fs::write(path.join("x"), "2").expect("a file")),
+        ("a file more", &|| fs::write(path.join("deep/y"), "").expect("a file")),
+        ("a directory more", &|| fs::create_dir(path.join("build")).expect("a directory")),
+        ("a file less", &|| fs::remove_file(path.join("x")).expect("a file")),
+        ("a program that is none", &|| {
+            fs::set_permissions(path.join("program"), PermissionsExt::from_mode(0o644)).expect("a file");
+        }),
+        ("a link that leads elsewhere", &|| {
+            fs::remove_file(path.join("link")).expect("a link");
+            symlink("y", path.join("link")).expect("a link");
+        }),
+        ("a file in a submodule", &|| fs::write(path.join("deep/m/s"), "2").expect("a file")),
+        ("a tag", &|| drop(git(&path, &["tag", "more"], b""))),
+        ("a tag in a submodule", &|| drop(git(&path.join("deep/m"), &["tag", "more"], b""))),
+        ("a setting", &|| drop(git(&path, &["config", "a.b", "c"], b""))),
+        ("a repository without its objects", &|| {
+            fs::remove_dir_all(path.join(".git/objects/pack")).expect("a directory");
+        }),
+    ];
+    for (what, change) in changes {
+        assert!(is_complete(&path), "before {what}");
+        change();
+        assert!(!is_complete(&path), "{what}");
+        assert_eq!(fixture.checkout(&url, commit), path);
+        assert!(is_complete(&path), "after {what}");
+        assert_eq!(files(&path), [".gitmodules", "deep/m/s", "link", "program", "x"], "{what}");
+        assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1", "{what}");
+        assert_eq!(git(&path, &["tag"], b""), "", "{what}");
+    }
+}
+
+#[test]
+fn what_git_writes_when_it_is_asked_is_no_change() {
+    let (fixture, url, commit, path) = checked_out();
+    let marker = || fs::metadata(path.join(".git/doge-checkout")).and_then(|marker| marker.modified()).expect("a file");
+    let before = marker();
+    for directory in [path.clone(), path.join("deep/m")] {
+        // So that git has something to write into its index.
+        fs::remove_file(directory.join(".git/index")).expect("a file");
+        git(&directory, &["read-tree", "HEAD"], b"");
+        git(&directory, &["update-index", "--refresh"], b"");
+        git(&directory, &["status"], b"");
+        git(&directory, &["describe", "--always", "--dirty"], b"");
+        git(&directory, &["log", "--all"], b"");
+    }
+    assert!(is_complete(&path));
+    assert_eq!(fixture.checkout(&url, commit), path);
+    assert_eq!(marker(), before);
 }
 
 #[test]
@@ -283,19 +379,17 @@ fn an_interrupt_leaves_no_checkout() {
 }
 
 #[test]
-fn two_threads_with_a_lock_make_one_checkout() {
+fn two_threads_make_one_checkout() {
     let fixture = Fixture::new();
     let repository = fixture.repository("a");
     let commit = repository.commit("x", "1");
     let url = repository.url();
-    let lock = Mutex::new(());
     let check = || {
         let target = fixture.places.checkout(&url, commit, false);
-        // Without the lock: what is there is whole.
+        // What is there is whole.
         if is_complete(&target) {
             assert_eq!(fs::read_to_string(target.join("x")).expect("a file"), "1");
         }
-        let _guard = lock.lock().expect("no panic");
         let path = fixture.checkout(&url, commit);
         assert_eq!(fs::read_to_string(path.join("x")).expect("a file"), "1");
         fs::metadata(path.join(".git/doge-checkout")).and_then(|marker| marker.modified()).expect("a marker")

@@ -7,3 +7,4 @@ mod http;
 mod resolving;
 mod server;
 mod submodules;
+mod together;

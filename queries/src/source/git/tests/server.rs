@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Rules {
     /// What `Authorization` has to be.
     pub(super) authorization: Option<&'static str>,
+    /// In which way a login is wanted; `Basic` if that is not said.
+    pub(super) way: Option<&'static str>,
+    /// Where everything is instead, for whoever may ask at all.
+    pub(super) moved_to: Option<String>,
     /// Whether to act like a server that does not know version 2 of the protocol.
     pub(super) is_old: bool,
     /// A commit that is not given when it is asked for by its name.
@@ -20,6 +24,8 @@ pub(super) struct Rules {
 pub(super) struct Server {
     pub(super) address: String,
     requests: Arc<AtomicUsize>,
+    fetches: Arc<AtomicUsize>,
+    logins: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -27,26 +33,49 @@ impl Server {
     pub(super) fn start(root: &Path, rules: Rules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let requests = Arc::new(AtomicUsize::new(0));
-        let (root, counter) = (root.to_owned(), requests.clone());
+        let (requests, fetches) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (root, counter, packs) = (root.to_owned(), requests.clone(), fetches.clone());
+        let logins = Arc::new(Mutex::new(Vec::new()));
+        let seen = logins.clone();
         let failed = Mutex::new(());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counter.fetch_add(1, Ordering::Relaxed);
                 let _one_at_a_time = failed.lock();
                 // A client that goes away is no concern of the server.
-                let _ = answer(stream, &root, &rules);
+                let _ = answer(stream, &root, &rules, &packs, &seen);
             }
         });
-        Self { address, requests }
+        Self { address, requests, fetches, logins }
     }
 
     pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
+
+    /// What came as `Authorization`, all of it.
+    pub(super) fn logins(&self) -> Vec<String> {
+        self.logins.lock().expect("no panic").clone()
+    }
+
+    /// The address by which it can be asked under another name.
+    pub(super) fn address_at(&self, host: &str) -> String {
+        self.address.replace("127.0.0.1", host)
+    }
+
+    /// How many packs were sent.
+    pub(super) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::Relaxed)
+    }
 }
 
-fn answer(mut stream: TcpStream, root: &PathBuf, rules: &Rules) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    root: &PathBuf,
+    rules: &Rules,
+    packs: &AtomicUsize,
+    logins: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -77,11 +106,19 @@ fn answer(mut stream: TcpStream, root: &PathBuf, rules: &Rules) -> std::io::Resu
     } else if let Some(size) = header("content-length").and_then(|size| size.parse().ok()) {
         reader.by_ref().take(size).read_to_end(&mut body)?;
     }
+    logins.lock().expect("no panic").extend(header("authorization").map(str::to_owned));
     if rules.authorization.is_some() && rules.authorization != header("authorization") {
+        let way = rules.way.unwrap_or("Basic");
         return write!(
             stream,
-            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"doge\"\r\nContent-Length: 0\r\n\
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {way} realm=\"doge\"\r\nContent-Length: 0\r\n\
              Connection: close\r\n\r\n"
+        );
+    }
+    if let Some(to) = &rules.moved_to {
+        return write!(
+            stream,
+            "HTTP/1.1 302 Found\r\nLocation: {to}{target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
     let is_refused = |commit: &String| String::from_utf8_lossy(&body).contains(&format!("want {commit}"));
@@ -127,6 +164,9 @@ fn answer(mut stream: TcpStream, root: &PathBuf, rules: &Rules) -> std::io::Resu
         write!(stream, "{line}\r\n")?;
     }
     let body = body.get(4..).unwrap_or_default();
+    if body.windows(4).any(|four| four == b"PACK") {
+        packs.fetch_add(1, Ordering::Relaxed);
+    }
     write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(body)
 }

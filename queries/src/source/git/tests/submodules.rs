@@ -1,8 +1,9 @@
 //! Repositories inside of others.
 
 use std::fs;
+use std::path::Path;
 
-use super::super::{Commit, GitError, RepositoryUrl, is_complete};
+use super::super::{Commit, GitError, Reference, RepositoryUrl, is_complete};
 use super::fixture::{Fixture, Repository, files, git};
 
 /// A repository with `module` at `path`, as `address` in its `.gitmodules`.
@@ -160,4 +161,71 @@ fn a_submodule_that_fails_is_named() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Everything that git shows of a repository, and what lies in its `.git`, except for how objects are packed.
+fn shown(directory: &Path) -> Vec<String> {
+    let git = |arguments: &[&str]| git(directory, arguments, b"");
+    let mut shown = vec![
+        git(&["for-each-ref"]),
+        git(&["log", "--all", "--format=%H"]),
+        git(&["rev-parse", "HEAD"]),
+        git(&["rev-parse", "--short", "HEAD"]),
+        git(&["describe", "--tags", "--always"]),
+        git(&["remote", "--verbose"]),
+    ];
+    let inside = directory.join(".git");
+    for name in files(&inside) {
+        // These have times of files in them.
+        let has_times = name == "index" || name == "doge-checkout";
+        if !has_times && !name.starts_with("objects/") {
+            let content = fs::read(inside.join(&name)).expect("a file");
+            shown.push(format!("{name}: {}", String::from_utf8_lossy(&content)));
+        }
+    }
+    shown
+}
+
+#[test]
+fn a_checkout_is_the_same_whatever_was_fetched_before() {
+    let fixture = Fixture::new();
+    let (sub, parent) = (fixture.repository("sub"), fixture.repository("parent.git"));
+    let tagged = |repository: &Repository, name: &str| {
+        let commit = repository.commit("x", name);
+        repository.git(&["tag", name]);
+        repository.git(&["tag", "--annotate", "--message", name, &format!("annotated-{name}")]);
+        commit
+    };
+    let inner: Vec<Commit> = ["1", "2", "3"].map(|name| tagged(&sub, name)).into();
+    let outer: Vec<Commit> = inner
+        .iter()
+        .enumerate()
+        .map(|(number, inner)| {
+            let modules = "[submodule \"m\"]\n\tpath = m\n\turl = ../sub\n";
+            fs::write(parent.path.join(".gitmodules"), modules).expect("a file");
+            parent.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{inner},m")]);
+            parent.git(&["add", ".gitmodules"]);
+            parent.git(&["commit", "--quiet", "--allow-empty", "--message", &number.to_string()]);
+            parent.git(&["tag", &number.to_string()]);
+            parent.commit_of("HEAD")
+        })
+        .collect();
+    // On a side that is nobody's past.
+    sub.git(&["checkout", "--quiet", "-b", "side", &inner[0].to_string()]);
+    tagged(&sub, "side");
+    let at_once = fixture.checkout(&parent.url(), outer[1]);
+    let later = Fixture::new();
+    // Another spelling of the same address, and what came before and after.
+    let url = RepositoryUrl::parse(&format!("file://{}/", parent.path.display())).expect("an address");
+    later.resolve(&url, Reference::Rev(outer[2].to_string()[..8].to_owned()));
+    later.checkout(&url, outer[2]);
+    later.checkout(&url, outer[0]);
+    let later = later.checkout(&url, outer[1]);
+    assert_eq!(files(&at_once), files(&later));
+    assert_eq!(shown(&at_once), shown(&later));
+    assert_eq!(shown(&at_once.join("m")), shown(&later.join("m")));
+    let tags = git(&at_once.join("m"), &["tag"], b"");
+    assert_eq!(tags.lines().collect::<Vec<_>>(), ["1", "2", "annotated-1", "annotated-2"]);
+    assert_eq!(git(&at_once.join("m"), &["describe", "--tags"], b""), "annotated-2");
+    assert_eq!(git(&at_once, &["tag"], b"").lines().collect::<Vec<_>>(), ["0", "1"]);
 }
