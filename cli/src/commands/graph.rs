@@ -8,7 +8,7 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
 use crate::arguments::{Common, GraphArguments, GraphFormat, GraphOnly};
 use crate::commands::meant::{unknown, with_ways};
-use crate::commands::runs::named;
+use crate::commands::runs::{did_anything, named};
 use crate::outcome::{Exit, print, say};
 use crate::picture::{page, svg};
 use crate::workspace::Located;
@@ -61,8 +61,8 @@ pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette:
     if let Some(id) = id {
         return Ok(history.whole(named(history, id)?));
     }
-    let runs: Vec<RunRecord> =
-        history.runs(usize::MAX).into_iter().filter(|run| run.scope.as_deref() == Some(scope)).collect();
+    let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(scope) && did_anything(run);
+    let runs: Vec<RunRecord> = history.runs(usize::MAX).into_iter().filter(is_ours).collect();
     let later = runs.iter().position(|run| !run.specs.is_empty());
     if let Some(later) = later.filter(|later| *later > 0) {
         say(&format!("{later} later runs did nothing; this is the last that did something"));

@@ -214,6 +214,11 @@ fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Res
     Ok(Exit::Done)
 }
 
+/// Whether a run came to anything. Before anything is asked for it is looked what this machine is.
+pub(crate) fn did_anything(run: &RunRecord) -> bool {
+    !run.counts.executed.is_empty() || run.counts.verified > 0 || run.counts.failed > 0
+}
+
 /// The run of an id, or of the beginning of one.
 pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
     let help = "`doge runs` lists them";

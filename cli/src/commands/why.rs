@@ -7,7 +7,7 @@ use miette::miette;
 
 use crate::arguments::{Common, WhyArguments};
 use crate::commands::meant::{unknown, with_ways};
-use crate::commands::runs::named;
+use crate::commands::runs::{did_anything, named};
 use crate::outcome::{Exit, print, print_json};
 use crate::workspace::Located;
 
@@ -57,10 +57,7 @@ fn explained(history: &History, is_ours: impl Fn(&RunRecord) -> bool, word: &str
         return Ok(explanations);
     }
     let runs: Vec<RunRecord> = history.runs(100).into_iter().filter(|run| is_ours(run)).collect();
-    // Before anything is asked for it is looked what this machine is.
-    let did_nothing =
-        |run: &RunRecord| run.counts.executed.is_empty() && run.counts.verified == 0 && run.counts.failed == 0;
-    if runs.iter().all(did_nothing) {
+    if !runs.iter().any(did_anything) {
         return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
     }
     Err(unknown(word, runs.into_iter().take(20).map(|run| history.whole(run)).flat_map(|run| run.specs)))
