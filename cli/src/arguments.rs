@@ -27,6 +27,32 @@ pub(crate) struct Common {
     /// in a folder `doge` beside them.
     #[arg(long, global = true, value_name = "DIR", env = "DOGE_CACHE_DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What is said to people while something goes on.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Output {
+    /// Say only what is wrong.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Show what the build writes that has been at work for longest. Of all builds it is kept: see `doge runs log`.
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    /// How it is said on standard error: for people, or as lines of JSON, one for each event.
+    #[arg(long, global = true, value_enum, default_value_t, env = "DOGE_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How something is said on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// A size in bytes, as people write it.
@@ -79,6 +105,11 @@ pub(crate) enum Command {
     Trace(TraceArguments),
     /// Look at or empty the caches.
     Cache(CacheArguments),
+    /// Write what makes a shell complete the names of commands and options.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Command {
@@ -96,6 +127,7 @@ impl Command {
                 Some(RunsCommand::Show { json, .. } | RunsCommand::Log { json, .. }) => *json,
             },
             Command::Trace(_) => true,
+            Command::Completions { .. } => false,
             Command::Cache(arguments) => match arguments.command {
                 CacheCommand::Dir { json }
                 | CacheCommand::Info { json }

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     quiet_panics();
     let arguments = Arguments::parse();
     let json = arguments.command.is_json();
+    outcome::speak(arguments.common.output);
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("DOGE_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }

@@ -2,7 +2,11 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::arguments::{LogFormat, Output};
+use crate::picture::lines::message;
 
 /// Whether the object that was asked for with `--json` has been printed.
 static PRINTED: AtomicBool = AtomicBool::new(false);
@@ -42,10 +46,28 @@ pub(crate) fn interrupt(exit: Exit, json: bool) -> ! {
     std::process::exit(exit as i32)
 }
 
-/// Writes a line for people, to where results do not go.
+/// How things are said.
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+
+/// Decides how things are said from now on.
+pub(crate) fn speak(output: Output) {
+    let _ = OUTPUT.set(output);
+}
+
+/// Writes a line to where results do not go. A line that begins as JSON is one for programs.
 pub(crate) fn say(line: &str) {
+    let line = line.trim_end();
+    let is_for_programs = OUTPUT.get().is_some_and(|output| output.log_format == LogFormat::Json);
+    let line = if is_for_programs && !line.starts_with('{') { message(line) } else { line.to_owned() };
     // Nobody is there to be told that nobody is there.
-    let _ = writeln!(std::io::stderr().lock(), "{}", line.trim_end());
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Writes a line that nobody misses who wants to hear only what is wrong.
+pub(crate) fn inform(line: &str) {
+    if !OUTPUT.get().is_some_and(|output| output.quiet) {
+        say(line);
+    }
 }
 
 /// Writes a result. Whoever closed the pipe has read enough.

@@ -1,30 +1,60 @@
-//! Progress: a line for each kind of work on a terminal, a line for each step elsewhere.
+//! Progress: a line for each kind of work on a terminal, a line for each step elsewhere, events as JSON for programs.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use doge_queries::build::NOTE;
 use doge_queries::doge::storage::StoreEvent;
 use doge_queries::doge::{Event, SpecName};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::outcome::say;
+use crate::arguments::{LogFormat, Output};
+use crate::outcome::{inform, say};
+use crate::picture::lines::line_of;
 
-/// The kinds of work that people wait for: what they are called while they go on, and when one is done.
-const SHOWN: [(&str, &str, &str); 5] = [
-    ("channel_index", "reading", "read"),
-    ("solve_conda_environment", "solving", "solved"),
-    ("fetch_package", "fetching", "fetched"),
-    ("link_prefix", "linking", "linked"),
-    ("write_lock_file", "writing", "wrote"),
+/// A kind of work that people wait for.
+struct Shown {
+    kind: &'static str,
+    /// What it is called while it goes on.
+    doing: &'static str,
+    /// What it is called when one is done.
+    done: &'static str,
+    /// Whether there are so many that only their number is told.
+    many: bool,
+}
+
+const fn shown(kind: &'static str, doing: &'static str, done: &'static str, many: bool) -> Shown {
+    Shown { kind, doing, done, many }
+}
+
+/// The kinds of work that people wait for, in the order in which they usually come.
+const SHOWN: [Shown; 10] = [
+    shown("checkout_git", "checking out", "checked out", false),
+    shown("checkout_url", "unpacking", "unpacked", false),
+    shown("channel_index", "reading", "read", false),
+    shown("solve_conda_environment", "solving", "solved", false),
+    shown("install_tool", "installing", "installed", false),
+    shown("call_outputs", "asking", "asked", true),
+    shown("backend_build", "building", "built", false),
+    shown("fetch_package", "fetching", "fetched", true),
+    shown("write_lock_file", "writing", "wrote", false),
+    shown("link_prefix", "linking", "linked", false),
 ];
+
+/// How many of the steps that took longest are named at the end of a log.
+const SLOWEST: usize = 5;
+
+/// How long somebody else has to be waited for to be told how long it was.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// Shows events.
 pub(crate) struct Progress {
     bars: MultiProgress,
     is_terminal: bool,
+    output: Output,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -32,18 +62,29 @@ pub(crate) struct Progress {
 struct State {
     lines: BTreeMap<usize, Line>,
     fetched: u64,
-    waits: Vec<String>,
+    waits: BTreeMap<String, (String, Instant)>,
+    told: Vec<String>,
+    /// Whether a build or another program wrote something.
+    wrote: bool,
+    /// Of a log: what took how long.
+    steps: Vec<(Duration, String)>,
 }
 
 struct Line {
     bar: ProgressBar,
-    running: Vec<String>,
+    /// What is at work, since when, and how many bytes of how many it has, the oldest first.
+    running: Vec<(String, Instant, u64, u64)>,
+    /// Bytes of what is done.
+    bytes: u64,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
-        let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        Self { bars: MultiProgress::new(), is_terminal, state: Mutex::default() }
+    pub(crate) fn new(output: Output) -> Self {
+        let is_terminal = std::io::stderr().is_terminal()
+            && std::env::var_os("CI").is_none()
+            && !output.quiet
+            && output.log_format == LogFormat::Text;
+        Self { bars: MultiProgress::new(), is_terminal, output, began: Instant::now(), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -54,125 +95,198 @@ impl Progress {
     /// Writes a line above whatever is shown.
     fn line(&self, line: &str) {
         if self.is_terminal {
-            self.bars.suspend(|| say(line));
+            self.bars.suspend(|| inform(line));
         } else {
-            say(line);
+            inform(line);
         }
     }
 
     /// Shows an event.
     pub(crate) fn see(&self, event: &Event) {
+        if self.output.log_format == LogFormat::Json {
+            if let Event::DidRun { spec, .. } = event
+                && spec.kind() == Some("fetch_package")
+            {
+                self.state().fetched += 1;
+            }
+            if let Some(line) = line_of(event, self.began.elapsed()) {
+                say(&line);
+            }
+            return;
+        }
         match event {
             Event::WillRun { spec } => self.will_run(spec),
-            Event::DidStart { spec } => self.did_start(spec),
+            Event::DidStart { spec } => {
+                self.waited(spec);
+                self.did_start(spec);
+            }
             Event::DidRun { spec, cost, .. } => {
                 self.did_end(spec);
                 self.did_run(spec, *cost);
             }
             Event::DidFail { spec, .. } | Event::DidCancel { spec } | Event::DidRetreat { spec, .. } => {
+                self.waited(spec);
                 self.did_end(spec);
             }
             Event::WillWait { spec, holder } => {
                 let line = format!("{spec}: waiting for {holder}");
                 let mut state = self.state();
-                if !state.waits.contains(&line) {
-                    state.waits.push(line.clone());
+                state.waits.entry(spec.to_string()).or_insert_with(|| (holder.clone(), Instant::now()));
+                if !state.told.contains(&line) {
+                    state.told.push(line.clone());
                     drop(state);
                     self.line(&line);
                 }
             }
-            // What a build writes is shown when it fails; our own remarks always.
             Event::OutputLine { spec, line } => {
-                let is_of_backend = matches!(spec.kind(), Some("backend_build" | "call_outputs"));
-                if !is_of_backend || line.starts_with(NOTE) {
-                    self.line(&format!("{spec}: {}", line.trim_start_matches(NOTE)));
-                }
+                self.state().wrote = true;
+                self.output_line(spec, line);
             }
             Event::Progress { spec, progress } => {
-                let Some((place, _, _)) = shown(spec) else { return };
-                let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
-                let message = progress.message.as_deref().unwrap_or_default();
-                if let Some(line) = self.state().lines.get(&place).filter(|_| !progress.bytes) {
+                let Some((place, _)) = place_of(spec) else { return };
+                let mut state = self.state();
+                let Some(line) = state.lines.get_mut(&place) else { return };
+                if progress.bytes {
+                    let name = spec.to_string();
+                    if let Some(running) = line.running.iter_mut().find(|(running, ..)| *running == name) {
+                        (running.2, running.3) = (progress.done, progress.total.unwrap_or(progress.done));
+                    }
+                    line.tell();
+                } else {
+                    let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
+                    let message = progress.message.as_deref().unwrap_or_default();
                     line.bar.set_message(format!("{spec}: {message} {}{of}", progress.done));
                 }
             }
             Event::Store(event @ (StoreEvent::WillRunWithout { .. } | StoreEvent::DidQuarantine { .. })) => {
-                self.line(&format!("warning: {event}"));
+                let line = format!("warning: {event}");
+                if self.is_terminal { self.bars.suspend(|| say(&line)) } else { say(&line) }
             }
             _ => {}
         }
     }
 
-    fn will_run(&self, spec: &SpecName) {
-        let Some((place, doing, _)) = shown(spec) else { return };
-        if !self.is_terminal {
-            return;
+    /// What a build writes is kept with the run and shown when it fails; of the package in focus also meanwhile if that is
+    /// wanted. Our own remarks are shown always.
+    fn output_line(&self, spec: &SpecName, line: &str) {
+        let is_of_backend = matches!(spec.kind(), Some("backend_build" | "call_outputs"));
+        if !is_of_backend || line.starts_with(NOTE) {
+            self.line(&format!("{spec}: {}", line.trim_start_matches(NOTE)));
+        } else if self.output.verbose {
+            let Some((place, _)) = place_of(spec) else { return };
+            let name = spec.to_string();
+            // The one that has been at work for longest.
+            let focus = self.state().lines.get(&place).and_then(|line| line.running.first().cloned());
+            if focus.is_none_or(|(focus, ..)| focus == name) {
+                self.line(&format!("{spec}: {line}"));
+            }
         }
+    }
+
+    fn waited(&self, spec: &SpecName) {
+        let waited = self.state().waits.remove(&spec.to_string());
+        if let Some((holder, since)) = waited.filter(|(_, since)| since.elapsed() >= LONG_WAIT) {
+            self.line(&format!("{spec}: waited {} for {holder}", seconds(since.elapsed())));
+        }
+    }
+
+    fn will_run(&self, spec: &SpecName) {
+        let Some((place, shown)) = place_of(spec) else { return };
         let mut state = self.state();
         let line = state.lines.entry(place).or_insert_with(|| {
-            let bar = self.bars.add(ProgressBar::new(0).with_prefix(doing));
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<9} {pos}/{len} {wide_msg}") {
+            let bar = if self.is_terminal { self.bars.add(ProgressBar::new(0)) } else { ProgressBar::hidden() };
+            let bar = bar.with_prefix(shown.doing);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<12} {pos}/{len} {wide_msg}") {
                 bar.set_style(style);
             }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            Line { bar, running: Vec::new() }
+            if self.is_terminal {
+                bar.enable_steady_tick(Duration::from_millis(120));
+            }
+            Line { bar, running: Vec::new(), bytes: 0 }
         });
         line.bar.inc_length(1);
     }
 
     fn did_start(&self, spec: &SpecName) {
-        let Some((place, _, _)) = shown(spec) else { return };
+        let Some((place, _)) = place_of(spec) else { return };
         if let Some(line) = self.state().lines.get_mut(&place) {
-            line.running.push(spec.to_string());
+            line.running.push((spec.to_string(), Instant::now(), 0, 0));
             line.tell();
         }
     }
 
     fn did_end(&self, spec: &SpecName) {
-        let Some((place, _, _)) = shown(spec) else { return };
+        let Some((place, _)) = place_of(spec) else { return };
         if let Some(line) = self.state().lines.get_mut(&place) {
             let name = spec.to_string();
-            line.running.retain(|running| *running != name);
+            if let Some(place) = line.running.iter().position(|(running, ..)| *running == name) {
+                line.bytes += line.running.remove(place).3;
+            }
             line.bar.inc(1);
             line.tell();
         }
     }
 
     fn did_run(&self, spec: &SpecName, cost: Duration) {
-        let Some((_, _, done)) = shown(spec) else { return };
-        if done == "fetched" {
-            // Hundreds of lines tell less than their number does.
+        let Some((_, shown)) = place_of(spec) else { return };
+        if shown.kind == "fetch_package" {
             self.state().fetched += 1;
-        } else if !self.is_terminal {
-            let name = spec.to_string();
-            let verb = ["solve ", "link ", "write "].into_iter().find_map(|verb| name.strip_prefix(verb));
-            say(&format!("{done} {} in {}", verb.unwrap_or(&name), seconds(cost)));
+        }
+        if self.is_terminal {
+            return;
+        }
+        let name = spec.to_string();
+        let verb = ["solve ", "link ", "write ", "build ", "install ", "checkout of "];
+        let verb = verb.into_iter().find_map(|verb| name.strip_prefix(verb));
+        let line = format!("{} {} in {}", shown.done, verb.unwrap_or(&name), seconds(cost));
+        self.state().steps.push((cost, line.clone()));
+        // Hundreds of lines tell less than their number does.
+        if !shown.many {
+            inform(&line);
         }
     }
 
-    /// Takes everything away again; how many packages were fetched.
+    /// Whether a build or another program wrote something, which is kept with the run.
+    pub(crate) fn wrote(&self) -> bool {
+        self.state().wrote
+    }
+
+    /// Takes everything away again and, of a log, names what took longest; how many packages were fetched.
     pub(crate) fn finish(&self) -> u64 {
         let mut state = self.state();
         for line in std::mem::take(&mut state.lines).into_values() {
             line.bar.finish_and_clear();
+        }
+        let mut steps = std::mem::take(&mut state.steps);
+        if steps.len() > 2 * SLOWEST {
+            steps.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+            inform("slowest:");
+            steps.iter().take(SLOWEST).for_each(|(_, line)| inform(&format!("  {line}")));
         }
         state.fetched
     }
 }
 
 impl Line {
+    /// Names what has been at work for longest.
     fn tell(&self) {
-        let told: Vec<&str> = self.running.iter().take(3).map(String::as_str).collect();
-        let more = self.running.len().saturating_sub(told.len());
+        let told = self.running.iter().take(3).map(|(name, since, ..)| match since.elapsed().as_secs() {
+            0..5 => name.clone(),
+            long => format!("{name} ({long} s)"),
+        });
+        let told = told.collect::<Vec<_>>().join(", ");
+        let more = self.running.len().saturating_sub(3);
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        self.bar.set_message(format!("{}{more}", told.join(", ")));
+        let bytes = self.bytes + self.running.iter().map(|(_, _, done, _)| done).sum::<u64>();
+        let all = self.bytes + self.running.iter().map(|(_, _, _, total)| total).sum::<u64>();
+        let bytes = if all > 0 { format!("{} of {}  ", HumanBytes(bytes), HumanBytes(all)) } else { String::new() };
+        self.bar.set_message(format!("{bytes}{told}{more}"));
     }
 }
 
-fn shown(spec: &SpecName) -> Option<(usize, &'static str, &'static str)> {
+fn place_of(spec: &SpecName) -> Option<(usize, &'static Shown)> {
     let kind = spec.kind()?;
-    let place = SHOWN.iter().position(|(shown, _, _)| *shown == kind)?;
-    Some((place, SHOWN[place].1, SHOWN[place].2))
+    SHOWN.iter().enumerate().find(|(_, shown)| shown.kind == kind)
 }
 
 /// A duration for people.

@@ -11,7 +11,7 @@ use miette::{IntoDiagnostic as _, miette};
 
 use crate::arguments::RunArguments;
 use crate::commands::named;
-use crate::outcome::{Exit, interrupt, say};
+use crate::outcome::{Exit, inform, interrupt, say};
 use crate::progress::Progress;
 use crate::workspace::Located;
 
@@ -46,7 +46,7 @@ impl Session {
         options.chosen_anew = anew.clone();
         options.backend_patience = backend_patience()?;
         options.persist = !arguments.no_persist;
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(located.output));
         let shown = progress.clone();
         let database = options
             .builder()?
@@ -77,6 +77,9 @@ impl Session {
         let closed = self.database.close().await.ok();
         let fetched = self.progress.finish();
         let record = closed.ok_or_else(|| miette!("the engine ended before it was asked to"))?;
+        if result.is_err() && self.progress.wrote() {
+            inform(&format!("all that was written is kept: `doge runs log {}`", record.id.to_hex()));
+        }
         if result.is_ok() {
             for name in self.anew.unmet() {
                 say(&format!(

@@ -13,12 +13,14 @@ use doge_queries::workspace::{LOCK_FILE, ManifestOptions, Workspace, discovery};
 use doge_queries::{CacheDirs, Problem};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
-use crate::arguments::{Common, Size};
+use crate::arguments::{Common, Output, Size};
 use crate::outcome::say;
 
 /// A workspace, read.
 pub(crate) struct Located {
     pub(crate) root: PathBuf,
+    /// What is said to people.
+    pub(crate) output: Output,
     file_name: String,
     pub(crate) manifest: ManifestText,
     pub(crate) workspace: Workspace,
@@ -47,7 +49,17 @@ impl Located {
         let workspace = Workspace::parse(&text, &root.join(&file_name), &options).map_err(Problem::new)?;
         let manifest = ManifestText::new(&file_name, &text, &options);
         let config = Config::load(&root)?;
-        Ok(Self { root, file_name, manifest, workspace, config, caches: cache_dirs(common)?, limits: cache_limits()? })
+        let output = common.output;
+        Ok(Self {
+            root,
+            output,
+            file_name,
+            manifest,
+            workspace,
+            config,
+            caches: cache_dirs(common)?,
+            limits: cache_limits()?,
+        })
     }
 
     /// Collects what is old or too much, if the run wrote anything and it is time for that. Nobody waits for this but the

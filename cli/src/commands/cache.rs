@@ -12,7 +12,7 @@ use miette::{IntoDiagnostic as _, WrapErr as _};
 use serde_json::json;
 
 use crate::arguments::{CacheCommand, Common, Size};
-use crate::outcome::{Exit, print, print_json, say};
+use crate::outcome::{Exit, inform, print, print_json, say};
 use crate::workspace::{cache_dirs, cache_limits, root_here};
 
 pub(crate) fn run(common: &Common, command: CacheCommand) -> miette::Result<Exit> {
@@ -141,9 +141,9 @@ fn gc(caches: &CacheDirs, mut kept: Vec<Kept>, wanted: &Wanted, json: bool) -> m
     }
     let (removed, before) = (collected.removed(), collected.before());
     let verb = if wanted.dry_run { "would remove" } else { "removed" };
-    say(&format!("{verb} {} of {}", human(removed.bytes), human(before.bytes)));
+    inform(&format!("{verb} {} of {}", human(removed.bytes), human(before.bytes)));
     if !collected.alone && !wanted.dry_run {
-        say("somebody else is at work, so what was used within a day stays");
+        inform("somebody else is at work, so what was used within a day stays");
     }
     Ok(Exit::Done)
 }
@@ -209,7 +209,7 @@ fn verify(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
         print(&format!("{}{name}: {}", finding.place, finding.reason));
     }
     match (exit, verified.repaired) {
-        (Exit::Done, _) => say(&format!("{} entries are whole", verified.entries)),
+        (Exit::Done, _) => inform(&format!("{} entries are whole", verified.entries)),
         (_, true) => say(&format!(
             "{} entries are whole; what was damaged is put aside, and {} results were taken over from it",
             verified.entries, verified.taken_over
@@ -243,7 +243,7 @@ fn clear(caches: &CacheDirs, which: [bool; 3], json: bool) -> miette::Result<Exi
         print_json(&json!({ "cleared": cleared }))?;
     } else {
         for (what, path) in cleared {
-            say(&format!("removed the {what} in {}", path.display()));
+            inform(&format!("removed the {what} in {}", path.display()));
         }
     }
     Ok(Exit::Done)

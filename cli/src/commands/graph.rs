@@ -9,7 +9,7 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use crate::arguments::{Common, GraphArguments, GraphFormat, GraphOnly};
 use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
-use crate::outcome::{Exit, print, say};
+use crate::outcome::{Exit, inform, print};
 use crate::picture::{page, svg};
 use crate::workspace::Located;
 
@@ -65,7 +65,7 @@ pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette:
     let runs: Vec<RunRecord> = history.runs(usize::MAX).into_iter().filter(is_ours).collect();
     let later = runs.iter().position(|run| !run.specs.is_empty());
     if let Some(later) = later.filter(|later| *later > 0) {
-        say(&format!("{later} later runs did nothing; this is the last that did something"));
+        inform(&format!("{later} later runs did nothing; this is the last that did something"));
     }
     let chosen = runs.into_iter().nth(later.unwrap_or(0));
     let chosen =

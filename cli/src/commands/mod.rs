@@ -13,8 +13,10 @@ mod why;
 
 pub(crate) use solve::named;
 
+use clap::CommandFactory as _;
+
 use crate::arguments::{Arguments, Command};
-use crate::outcome::Exit;
+use crate::outcome::{Exit, print};
 
 /// Runs the command that was given.
 pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
@@ -28,6 +30,12 @@ pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
         Command::Why(arguments) => why::run(&common, &arguments),
         Command::Runs(arguments) => runs::run(&common, &arguments),
         Command::Trace(arguments) => trace::run(&common, &arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "doge", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Done)
+        }
         Command::Cache(arguments) => cache::run(&common, arguments.command),
     }
 }

@@ -8,7 +8,7 @@ use doge_queries::doge::{DryReport, DryVerdict, Role, RunRecord};
 use miette::Diagnostic as _;
 use serde::Serialize;
 
-use crate::outcome::{Exit, print_json, say};
+use crate::outcome::{Exit, inform, print_json, say};
 
 /// The object that `--json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -96,7 +96,7 @@ impl Report {
         }
         match problem {
             None => {
-                say(closing);
+                inform(closing);
                 Ok(Exit::Done)
             }
             Some(problem) => Err(problem.into()),

@@ -1,5 +1,6 @@
 //! Pictures of runs.
 
+pub(crate) mod lines;
 pub(crate) mod page;
 pub(crate) mod svg;
 pub(crate) mod trace;

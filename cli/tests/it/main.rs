@@ -17,6 +17,7 @@ mod interrupted;
 mod limits;
 mod lock;
 #[cfg(target_os = "linux")]
+mod output;
 mod pictures;
 mod points;
 mod prefix;

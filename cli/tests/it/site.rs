@@ -223,6 +223,11 @@ impl Ran {
     }
 
     #[track_caller]
+    pub(crate) fn assert_ends_with_code(&self, code: i32) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+    }
+
+    #[track_caller]
     pub(crate) fn assert_fails_with(&self, parts: &[&str]) {
         assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
         // Messages are wrapped where lines are full.
