@@ -144,6 +144,7 @@ pub struct Builder {
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
     patience: Option<Duration>,
     store_memory: Option<usize>,
+    tells_waits: bool,
 }
 
 impl Builder {
@@ -269,6 +270,13 @@ impl Builder {
         self
     }
 
+    /// Tells listeners of queries that wait, too: [`Event::DidPend`] and [`Event::DidSettle`]. There are many of them.
+    #[must_use]
+    pub fn tells_waits(mut self) -> Self {
+        self.tells_waits = true;
+        self
+    }
+
     /// What the record of the run is called.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
@@ -383,7 +391,11 @@ impl Builder {
             remarks,
         });
         Ok(Config {
-            table: Table::new(self.registry, depth_limit, persist, listener),
+            table: {
+                let mut table = Table::new(self.registry, depth_limit, persist, listener);
+                table.tells_waits = self.tells_waits;
+                table
+            },
             shared,
             spawn,
             serial: self.serial,

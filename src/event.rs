@@ -35,10 +35,28 @@ pub enum Event {
         /// The error and its sources.
         message: String,
     },
-    /// An action or effect was demanded; it starts when it has its locks and permits.
+    /// A query waits, for the first time, for something that is not there. It ends with [`Event::DidSettle`] or
+    /// [`Event::DidCancel`].
+    DidPend {
+        /// The query.
+        spec: SpecName,
+        /// Who asked for it first; nobody if it is a request.
+        parent: Option<SpecName>,
+    },
+    /// A query that waited has an answer.
+    DidSettle {
+        /// The query.
+        spec: SpecName,
+        /// It failed.
+        failed: bool,
+    },
+    /// An action or effect was demanded; it starts when it has its locks and permits. It ends with [`Event::DidRun`],
+    /// [`Event::DidFail`], [`Event::DidRetreat`] or [`Event::DidCancel`].
     WillRun {
         /// Which.
         spec: SpecName,
+        /// Who asked for it first.
+        parent: Option<SpecName>,
     },
     /// An action or effect has its locks and permits and begins.
     DidStart {
@@ -64,7 +82,7 @@ pub enum Event {
         /// Why.
         reason: Retreat,
     },
-    /// An action or effect ended because nobody needs it any more.
+    /// An action or effect ended, or a query that waited, because nobody needs it any more.
     DidCancel {
         /// Which.
         spec: SpecName,

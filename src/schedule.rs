@@ -63,6 +63,16 @@ impl Schedule {
         self.waiters.get(&Demand::Run(node)).map_or(&[], Vec::as_slice)
     }
 
+    /// The pending nodes that wait for the answer of `node`.
+    pub(crate) fn waiters_of_answer(&self, node: NodeIndex) -> &[NodeIndex] {
+        self.waiters.get(&Demand::Answer(node)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether `node` waits for something, or is to be evaluated.
+    pub(crate) fn is_pending_or_ready(&self, node: NodeIndex) -> bool {
+        self.waiting.contains_key(&node) || self.queued.contains(&node)
+    }
+
     /// `node` was found to be pending on `demands`. `is_running` tells which work need not be started.
     pub(crate) fn pend(&mut self, node: NodeIndex, demands: &[Demand], is_running: impl Fn(NodeIndex) -> bool) {
         self.waiting.insert(node, demands.len());

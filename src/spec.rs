@@ -13,8 +13,11 @@ use doge_storage::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::action::Action;
+use crate::effect::Effect;
 use crate::explain::{Change, Values};
-use crate::kind::{ErasedKind, Role};
+use crate::kind::{ActionKind, EffectKind, ErasedKind, KindOf, QueryKind, Role, typed};
+use crate::query::Query;
 
 /// Plain data that names one unit of work.
 ///
@@ -173,6 +176,37 @@ impl SpecName {
     pub fn kind(&self) -> Option<&'static str> {
         match &self.0 {
             NameInner::Spec(spec) => Some(spec.kind().name()),
+            NameInner::Key(_) | NameInner::Text(_) => None,
+        }
+    }
+
+    /// The key of the spec, if it has one.
+    pub fn key(&self) -> Option<Key> {
+        match &self.0 {
+            NameInner::Spec(spec) => crate::runtime::key_of_spec(spec),
+            NameInner::Key(key) => Some(*key),
+            NameInner::Text(_) => None,
+        }
+    }
+
+    /// The spec, if it is a query of this type and at hand.
+    pub fn as_query<Q: Query>(&self) -> Option<&Q> {
+        self.as_kind::<QueryKind<Q>>()
+    }
+
+    /// The spec, if it is an action of this type and at hand.
+    pub fn as_action<A: Action>(&self) -> Option<&A> {
+        self.as_kind::<ActionKind<A>>()
+    }
+
+    /// The spec, if it is an effect of this type and at hand.
+    pub fn as_effect<E: Effect>(&self) -> Option<&E> {
+        self.as_kind::<EffectKind<E>>()
+    }
+
+    fn as_kind<K: KindOf>(&self) -> Option<&K::Spec> {
+        match &self.0 {
+            NameInner::Spec(spec) => typed::<K>(spec),
             NameInner::Key(_) | NameInner::Text(_) => None,
         }
     }

@@ -55,6 +55,7 @@ pub(crate) struct Table {
     pub(crate) persist: RefCell<Option<Persist>>,
     pub(crate) tally: RefCell<Tally>,
     pub(crate) listener: Option<Listener>,
+    pub(crate) tells_waits: bool,
     scratch: RefCell<Vec<u8>>,
     /// Records of bodies that have ended, to be used again.
     spare: RefCell<Vec<Asked>>,
@@ -110,6 +111,7 @@ impl Table {
             persist: RefCell::new(persist),
             tally: RefCell::default(),
             listener,
+            tells_waits: false,
             scratch: RefCell::default(),
             spare: RefCell::default(),
         }
@@ -446,6 +448,11 @@ impl Table {
         }
     }
 
+    /// Whether somebody wants to know which queries wait.
+    pub(crate) fn tells_waits(&self) -> bool {
+        self.tells_waits && self.listener.is_some()
+    }
+
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(listener) = &self.listener {
             listener(&event());
@@ -456,7 +463,9 @@ impl Table {
     ///
     /// Worlds that name a node which is not kept are left out: they are in the store, if there is one.
     pub(crate) fn shrunk(self, keep: &[bool]) -> (Table, FxHashMap<NodeIndex, NodeIndex>) {
-        let table = Table::new(self.registry.into_inner(), self.depth_limit, self.persist.into_inner(), self.listener);
+        let (limit, tells_waits) = (self.depth_limit, self.tells_waits);
+        let mut table = Table::new(self.registry.into_inner(), limit, self.persist.into_inner(), self.listener);
+        table.tells_waits = tells_waits;
         table.tally.replace(self.tally.into_inner());
         let mut moved = FxHashMap::default();
         let mut old = Vec::new();

@@ -115,7 +115,7 @@ impl Progress {
             return;
         }
         match event {
-            Event::WillRun { spec } => self.will_run(spec),
+            Event::WillRun { spec, .. } => self.will_run(spec),
             Event::DidStart { spec } => {
                 self.waited(spec);
                 self.did_start(spec);

@@ -31,6 +31,7 @@ use crate::files::FilesSpec;
 use crate::logs::Logs;
 use crate::package::{FetchPackageSpec, Packages};
 use crate::prefix::{InstallPixiEnvironmentSpec, LinkPrefixSpec, PrefixStateSpec};
+use crate::reporters::{Dispatch, Reporters};
 use crate::source::{
     ArchiveContentSpec, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec, Logins, ManifestsSpec, Sources, Written,
 };
@@ -117,6 +118,8 @@ pub struct DatabaseOptions {
     pub chosen_anew: Arc<ChosenAnew>,
     /// Build backends that are parts of this program. They are asked where the overrides of a build name them.
     pub memory_backends: MemoryBackends,
+    /// Who is told of operations.
+    pub reporters: Reporters,
     /// How long is waited for a build backend, if not as long as usual.
     pub backend_patience: Option<Duration>,
 }
@@ -132,6 +135,7 @@ impl DatabaseOptions {
             persist: true,
             chosen_anew: Arc::default(),
             memory_backends: MemoryBackends::default(),
+            reporters: Reporters::default(),
             backend_patience: None,
         }
     }
@@ -190,6 +194,9 @@ impl DatabaseOptions {
             .resource_shared(channels)
             .locks(self.caches.store.join("locks"))
             .on_refresh(move || forget.forget());
+        if let Some(dispatch) = Dispatch::to(&self.reporters) {
+            builder = builder.tells_waits().listener(move |event| dispatch.hear(event));
+        }
         if self.persist {
             let workspace = blake3::hash(self.workspace.as_os_str().as_encoded_bytes()).to_hex();
             let logs = Logs::in_directory(self.caches.logs());

@@ -19,6 +19,7 @@ pub mod prefix;
 mod problem;
 pub mod records;
 mod redact;
+pub mod reporters;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

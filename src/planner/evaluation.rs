@@ -11,11 +11,12 @@ use salsa::{Database as _, Durability, Setter};
 use super::Planner;
 use crate::answer::Answer;
 use crate::evaluate::{evaluate, panic_message, slot_of};
+use crate::event::Event;
 use crate::failure::{EngineFailure, engine_failure};
 use crate::kind::Role;
 use crate::memo::{Directive, Order, Outcome, memo_of};
-use crate::node::{Amend, Demand, Flag, NodeData, NodeIndex};
-use crate::spec::SpecName;
+use crate::node::{Amend, Demand, Flag, NodeData, NodeIndex, Status};
+use crate::spec::{NameInner, SpecName};
 
 impl Planner {
     pub(super) fn drain(&mut self) {
@@ -38,15 +39,50 @@ impl Planner {
                         self.schedule.want(node);
                         continue;
                     }
+                    self.tell_pending(node);
                     let running = &self.running;
                     self.schedule.pend(node, &demands, |work| running.contains_key(&work));
                 }
                 answer => {
+                    if self.pending.remove(&node) {
+                        let failed = matches!(answer, Answer::Failed(_));
+                        self.table().emit(|| Event::DidSettle { spec: self.table().name(node), failed });
+                    }
                     self.schedule.wake(Demand::Answer(node));
                     self.deliver(node, &answer);
                     self.amend();
                 }
             }
+        }
+    }
+
+    /// Tells, once, that a query waits.
+    fn tell_pending(&mut self, node: NodeIndex) {
+        let is_query = self.table().with(node, NodeData::role) == Role::Query;
+        if is_query && self.table().tells_waits() && self.pending.insert(node) {
+            let parent = self.schedule.waiters_of_answer(node).first().map(|parent| self.table().name(*parent));
+            // Whoever wants to know of queries wants to know which, though it may be that nobody else does.
+            let spec = self.table().spec(node).map(|spec| SpecName(NameInner::Spec(spec)));
+            let spec = spec.unwrap_or_else(|| self.table().name(node));
+            self.table().emit(|| Event::DidPend { spec, parent });
+        }
+    }
+
+    /// Tells of queries that nobody waits for any more, or that were answered without being asked by name.
+    pub(super) fn tell_settled(&mut self) {
+        let over: Vec<NodeIndex> =
+            self.pending.iter().copied().filter(|node| !self.schedule.is_pending_or_ready(*node)).collect();
+        for node in over {
+            self.pending.remove(&node);
+            let status = self.table().status(node);
+            self.table().emit(|| {
+                let spec = self.table().name(node);
+                match status {
+                    Status::None | Status::Observed => Event::DidCancel { spec },
+                    Status::Verified | Status::Executed | Status::CutOff => Event::DidSettle { spec, failed: false },
+                    Status::Failed => Event::DidSettle { spec, failed: true },
+                }
+            });
         }
     }
 

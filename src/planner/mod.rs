@@ -163,6 +163,8 @@ pub(crate) struct Planner {
     scope: Option<String>,
     began: std::time::SystemTime,
     clock: Instant,
+    /// Queries of which it was told that they wait.
+    pending: FxHashSet<NodeIndex>,
     /// When work was done and looks were made in this session.
     spans: Vec<Span>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -197,6 +199,7 @@ impl Planner {
             scope: config.scope,
             began,
             clock: Instant::now(),
+            pending: FxHashSet::default(),
             spans: Vec::new(),
             on_refresh: config.on_refresh,
             closed: false,
@@ -278,6 +281,9 @@ impl Planner {
             if !(suspect || self.running.is_empty()) || !self.settle_cycles() {
                 break;
             }
+        }
+        if !self.pending.is_empty() {
+            self.tell_settled();
         }
         if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {
             drop(self.flush(Write::Commit));

@@ -38,6 +38,7 @@ impl Planner {
         self.rebuild();
         self.drain();
         self.abort_unwanted();
+        self.tell_settled();
     }
 
     pub(super) fn deliver(&mut self, node: NodeIndex, answer: &Answer) {

@@ -231,6 +231,8 @@ impl Planner {
         if keep.len() < 64 || kept * 2 >= keep.len() {
             return;
         }
+        self.tell_settled();
+        self.pending.clear();
         let Some(db) = self.db.take() else { return };
         let observed: FxHashMap<NodeIndex, Arc<Outcome>> = db
             .table()
@@ -309,6 +311,8 @@ impl Planner {
         for node in nodes {
             self.abort(node);
         }
+        self.schedule.clear();
+        self.tell_settled();
         let record = self.log_run();
         if self.has_requests() {
             // A run that executed nothing has at most stamps to keep, and does not wait for the lease to do so.

@@ -63,7 +63,12 @@ impl Planner {
     }
 
     pub(super) fn spawn_action(&mut self, node: NodeIndex, spec: SharedSpec) {
-        self.table().emit(|| Event::WillRun { spec: self.table().name(node) });
+        self.table().emit(|| {
+            // An action waits for its own run, and others wait for its answer.
+            let waiters = self.schedule.waiters_of_run(node).iter().chain(self.schedule.waiters_of_answer(node));
+            let parent = waiters.copied().find(|waiter| *waiter != node).map(|parent| self.table().name(parent));
+            Event::WillRun { spec: self.table().name(node), parent }
+        });
         let key = self.table().with(node, |node| node.key);
         let expensive = matches!(spec.kind().ops(), Ops::Action(ops) if ops.expensive());
         let ordered = self

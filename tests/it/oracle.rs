@@ -548,7 +548,7 @@ impl Bench {
         let before = self.seats[seat].log.take();
         let ran = |events: &[Event]| -> Vec<String> {
             let names = events.iter().filter_map(|event| match event {
-                Event::DidExecute { spec, .. } | Event::WillRun { spec } => Some(spec.to_string()),
+                Event::DidExecute { spec, .. } | Event::WillRun { spec, .. } => Some(spec.to_string()),
                 _ => None,
             });
             names.collect()

@@ -13,7 +13,13 @@ pub(crate) fn line_of(event: &Event, after: Duration) -> Option<String> {
         }
         Event::DidVerify { spec } => ("did_verify", Some(spec), json!({})),
         Event::DidFail { spec, message } => ("did_fail", Some(spec), json!({ "message": message })),
-        Event::WillRun { spec } => ("will_run", Some(spec), json!({})),
+        Event::DidPend { spec, parent } => {
+            ("did_pend", Some(spec), json!({ "parent": parent.as_ref().map(ToString::to_string) }))
+        }
+        Event::DidSettle { spec, failed } => ("did_settle", Some(spec), json!({ "failed": failed })),
+        Event::WillRun { spec, parent } => {
+            ("will_run", Some(spec), json!({ "parent": parent.as_ref().map(ToString::to_string) }))
+        }
         Event::DidStart { spec } => ("did_start", Some(spec), json!({})),
         Event::DidRun { spec, cut_off, certain, cost } => {
             ("did_run", Some(spec), json!({ "cut_off": cut_off, "certain": certain, "cost_us": micros(*cost) }))

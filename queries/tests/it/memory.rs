@@ -5,25 +5,26 @@ use std::path::Path;
 
 use doge_queries::backend::{MemoryBackend, MemoryBackends, MemoryQuestion};
 use doge_queries::build::BackendOverrides;
-use doge_queries::doge::{Root, RunRecord};
+use doge_queries::doge::{Database, Root, RunRecord};
 use doge_queries::environment::{
     BuildOptions, InstallWorkspaceEnvironmentSpec, LockFileSpec, LockMode, LockWorkspaceSpec, ManifestText, Only,
 };
 use doge_queries::prefix::PrefixStateSpec;
+use doge_queries::reporters::Reporters;
 use doge_queries::testing::Passthrough;
 use doge_queries::workspace::{LOCK_FILE, ManifestOptions};
 use doge_queries::{CacheDirs, DatabaseOptions, Problem};
 use rattler_conda_types::Subdir;
 use serde_json::Value;
 
-fn write(root: &Path, inside: &str, text: &str) {
+pub(crate) fn write(root: &Path, inside: &str, text: &str) {
     let path = root.join(inside);
     fs::create_dir_all(path.parent().expect("it is inside")).expect("it can be made");
     fs::write(path, text).expect("it can be written");
 }
 
 /// A workspace that needs a package that lies in it.
-fn workspace(root: &Path) {
+pub(crate) fn workspace(root: &Path) {
     write(
         root,
         "pixi.toml",
@@ -39,10 +40,15 @@ fn workspace(root: &Path) {
     std::thread::sleep(std::time::Duration::from_millis(60));
 }
 
-/// Installs the workspace as a program would that brings its own backend.
-async fn install(root: &Path, backend: impl MemoryBackend) -> Result<RunRecord, String> {
+/// A database as a program has it that brings its own backend, and what it asks to have the workspace installed.
+pub(crate) fn opened(
+    root: &Path,
+    backend: impl MemoryBackend,
+    reporters: Reporters,
+) -> (Database, InstallWorkspaceEnvironmentSpec) {
     let mut options = DatabaseOptions::new(root, CacheDirs::below(&root.join("cache")));
     options.memory_backends = MemoryBackends::default().with("passthrough", backend);
+    options.reporters = reporters;
     let overrides = BackendOverrides { memory: options.memory_backends.identities(), ..BackendOverrides::default() };
     let database = options.builder().expect("it can be made").title("test").build().expect("it can be made");
     let text = fs::read_to_string(root.join("pixi.toml")).expect("it is there");
@@ -64,8 +70,14 @@ async fn install(root: &Path, backend: impl MemoryBackend) -> Result<RunRecord, 
         link_scripts: false,
         force: None,
     };
-    let installed =
-        database.get(&spec).await.map_err(|failure| format!("{:?}", miette::Report::new(Problem::new(failure))));
+    (database, spec)
+}
+
+/// Installs the workspace.
+async fn install(root: &Path, backend: impl MemoryBackend) -> Result<RunRecord, String> {
+    let (database, spec) = opened(root, backend, Reporters::default());
+    let installed = database.get(&spec).await;
+    let installed = installed.map_err(|failure| format!("{:?}", miette::Report::new(Problem::new(failure))));
     let record = database.close().await.expect("it ends in good order");
     installed.map(|_| record)
 }
@@ -115,9 +127,9 @@ async fn a_backend_in_this_program_of_another_identity_builds_anew() {
 }
 
 /// One that fails.
-struct Failing(Answer);
+pub(crate) struct Failing(pub(crate) Answer);
 
-type Answer = fn() -> Result<Value, String>;
+pub(crate) type Answer = fn() -> Result<Value, String>;
 
 impl MemoryBackend for Failing {
     fn identity(&self) -> String {

@@ -1,0 +1,138 @@
+//! What reporters are told.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use doge_queries::backend::{MemoryBackend, MemoryQuestion};
+use doge_queries::reporters::{EventReporter, Reporters};
+use doge_queries::testing::Passthrough;
+use expect_test::expect;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::memory::{Failing, opened, workspace, write};
+
+fn site() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("it can be made");
+    let root = fs::canonicalize(directory.path()).expect("it is there");
+    workspace(&root);
+    (directory, root)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_are_told_as_a_tree_and_what_held_is_none() {
+    let (_directory, root) = site();
+    let reporter = Arc::new(EventReporter::default());
+    let (database, spec) = opened(&root, Passthrough::default(), Reporters::from(reporter.clone()));
+    assert!(database.get(&spec).await.is_ok());
+    assert!(database.close().await.is_ok());
+    expect![[r#"
+        pixi_install: install default@linux-64 (started, finished)
+          fetch: a 1.0 (started, finished)
+          link: link prefix .pixi/envs/default (started, finished)
+        pixi_solve: records for default@linux-64 (started, finished)
+          conda_solve: solve default@linux-64 (started, finished)
+        source_build: package a (started, finished)
+          backend_build: build a 1.0 0 (started, output `packaging ROOT/a`, finished)
+        source_metadata: `a` of a (started, finished)
+          build_backend_metadata: packages of a (started, finished)
+            call_outputs: ask for the packages of a (started, finished)
+    "#]]
+    .assert_eq(&reporter.render().replace(&*root.to_string_lossy(), "ROOT"));
+    assert_eq!(reporter.violations(), Vec::<String>::new());
+
+    let reporter = Arc::new(EventReporter::default());
+    let (database, spec) = opened(&root, Passthrough::default(), Reporters::from(reporter.clone()));
+    assert!(database.get(&spec).await.is_ok());
+    assert!(database.close().await.is_ok());
+    assert_eq!(reporter.render(), "", "everything held");
+
+    write(&root, "a/content/share/a.txt", "two\n");
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let reporter = Arc::new(EventReporter::default());
+    let (database, spec) = opened(&root, Passthrough::default(), Reporters::from(reporter.clone()));
+    assert!(database.get(&spec).await.is_ok());
+    assert!(database.close().await.is_ok());
+    expect![[r#"
+        pixi_install: install default@linux-64 (started, finished)
+          fetch: a 1.0 (started, finished)
+          link: link prefix .pixi/envs/default (started, finished)
+        source_build: package a (started, finished)
+          backend_build: build a 1.0 0 (started, output `packaging ROOT/a`, finished)
+        source_metadata: `a` of a (started, finished)
+          build_backend_metadata: packages of a (started, finished)
+            call_outputs: ask for the packages of a (started, finished)
+    "#]]
+    .assert_eq(&reporter.render().replace(&*root.to_string_lossy(), "ROOT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_fails_is_finished_and_so_are_those_around_it() {
+    let (_directory, root) = site();
+    let reporter = Arc::new(EventReporter::default());
+    let failing = Failing(|| Err("no such thing".to_owned()));
+    let (database, spec) = opened(&root, failing, Reporters::from(reporter.clone()));
+    assert!(database.get(&spec).await.is_err());
+    assert!(database.close().await.is_ok());
+    expect![[r#"
+        source_metadata: `a` of a (started, failed)
+          build_backend_metadata: packages of a (started, failed)
+            call_outputs: ask for the packages of a (started, failed)
+    "#]]
+    .assert_eq(&reporter.render().replace(&*root.to_string_lossy(), "ROOT"));
+    assert_eq!(reporter.violations(), Vec::<String>::new());
+}
+
+/// One that says when it builds, and builds until it is told to end.
+struct Slow {
+    inner: Passthrough,
+    builds: Arc<AtomicBool>,
+    may_end: Arc<AtomicBool>,
+}
+
+impl MemoryBackend for Slow {
+    fn identity(&self) -> String {
+        "slow".to_owned()
+    }
+
+    fn answer(&self, question: &MemoryQuestion<'_>) -> Result<Value, String> {
+        if question.method == "conda/build_v1" {
+            self.builds.store(true, Ordering::SeqCst);
+            while !self.may_end.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        self.inner.answer(question)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_nobody_needs_any_more_is_finished_and_so_are_those_around_it() {
+    let (_directory, root) = site();
+    let reporter = Arc::new(EventReporter::default());
+    let (builds, may_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let slow = Slow { inner: Passthrough::default(), builds: builds.clone(), may_end: may_end.clone() };
+    let (database, spec) = opened(&root, slow, Reporters::from(reporter.clone()));
+    let request = tokio::spawn({
+        let (database, spec) = (database.clone(), spec.clone());
+        async move { database.get(&spec).await.is_ok() }
+    });
+    let began = Instant::now();
+    while !builds.load(Ordering::SeqCst) {
+        assert!(began.elapsed() < Duration::from_secs(30), "it never came to the build");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    request.abort();
+    assert!(request.await.is_err());
+    may_end.store(true, Ordering::SeqCst);
+    // The withdrawal is on its way to the planner; what is asked afterwards is answered after it.
+    assert!(database.counts().await.is_ok());
+    assert_eq!(reporter.violations(), Vec::<String>::new());
+    let told = reporter.render();
+    assert!(told.contains("backend_build: build a 1.0 0 (started, cancelled)"), "{told}");
+    assert!(told.contains("source_build: package a (started, cancelled)"), "{told}");
+    assert!(database.close().await.is_ok());
+}
