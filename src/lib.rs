@@ -127,6 +127,10 @@ mod table;
 pub mod testing;
 mod value;
 
+/// The target of the spans in which specs are worked on: queries and observations at the level `trace`, actions and effects at
+/// `debug`. Each has the fields `kind`, `spec`, `label`, `key` and `outcome`. Where nobody listens none is made.
+pub const SPANS: &str = "doge::spec";
+
 pub use doge_storage as storage;
 pub use doge_storage::{Fingerprint, Key, RunId};
 

@@ -146,6 +146,19 @@ pub(crate) enum Status {
     Failed,
 }
 
+impl Status {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Status::None => "pending",
+            Status::Verified => "verified",
+            Status::Executed => "executed",
+            Status::CutOff => "cut off",
+            Status::Observed => "observed",
+            Status::Failed => "failed",
+        }
+    }
+}
+
 pub(crate) struct NodeData {
     pub(crate) key: Key,
     pub(crate) spec: Option<SharedSpec>,

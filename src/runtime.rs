@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::action::Resource;
 use crate::answer::{Answer, Found};
@@ -137,6 +138,23 @@ pub(crate) enum Ended {
     Cancelled,
 }
 
+impl Ended {
+    fn word(&self) -> &'static str {
+        match self {
+            Ended::Answered(answered) => match answered.answer {
+                Answer::Value(_) => "executed",
+                Answer::Failed(_) => "failed",
+                Answer::Pending => "pending",
+            },
+            Ended::Observed(_) => "observed",
+            Ended::FoundInStore => "found in the store",
+            Ended::ObserveAgain { .. } => "the world moved",
+            Ended::Remake { .. } => "something has to be made again",
+            Ended::Cancelled => "cancelled",
+        }
+    }
+}
+
 pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// What was read, as it was when it was read.
@@ -175,6 +193,12 @@ pub(crate) fn observing(
         let Ops::Observation(ops) = spec.kind().ops() else { return Ended::Cancelled };
         let _permit = shared.permit(ops.resource()).await;
         shared.emit(|| Event::WillObserve { spec: name_of(&spec) });
+        if tracing::enabled!(target: crate::SPANS, tracing::Level::TRACE) {
+            let span = span_of("observation", &spec, key_of_spec(&spec));
+            let sighting = look(&shared, &spec, &cancel, last).instrument(span.clone()).await;
+            span.record("outcome", if sighting.fingerprint().is_some() { "observed" } else { "failed" });
+            return Ended::Observed(sighting);
+        }
         Ended::Observed(look(&shared, &spec, &cancel, last).await)
     })
 }
@@ -189,6 +213,40 @@ pub(crate) enum Known {
 
 /// The work of an action or effect.
 pub(crate) fn working(
+    shared: Arc<Shared>,
+    spec: SharedSpec,
+    key: Key,
+    known: Known,
+    cancel: CancellationToken,
+) -> BoxFuture<'static, Ended> {
+    if tracing::enabled!(target: crate::SPANS, tracing::Level::DEBUG) {
+        let what = if matches!(spec.kind().ops(), Ops::Effect(_)) { "effect" } else { "action" };
+        let span = span_of(what, &spec, Some(key));
+        let work = at_work(shared, spec, key, known, cancel);
+        return Box::pin(async move {
+            let ended = work.instrument(span.clone()).await;
+            span.record("outcome", ended.word());
+            ended
+        });
+    }
+    at_work(shared, spec, key, known, cancel)
+}
+
+/// A span for a spec that is worked on or looked at.
+fn span_of(what: &'static str, spec: &SharedSpec, key: Option<Key>) -> tracing::Span {
+    tracing::debug_span!(
+        target: crate::SPANS,
+        "work",
+        what,
+        kind = spec.kind().name(),
+        spec = %spec,
+        label = spec.label(),
+        key = key.map(tracing::field::display),
+        outcome = tracing::field::Empty,
+    )
+}
+
+fn at_work(
     shared: Arc<Shared>,
     spec: SharedSpec,
     key: Key,

@@ -180,6 +180,14 @@ impl SpecName {
         }
     }
 
+    /// The label of the spec, if it has one and is at hand.
+    pub fn label(&self) -> Option<String> {
+        match &self.0 {
+            NameInner::Spec(spec) => spec.label(),
+            NameInner::Key(_) | NameInner::Text(_) => None,
+        }
+    }
+
     /// The key of the spec, if it has one.
     pub fn key(&self) -> Option<Key> {
         match &self.0 {

@@ -20,6 +20,41 @@ use crate::spec::SharedSpec;
 use crate::value::AnyValue;
 
 pub(super) fn execute(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
+    if tracing::enabled!(target: crate::SPANS, tracing::Level::TRACE) {
+        return in_span(db, node, stale);
+    }
+    run(db, node, stale)
+}
+
+/// The same within a span.
+#[inline(never)]
+fn in_span(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
+    let name = db.table().name(node);
+    let span = tracing::trace_span!(
+        target: crate::SPANS,
+        "query",
+        kind = name.kind(),
+        spec = %name,
+        label = name.label(),
+        key = %db.table().with(node, |node| node.key),
+        outcome = tracing::field::Empty,
+    );
+    let entered = span.enter();
+    let answer = run(db, node, stale);
+    drop(entered);
+    span.record(
+        "outcome",
+        match &answer {
+            Answer::Value(_) => db.table().status(node).word(),
+            Answer::Failed(_) => "failed",
+            Answer::Pending => "pending",
+        },
+    );
+    answer
+}
+
+#[inline(always)]
+fn run(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
     let Some((spec, ops)) = prepare(db, node, stale) else { return lost(db, node) };
     let frame = Frame::new(node, db.table().spare_asked());
     let began = Instant::now();

@@ -13,5 +13,6 @@ mod races;
 mod restart;
 mod serial;
 mod sessions;
+mod spans;
 mod together;
 mod waves;
