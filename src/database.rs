@@ -142,6 +142,7 @@ pub struct Builder {
     title: String,
     scope: Option<String>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+    on_close: Option<Arc<dyn Fn() + Send + Sync>>,
     patience: Option<Duration>,
     store_memory: Option<usize>,
     tells_waits: bool,
@@ -292,6 +293,14 @@ impl Builder {
         self
     }
 
+    /// Is called when the database is closed, once work has been stopped: for resources that hold on to something outside.
+    /// It must be quick.
+    #[must_use]
+    pub fn on_close(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_close = Some(Arc::new(hook));
+        self
+    }
+
     /// Called at the beginning of each refresh, for resources that keep what they saw of the world.
     #[must_use]
     pub fn on_refresh(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
@@ -402,6 +411,7 @@ impl Builder {
             title: self.title,
             scope: self.scope,
             on_refresh: self.on_refresh,
+            on_close: self.on_close,
         })
     }
 }

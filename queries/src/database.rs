@@ -179,6 +179,7 @@ impl DatabaseOptions {
             backends.patience = patience;
             backends.build_patience = patience;
         }
+        let backends = Arc::new(backends);
         let roots = Roots::default().with(Root::Workspace, &self.workspace).with(Root::Cache, &self.caches.packages);
         let forget = Arc::clone(&channels);
         let mut builder = kinds(Database::builder())
@@ -186,14 +187,15 @@ impl DatabaseOptions {
             .scope(self.scope())
             .resource(packages)
             .resource(sources)
-            .resource(backends)
+            .resource_shared(backends.clone())
             .resource(ToolPrefixes { directory: self.caches.tools.join("envs") })
             .resource(SecretKey { path: self.caches.store.join("secret-key") })
             .resource(MissingArtifacts::default())
             .resource_shared(self.chosen_anew.clone())
             .resource_shared(channels)
             .locks(self.caches.store.join("locks"))
-            .on_refresh(move || forget.forget());
+            .on_refresh(move || forget.forget())
+            .on_close(move || backends.end_idle());
         if let Some(dispatch) = Dispatch::to(&self.reporters) {
             builder = builder.tells_waits().listener(move |event| dispatch.hear(event));
         }

@@ -129,6 +129,7 @@ pub(crate) struct Config {
     pub(crate) title: String,
     pub(crate) scope: Option<String>,
     pub(crate) on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+    pub(crate) on_close: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 pub(crate) struct Planner {
@@ -168,6 +169,7 @@ pub(crate) struct Planner {
     /// When work was done and looks were made in this session.
     spans: Vec<Span>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
+    on_close: Option<Arc<dyn Fn() + Send + Sync>>,
     closed: bool,
 }
 
@@ -202,6 +204,7 @@ impl Planner {
             pending: FxHashSet::default(),
             spans: Vec::new(),
             on_refresh: config.on_refresh,
+            on_close: config.on_close,
             closed: false,
         };
         planner.tell_run();

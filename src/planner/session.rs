@@ -327,6 +327,9 @@ impl Planner {
             persist.store().release();
         }
         self.requests.clear();
+        if let Some(hook) = self.on_close.take() {
+            hook();
+        }
         self.closed = true;
         record
     }

@@ -298,7 +298,8 @@ fn identity_of(id: u32) -> Option<String> {
     Some(format!("{id} {} {}", stat.get(BEGAN)?, boot()))
 }
 
-/// Which of the fields of a process is the number of its group, and which is the time that it began.
+/// Which of the fields of a process is its state, which the number of its group, and which the time that it began.
+const STATE: usize = 0;
 const GROUP: usize = 2;
 const BEGAN: usize = 19;
 
@@ -307,14 +308,15 @@ fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// The members of a process group that began no earlier than its first.
+/// The members of a process group that began no earlier than its first, without those of which only the remains are there:
+/// whoever inherited them may never ask how they ended.
 fn members_of(group: u32, began: u64) -> Vec<u32> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_member = |id: &u32| {
         let stat = process_stat(*id)?;
         let (of, since) = (stat.get(GROUP)?.parse::<u32>().ok()?, stat.get(BEGAN)?.parse::<u64>().ok()?);
-        Some(of == group && since >= began)
+        Some(of == group && since >= began && !matches!(stat.get(STATE)?.as_str(), "Z" | "X"))
     };
     ids.filter(|id| is_member(id) == Some(true)).collect()
 }
