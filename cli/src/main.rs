@@ -23,7 +23,9 @@ fn main() -> ExitCode {
     let json = arguments.command.is_json();
     outcome::speak(arguments.common.output);
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("DOGE_LOG") {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        // Of a spec that is worked on there is only the span, so the end of it is what is written.
+        let ends = tracing_subscriber::fmt::format::FmtSpan::CLOSE;
+        tracing_subscriber::fmt().with_env_filter(filter).with_span_events(ends).with_writer(std::io::stderr).init();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

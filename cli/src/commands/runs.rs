@@ -167,14 +167,23 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
     print(&format!("  what held took {} when it was done", seconds(Duration::from_micros(saved))));
     if !shown.longest.is_empty() {
         print("longest:");
-        shown.longest.iter().for_each(|took| print(&took.line()));
+        list_of(&shown.longest);
     }
     if !shown.critical_path.is_empty() {
         let waited: f64 = shown.critical_path.iter().map(|took| took.took_ms).sum();
         print(&format!("what the run waited for, {} in all:", seconds(Duration::from_secs_f64(waited / 1000.0))));
-        shown.critical_path.iter().for_each(|took| print(&took.line()));
+        list_of(&shown.critical_path);
     }
     Ok(Exit::Done)
+}
+
+/// What took time; of what took next to none only how much of it there is.
+fn list_of(all: &[Took]) {
+    let (told, rest): (Vec<&Took>, Vec<&Took>) = all.iter().partition(|took| took.took_ms >= 0.5);
+    told.iter().for_each(|took| print(&took.line()));
+    if !rest.is_empty() {
+        print(&format!("  and {} that took less than half a millisecond", rest.len()));
+    }
 }
 
 fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
