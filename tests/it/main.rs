@@ -13,6 +13,5 @@ mod races;
 mod restart;
 mod serial;
 mod sessions;
-mod spans;
 mod together;
 mod waves;
