@@ -126,6 +126,7 @@ pub(crate) trait EffectOps: Send + Sync {
 pub(crate) trait ObservationOps: Send + Sync {
     fn resource(&self) -> Resource;
     fn moves_freely(&self) -> bool;
+    fn newest_is_of_all(&self, spec: &SharedSpec) -> bool;
     fn place(&self, spec: &SharedSpec, roots: &Roots) -> Option<PathBuf>;
     fn observe<'a>(
         &self,
@@ -369,6 +370,10 @@ impl<O: Observation> ObservationOps for ObservationKind<O> {
 
     fn moves_freely(&self) -> bool {
         O::MOVES_FREELY
+    }
+
+    fn newest_is_of_all(&self, spec: &SharedSpec) -> bool {
+        typed::<Self>(spec).is_some_and(Observation::newest_is_of_all)
     }
 
     fn place(&self, spec: &SharedSpec, roots: &Roots) -> Option<PathBuf> {

@@ -39,6 +39,8 @@ pub(crate) struct Sighting {
     pub(crate) settled: bool,
     /// The newest modification of anything under the stamp.
     pub(crate) newest: Option<SystemTime>,
+    /// Whether that is of everything that the value stands on.
+    pub(crate) newest_is_of_all: bool,
     /// When the look began.
     pub(crate) began: SystemTime,
     /// How long it took.
@@ -62,7 +64,7 @@ impl Sighting {
     /// Either nothing moved since then at all, or whatever moved had come to rest, as `before` saw it, when the work
     /// began.
     pub(crate) fn unmoved_since(&self, before: &Sighting, start: SystemTime) -> bool {
-        let came_to_rest = self.newest.is_some_and(|newest| newest + TICK < start);
+        let came_to_rest = self.newest_is_of_all && self.newest.is_some_and(|newest| newest + TICK < start);
         self.fingerprint().is_some()
             && self.fingerprint() == before.fingerprint()
             && (self.stamp == before.stamp || came_to_rest)
@@ -154,6 +156,7 @@ async fn sighting(
                 stamp: Arc::from([]),
                 settled: false,
                 newest: None,
+                newest_is_of_all: false,
                 began,
                 took: Duration::ZERO,
                 by_stamp: false,
@@ -168,6 +171,7 @@ async fn sighting(
             stamp: last.stamp,
             settled: true,
             newest: None,
+            newest_is_of_all: false,
             began,
             took: Duration::ZERO,
             by_stamp: true,
@@ -186,6 +190,7 @@ async fn sighting(
                 stamp: stamp.into(),
                 settled: newest.is_none_or(|newest| newest + SETTLED_AFTER <= began),
                 newest,
+                newest_is_of_all: ops.newest_is_of_all(spec),
                 began,
                 took: Duration::ZERO,
                 by_stamp: false,
@@ -203,6 +208,7 @@ fn failed(spec: &SharedSpec, began: SystemTime, message: &str) -> Sighting {
         stamp: Arc::from([]),
         settled: false,
         newest: None,
+        newest_is_of_all: false,
         began,
         took: Duration::ZERO,
         by_stamp: false,

@@ -37,6 +37,12 @@ pub trait Observation: Spec {
     /// missing, say. Of other things a few moves in a row are taken for a fight, and the work fails.
     const MOVES_FREELY: bool = false;
 
+    /// Whether [`Seen::New::newest`] is of everything that the value stands on. If not, an equal value under another stamp proves
+    /// nothing about what it was in between.
+    fn newest_is_of_all(&self) -> bool {
+        true
+    }
+
     /// The place that stamps belong to, if the spec alone does not say: two checkouts may share a spec with a
     /// relative path, never a stamp.
     fn place(&self, roots: &Roots) -> Option<PathBuf> {

@@ -24,7 +24,7 @@ pub(crate) struct Session<'a> {
     /// Whether every spec is listed, or only what was asked for.
     pub(crate) whole: bool,
     /// When work was done and looks were made.
-    pub(crate) spans: &'a [Span],
+    pub(crate) spans: &'a FxHashMap<NodeIndex, Span>,
     /// What was wrong with the store.
     pub(crate) remarks: Vec<String>,
 }
@@ -32,15 +32,14 @@ pub(crate) struct Session<'a> {
 /// When a node was worked on or looked at, in microseconds since the session began.
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
-    node: NodeIndex,
     start: u64,
     took: u64,
 }
 
 impl Span {
-    pub(crate) fn of(node: NodeIndex, began: SystemTime, start: SystemTime, took: Duration) -> Self {
+    pub(crate) fn of(began: SystemTime, start: SystemTime, took: Duration) -> Self {
         let start = start.duration_since(began).unwrap_or_default();
-        Self { node, start: start.as_micros() as u64, took: took.as_micros() as u64 }
+        Self { start: start.as_micros() as u64, took: took.as_micros() as u64 }
     }
 }
 
@@ -68,17 +67,15 @@ pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
 }
 
 /// The nodes of a list, which is sorted, and the edges among them.
-fn all_recorded(table: &Table, listed: &[NodeIndex], spans: &[Span]) -> Vec<RecordedSpec> {
+fn all_recorded(table: &Table, listed: &[NodeIndex], spans: &FxHashMap<NodeIndex, Span>) -> Vec<RecordedSpec> {
     let place = |node: NodeIndex| listed.binary_search(&node).ok().map(|place| place as u32);
-    // The last time counts, for that is what its answer is from.
-    let spans: FxHashMap<NodeIndex, &Span> = spans.iter().map(|span| (span.node, span)).collect();
-    listed.iter().map(|node| recorded(table, *node, place, spans.get(node).copied())).collect()
+    listed.iter().map(|node| recorded(table, *node, place, spans.get(node))).collect()
 }
 
 /// The graph as it is.
 pub(crate) fn graph(table: &Table) -> Graph {
     let listed: Vec<NodeIndex> = table.indices().collect();
-    Graph::sorted(all_recorded(table, &listed, &[]))
+    Graph::sorted(all_recorded(table, &listed, &FxHashMap::default()))
 }
 
 fn recorded(

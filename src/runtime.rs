@@ -60,6 +60,11 @@ impl Shared {
         remarks
     }
 
+    /// A session begins.
+    pub(crate) fn forget_remarks(&self) {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The wall clock, to compare with the times of files; never part of a result.
     pub(crate) fn now(&self) -> SystemTime {
         SystemTime::now()

@@ -54,11 +54,15 @@ pub(crate) fn speak(output: Output) {
     let _ = OUTPUT.set(output);
 }
 
-/// Writes a line to where results do not go. A line that begins as JSON is one for programs.
+/// Writes a line to where results do not go, in the form that is wanted there.
 pub(crate) fn say(line: &str) {
     let line = line.trim_end();
     let is_for_programs = OUTPUT.get().is_some_and(|output| output.log_format == LogFormat::Json);
-    let line = if is_for_programs && !line.starts_with('{') { message(line) } else { line.to_owned() };
+    if is_for_programs { tell(&message(line)) } else { tell(line) }
+}
+
+/// Writes a line as it is to where results do not go.
+pub(crate) fn tell(line: &str) {
     // Nobody is there to be told that nobody is there.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -11,7 +11,7 @@ use doge_queries::doge::{Event, SpecName};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::arguments::{LogFormat, Output};
-use crate::outcome::{inform, say};
+use crate::outcome::{inform, say, tell};
 use crate::picture::lines::line_of;
 
 /// A kind of work that people wait for.
@@ -110,7 +110,7 @@ impl Progress {
                 self.state().fetched += 1;
             }
             if let Some(line) = line_of(event, self.began.elapsed()) {
-                say(&line);
+                tell(&line);
             }
             return;
         }

@@ -4,13 +4,14 @@
 //! things of all sorts go is the store's business ([`doge::storage::Collection`]). Packages and repodata are shared with
 //! pixi and go only when somebody asks for that.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use doge::names_in;
-use doge::storage::{Acquired, Collected, Collection, Kept, Store, StoreOptions, try_acquire};
+use doge::storage::{Acquired, Amounts, Collected, Collection, Kept, Store, StoreOptions, try_acquire};
 
 use crate::build::{ARTIFACTS, BUILDS};
 use crate::database::CacheDirs;
@@ -65,9 +66,10 @@ pub fn after_run(caches: &CacheDirs, workspace: &Path, limits: Limits) -> Option
         max_bytes: limits.max_bytes,
         older_than: limits.max_age,
         within: Some(WITHIN),
-        kept: kept(caches).into_iter().chain(kept_in(workspace)).collect(),
+        kept: kept(caches),
         ..Collection::default()
     };
+    collect_in(workspace, limits, false);
     // What is not collected now is collected after a later run.
     store.collect(&collection).inspect_err(|error| tracing::debug!(%error, "nothing was collected")).ok()
 }
@@ -104,8 +106,36 @@ fn children(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-/// What builds leave in a workspace and is collected with the rest: packages, and directories to go on from.
-pub fn kept_in(workspace: &Path) -> Vec<Kept> {
+/// Collects what builds leave in a workspace, what was not used for longest first, and says what there was and what went.
+///
+/// It has the limits of the cache and is counted apart: what one workspace holds takes no room from the results of others.
+/// Nothing waits for runs that are under way: who builds has a lock, and an archive that is missed is built again.
+pub fn collect_in(workspace: &Path, limits: Limits, dry_run: bool) -> BTreeMap<&'static str, Amounts> {
+    let mut kept = kept_in(workspace);
+    kept.sort_by_key(|kept| kept.last_use);
+    let mut left: u64 = kept.iter().map(|kept| kept.bytes).sum();
+    let now = SystemTime::now();
+    let mut kinds: BTreeMap<&'static str, Amounts> = BTreeMap::new();
+    for kept in kept {
+        let amounts = kinds.entry(kept.kind).or_default();
+        amounts.before.count += 1;
+        amounts.before.bytes += kept.bytes;
+        amounts.oldest.get_or_insert(kept.last_use);
+        amounts.newest = Some(kept.last_use);
+        let age = now.duration_since(kept.last_use).unwrap_or_default();
+        let is_old = limits.max_age.is_some_and(|max| age >= max);
+        let is_too_much = limits.max_bytes.is_some_and(|max| left > max);
+        if (is_old || is_too_much) && (dry_run || (kept.remove)(&kept.path).is_ok()) {
+            left -= kept.bytes;
+            amounts.removed.count += 1;
+            amounts.removed.bytes += kept.bytes;
+        }
+    }
+    kinds
+}
+
+/// What builds leave in a workspace: packages, and directories to go on from.
+fn kept_in(workspace: &Path) -> Vec<Kept> {
     let artifacts = children(&workspace.join(ARTIFACTS)).flat_map(|folder| children(&folder));
     let works = children(&workspace.join(BUILDS)).flat_map(|package| children(&package));
     let work = |path| Some(Kept { remove: remove_work, ..whole("builds", path)? });

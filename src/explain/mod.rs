@@ -43,6 +43,14 @@ pub struct History {
     registry: Registry,
     /// Runs, the newest first, as far as they were read.
     read: RefCell<Option<Vec<RunRecord>>>,
+    /// What had failed before the run that was asked about last.
+    failed: RefCell<Option<FailedBefore>>,
+}
+
+/// What had failed in the run before another one, and why it had run.
+struct FailedBefore {
+    run: RunId,
+    specs: FxHashMap<Key, (Option<Reason>, String)>,
 }
 
 /// Why a spec ran, or why it did not.
@@ -139,7 +147,12 @@ impl History {
     pub(crate) fn knowing(directory: &Path, registry: Registry) -> Self {
         let mut options = StoreOptions::new(directory);
         options.read_only = true;
-        Self { snapshot: Store::open(options).snapshot(), registry, read: RefCell::default() }
+        Self {
+            snapshot: Store::open(options).snapshot(),
+            registry,
+            read: RefCell::default(),
+            failed: RefCell::default(),
+        }
     }
 
     /// The newest runs, the newest first.
@@ -281,8 +294,17 @@ impl History {
                     }
                 }
                 Some(Reason::Collected) => {
-                    steps.push(self.step(spec, "what was recorded for it was collected".to_owned(), Vec::new()));
-                    cause = Some(Cause::of(CauseSort::Collected, spec));
+                    steps.push(self.step(
+                        spec,
+                        "what was recorded for it is not there any more".to_owned(),
+                        Vec::new(),
+                    ));
+                    cause = Some(match run.remarks.first() {
+                        Some(remark) => {
+                            Cause { note: Some(remark.clone()), ..Cause::of(CauseSort::StoreDamaged, spec) }
+                        }
+                        None => Cause::of(CauseSort::Collected, spec),
+                    });
                     next = None;
                 }
                 Some(Reason::Missing) => {
@@ -388,16 +410,23 @@ impl History {
         entries.iter().min_by_key(distance).map(|entry| entry.key)
     }
 
-    /// The error with which a spec had failed in the run before this one, if it had.
+    /// The error with which a spec had failed in the run before this one, if it had, for the same reason that it ran for in
+    /// this one: then nothing but the failure is why it ran again.
     fn failed_before(&self, spec: &RecordedSpec, run: &RunRecord) -> Option<String> {
-        self.recent(|runs| {
+        let mut failed = self.failed.borrow_mut();
+        if failed.as_ref().is_none_or(|failed| failed.run != run.id) {
             let is_earlier =
                 |other: &&RunRecord| other.id < run.id && other.scope == run.scope && !other.specs.is_empty();
-            let before = runs.iter().find(is_earlier)?;
-            let same = before.specs.iter().find(|other| other.key == spec.key)?;
-            let error = same.error.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
-            (same.outcome == Outcome::Failed).then(|| error.to_owned())
-        })
+            let specs = self.recent(|runs| {
+                let before = runs.iter().find(is_earlier).map_or(&[][..], |before| &before.specs);
+                let failed = before.iter().filter(|spec| spec.outcome == Outcome::Failed);
+                failed.map(|spec| (spec.key, (spec.reason.clone(), spec.error.clone().unwrap_or_default()))).collect()
+            });
+            *failed = Some(FailedBefore { run: run.id, specs });
+        }
+        let (reason, error) = failed.as_ref()?.specs.get(&spec.key)?;
+        let is_same = *reason == spec.reason || spec.reason == Some(Reason::Missing);
+        is_same.then(|| error.lines().next().unwrap_or_default().to_owned())
     }
 
     fn step(&self, spec: &RecordedSpec, because: String, changes: Vec<Change>) -> Step {

@@ -68,13 +68,29 @@ impl Planner {
         }
     }
 
+    /// Whether work is under way that a query asked for in its last evaluation.
+    fn is_behind_work(&self, node: NodeIndex) -> bool {
+        let below = self.table().reachable(std::iter::once(node));
+        !self.requests.is_empty()
+            && self.running.keys().any(|work| below.get(work.as_usize()).is_some_and(|below| *below))
+    }
+
     /// Tells of queries that nobody waits for any more, or that were answered without being asked by name.
     pub(super) fn tell_settled(&mut self) {
         let over: Vec<NodeIndex> =
             self.pending.iter().copied().filter(|node| !self.schedule.is_pending_or_ready(*node)).collect();
+        if over.is_empty() {
+            return;
+        }
+        // What lies behind something that has to be made again is not waited for just now, and yet is needed.
+        let live = self.table().reachable(self.requests.values().map(|live| live.node));
         for node in over {
-            self.pending.remove(&node);
             let status = self.table().status(node);
+            let is_needed = live.get(node.as_usize()).is_some_and(|live| *live);
+            if status == Status::None && (is_needed || self.is_behind_work(node)) {
+                continue;
+            }
+            self.pending.remove(&node);
             self.table().emit(|| {
                 let spec = self.table().name(node);
                 match status {

@@ -154,6 +154,12 @@ pub(crate) struct Planner {
     owners: FxHashMap<NodeIndex, Owner>,
     /// How often in a row work for a node was undone by a moving world.
     moves: FxHashMap<NodeIndex, u32>,
+    /// What has work to be done again on its behalf, and how often in a row without anything else getting done.
+    remakes: FxHashMap<NodeIndex, Remakes>,
+    /// Work that was ordered to be done again for others.
+    remade: FxHashSet<NodeIndex>,
+    /// How often work came to an answer that was not only done again for others.
+    answers: u64,
     refreshing: Option<Refreshing>,
     /// What arrived while a refresh was under way.
     held_back: Vec<Message>,
@@ -167,10 +173,18 @@ pub(crate) struct Planner {
     /// Queries of which it was told that they wait.
     pending: FxHashSet<NodeIndex>,
     /// When work was done and looks were made in this session.
-    spans: Vec<Span>,
+    spans: FxHashMap<NodeIndex, Span>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
     on_close: Option<Arc<dyn Fn() + Send + Sync>>,
     closed: bool,
+}
+
+/// How often in a row something had work done again.
+#[derive(Default)]
+struct Remakes {
+    count: u32,
+    /// [`Planner::answers`] at the last time.
+    answers: u64,
 }
 
 impl Planner {
@@ -193,6 +207,9 @@ impl Planner {
             effects: FxHashSet::default(),
             owners: FxHashMap::default(),
             moves: FxHashMap::default(),
+            remakes: FxHashMap::default(),
+            remade: FxHashSet::default(),
+            answers: 0,
             refreshing: None,
             held_back: Vec::new(),
             dry: Vec::new(),
@@ -202,7 +219,7 @@ impl Planner {
             began,
             clock: Instant::now(),
             pending: FxHashSet::default(),
-            spans: Vec::new(),
+            spans: FxHashMap::default(),
             on_refresh: config.on_refresh,
             on_close: config.on_close,
             closed: false,

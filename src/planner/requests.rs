@@ -85,6 +85,8 @@ impl Planner {
         self.table().effects_done.borrow_mut().clear();
         self.owners.clear();
         self.moves.clear();
+        self.remakes.clear();
+        self.remade.clear();
         for node in std::mem::take(&mut self.effects) {
             self.empty_slot(node);
         }

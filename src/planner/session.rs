@@ -201,6 +201,7 @@ impl Planner {
         self.began = self.shared.now();
         self.clock = Instant::now();
         self.spans.clear();
+        self.shared.forget_remarks();
         self.table().tally.take();
         if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
             persist.begin_run();
@@ -232,7 +233,6 @@ impl Planner {
             return;
         }
         self.tell_settled();
-        self.pending.clear();
         let Some(db) = self.db.take() else { return };
         let observed: FxHashMap<NodeIndex, Arc<Outcome>> = db
             .table()
@@ -257,6 +257,11 @@ impl Planner {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .retain(|key, _| known.contains(key));
+        // What a request that is alive waits for is kept, so nothing that is pending is lost here.
+        self.pending = self.pending.iter().filter_map(|node| moved.get(node).copied()).collect();
+        self.spans = self.spans.drain().filter_map(|(node, span)| Some((*moved.get(&node)?, span))).collect();
+        self.remakes.clear();
+        self.remade.clear();
         for live in self.requests.values_mut() {
             live.node = moved[&live.node];
         }

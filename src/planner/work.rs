@@ -197,7 +197,7 @@ impl Planner {
         match ended {
             Ended::Observed(sighting) if refresh => self.refreshed_one(node, sighting),
             Ended::Observed(sighting) => {
-                self.spans.push(Span::of(node, self.began, sighting.began, sighting.took));
+                self.spans.insert(node, Span::of(self.began, sighting.began, sighting.took));
                 self.observed(node, &sighting);
                 self.see(node, sighting);
                 self.schedule.wake(Demand::Run(node));
@@ -227,7 +227,9 @@ impl Planner {
     pub(super) fn answered(&mut self, node: NodeIndex, answered: Answered) {
         let Answered { answer, reads, mut certain, start, cost, bytes, interned, committed, target } = answered;
         self.moves.remove(&node);
-        self.spans.push(Span::of(node, self.began, start, cost));
+        self.remakes.remove(&node);
+        self.answers += u64::from(!self.remade.contains(&node));
+        self.spans.insert(node, Span::of(self.began, start, cost));
         let mut world = Vec::with_capacity(reads.len());
         for read in reads {
             let index = self.table().intern_shared(read.spec);
@@ -360,14 +362,17 @@ impl Planner {
     }
 
     pub(super) fn remake(&mut self, node: NodeIndex, actions: Vec<Remake>, otherwise: Arc<FailureInner>) {
-        let moves = self.moves.entry(node).or_default();
-        *moves += 1;
-        if *moves >= MOVES {
+        // Several that share what somebody damages may find it so in turn, as long as each time one of them gets on.
+        let remakes = self.remakes.entry(node).or_default();
+        remakes.count = if remakes.answers == self.answers { remakes.count + 1 } else { 1 };
+        remakes.answers = self.answers;
+        if remakes.count >= MOVES {
             self.fail_work(node, otherwise);
             return;
         }
         for Remake { spec, forced } in actions {
             let action = self.table().intern_shared(spec);
+            self.remade.insert(action);
             self.order_to_run(action, if forced { Stale::Forced } else { Stale::Lost { by: Some(node) } });
         }
         self.invalidated();
@@ -375,6 +380,7 @@ impl Planner {
 
     pub(super) fn fail_work(&mut self, node: NodeIndex, failure: Arc<FailureInner>) {
         self.moves.remove(&node);
+        self.remakes.remove(&node);
         self.table().fail(node, &failure);
         self.fill_slot(node, Outcome { answer: Answer::Failed(failure), reads: Vec::new() });
         self.schedule.wake(Demand::Run(node));

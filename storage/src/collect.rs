@@ -322,8 +322,8 @@ fn read(shared: &Shared, reader: &Reader, used_today: &[Key], end: Option<Instan
             entries: vec![(In::Labels, key.to_vec())],
             count: 1,
             bytes: (key.len() + sealed.len()) as u64,
-            // It tells that there was something when that is gone.
-            last_use: used.max().unwrap_or(0) + DAY,
+            // It tells that there was something when that is gone, so it goes after what was used on the same day.
+            last_use: used.max().unwrap_or(0) + 1,
             names: labelled.iter().filter_map(|entry| spec(&entry.key)).collect(),
             below: Vec::new(),
         });

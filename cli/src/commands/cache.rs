@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use doge_queries::CacheDirs;
-use doge_queries::collect::{self, size_of};
-use doge_queries::doge::storage::{Amount, Amounts, Collected, Collection, Kept};
+use doge_queries::collect::{self, Limits, size_of};
+use doge_queries::doge::storage::{Amount, Amounts, Collected, Collection};
 use miette::{IntoDiagnostic as _, WrapErr as _};
 use serde_json::json;
 
@@ -19,23 +19,17 @@ pub(crate) fn run(common: &Common, command: CacheCommand) -> miette::Result<Exit
     let caches = cache_dirs(common)?;
     match command {
         CacheCommand::Dir { json } => dir(&caches, json),
-        CacheCommand::Info { json } => info(&caches, all_kept(common, &caches), json),
+        CacheCommand::Info { json } => info(common, &caches, json),
         CacheCommand::Clear { packages, repodata, results, json } => {
             let results = results || !(packages || repodata);
             clear(&caches, [packages, repodata, results], json)
         }
         CacheCommand::Gc { max_size, older_than, packages, repodata, dry_run, compact, json } => {
             let wanted = Wanted { max_size, older_than, packages, repodata, dry_run, compact };
-            gc(&caches, all_kept(common, &caches), &wanted, json)
+            gc(common, &caches, &wanted, json)
         }
         CacheCommand::Verify { json } => verify(&caches, json),
     }
-}
-
-/// What is kept beside the store: in the caches and, if there is one here, in the workspace.
-fn all_kept(common: &Common, caches: &CacheDirs) -> Vec<Kept> {
-    let workspace = root_here(common).map(|root| collect::kept_in(&root));
-    collect::kept(caches).into_iter().chain(workspace.into_iter().flatten()).collect()
 }
 
 fn dir(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
@@ -49,10 +43,14 @@ fn dir(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn info(caches: &CacheDirs, kept: Vec<Kept>, json: bool) -> miette::Result<Exit> {
+fn info(common: &Common, caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
     let opened = collect::store(caches, true);
     let store = opened.info();
-    let kinds = opened.survey(kept).kinds;
+    let mut kinds = opened.survey(collect::kept(caches)).kinds;
+    if let Some(root) = root_here(common) {
+        let none = Limits { max_bytes: None, max_age: None };
+        kinds.extend(collect::collect_in(&root, none, true));
+    }
     let sizes = [("packages", &caches.packages), ("repodata", &caches.repodata), ("results", &caches.store)]
         .map(|(what, path)| (what, path, size_of(path)));
     if json {
@@ -108,8 +106,9 @@ struct Wanted {
     compact: bool,
 }
 
-fn gc(caches: &CacheDirs, mut kept: Vec<Kept>, wanted: &Wanted, json: bool) -> miette::Result<Exit> {
+fn gc(common: &Common, caches: &CacheDirs, wanted: &Wanted, json: bool) -> miette::Result<Exit> {
     let limits = cache_limits()?;
+    let mut kept = collect::kept(caches);
     if wanted.packages {
         kept.extend(collect::packages(caches));
     }
@@ -124,10 +123,14 @@ fn gc(caches: &CacheDirs, mut kept: Vec<Kept>, wanted: &Wanted, json: bool) -> m
         kept,
     };
     let store = collect::store(caches, false);
-    let collected = store
+    let mut collected = store
         .collect(&collection)
         .into_diagnostic()
         .wrap_err_with(|| format!("nothing was collected in `{}`", caches.store.display()))?;
+    if let Some(root) = root_here(common) {
+        let limits = Limits { max_bytes: collection.max_bytes, max_age: collection.older_than };
+        collected.kinds.extend(collect::collect_in(&root, limits, wanted.dry_run));
+    }
     if wanted.compact && store.directory().exists() {
         store.compact().into_diagnostic().wrap_err("the results cannot be made smaller")?;
     }

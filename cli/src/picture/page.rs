@@ -1,6 +1,6 @@
 //! A run as a page to look around in. It holds everything that it needs and asks nobody for anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
 
 use doge_queries::doge::{Graph, History, RecordedSpec, RunRecord};
@@ -14,14 +14,14 @@ const LAYOUT: &str = include_str!("../page/vendor/dagre.min.js");
 /// The page of a graph.
 pub(crate) fn page(history: &History, graph: &Graph, run: &RunRecord, against: Option<&RunRecord>) -> String {
     let critical: BTreeSet<_> = run.critical_path().into_iter().map(|place| run.specs[place].key).collect();
+    let places: HashMap<_, _> = run.specs.iter().enumerate().map(|(place, spec)| (spec.key, place)).collect();
     let nodes: Vec<Value> = graph
         .nodes
         .iter()
         .enumerate()
         .map(|(id, node)| {
             let spec = &node.spec;
-            let place = run.specs.iter().position(|other| other.key == spec.key);
-            let step = place.and_then(|place| history.step_of(run, place));
+            let step = places.get(&spec.key).and_then(|place| history.step_of(run, *place));
             json!({
                 "id": id,
                 "kind": spec.kind,

@@ -30,6 +30,8 @@ pub struct MemoryQuestion<'q> {
     pub params: &'q Value,
     /// Is told of each line that people may want to see.
     pub log: &'q dyn Fn(&str),
+    /// Whether nobody waits for the answer any more. Then it should return soon: what it was asked may be asked anew.
+    pub is_cancelled: &'q dyn Fn() -> bool,
 }
 
 /// Backends by the names that manifests call them.

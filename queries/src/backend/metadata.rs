@@ -24,7 +24,7 @@ use crate::backend::protocol::{AskOutputs, Initialize, Output, Outputs, folded};
 use crate::backend::tool::{
     InstallToolSpec, InstantiateToolEnvironmentSpec, ReadyToolError, ToolError, ToolNeeds, ToolPrefixes, ready_tool,
 };
-use crate::backend::variables::{Variables, VariablesSpec};
+use crate::backend::variables::{VariableValue, Variables, VariablesSpec};
 use crate::build::{BuildContext, BuildPlatform, Context};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
@@ -381,7 +381,9 @@ impl BackendInstance {
         }
         make(&backends.cache)?;
         let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
-        let secrets: Vec<String> = discovered.secrets.iter().filter_map(|name| std::env::var(name).ok()).collect();
+        // What is not kept of variables is not shown of output either.
+        let hidden = self.variables.iter().filter(|(_, value)| matches!(value, VariableValue::Hidden(_)));
+        let secrets: Vec<String> = hidden.filter_map(|(name, _)| std::env::var(name).ok()).collect();
         let name = discovered.backend.name.clone();
         let (program, environment) = match &self.program {
             BackendProgram::System { program, .. } => {

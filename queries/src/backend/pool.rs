@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::backend::error::{BackendError, Complaint, LastOutput};
 use crate::backend::memory::{MemoryBackend, MemoryBackends, MemoryQuestion};
-use crate::backend::process::{Launch, Process, Program, Running, told_by};
+use crate::backend::process::{Launch, Process, Program, Running, redacted, secret_lines, told_by};
 use crate::backend::protocol::{Initialize, Negotiated};
 
 /// Variables that every backend gets to see, if they are set. None of them is taken to alter what is built.
@@ -137,7 +137,7 @@ impl Backends {
         let program = match &launch.program {
             Program::File(program) => program,
             Program::Memory(backend) => {
-                return self.ask_memory(ctx, backend.clone(), &launch.name, initialize, method, params).await;
+                return self.ask_memory(ctx, backend.clone(), launch, initialize, method, params).await;
             }
         };
         let identity = json!([program, launch.identity, launch.environment, launch.directory, initialize]).to_string();
@@ -164,17 +164,24 @@ impl Backends {
         &self,
         ctx: &ActionContext,
         backend: Arc<dyn MemoryBackend>,
-        name: &str,
+        launch: &Launch,
         initialize: &Initialize,
         method: &'static str,
         params: &impl Serialize,
     ) -> Result<T, BackendError> {
-        let (name, output) = (name.to_owned(), LastOutput::default());
+        let (name, output) = (launch.name.clone(), LastOutput::default());
         let (initialize, params) = (json!(initialize), json!(params));
-        let log = told_by(ctx.reporter());
+        let (log, secrets) = (told_by(ctx.reporter()), secret_lines(&launch.secrets));
+        let cancelled = ctx.cancelled().clone();
         let work = move || {
-            let question = MemoryQuestion { method, initialize: &initialize, params: &params, log: &*log };
-            backend.answer(&question)
+            let question = MemoryQuestion {
+                method,
+                initialize: &initialize,
+                params: &params,
+                log: &|line| log(&redacted(line.to_owned(), &secrets)),
+                is_cancelled: &|| cancelled.is_cancelled(),
+            };
+            backend.answer(&question).map_err(|complaint| redacted(complaint, &secrets))
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(answer)) => serde_json::from_value(answer).map_err(|error| BackendError::WrongShape {

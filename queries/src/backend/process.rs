@@ -339,7 +339,9 @@ impl Running {
     /// Writes down that a process runs, and who started it: where that is.
     fn note(&self, id: u32) -> Option<PathBuf> {
         let (it, us) = (identity_of(id)?, identity_of(std::process::id())?);
-        let path = self.directory.join(id.to_string());
+        // Numbers are given away again; together with the beginning they are not.
+        let began = it.split_whitespace().nth(1).unwrap_or_default();
+        let path = self.directory.join(format!("{id}-{began}"));
         let write = || std::fs::write(&path, format!("{it}\n{us}\n"));
         // Without it nobody ends what goes on without us.
         write().or_else(|_| std::fs::create_dir_all(&self.directory).and_then(|()| write())).ok()?;
@@ -407,7 +409,7 @@ fn kill_group(id: u32) {
 }
 
 /// The lines of secrets that are long enough to be told from other text.
-fn secret_lines(secrets: &[String]) -> Vec<String> {
+pub(crate) fn secret_lines(secrets: &[String]) -> Vec<String> {
     let lines = secrets.iter().flat_map(|secret| secret.lines());
     let mut lines: Vec<String> = lines.map(str::trim).filter(|line| line.len() > 3).map(str::to_owned).collect();
     // One that contains another is hidden as a whole.
@@ -416,7 +418,7 @@ fn secret_lines(secrets: &[String]) -> Vec<String> {
 }
 
 /// A text without secrets.
-fn redacted(text: String, secrets: &[String]) -> String {
+pub(crate) fn redacted(text: String, secrets: &[String]) -> String {
     secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "***"))
 }
 

@@ -11,6 +11,7 @@ use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Seen, 
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::OWN;
+use crate::redact::text_without_credentials;
 use crate::told::by_name;
 
 /// Where the key is that the values of variables are hashed with. A resource of the database.
@@ -68,8 +69,23 @@ pub struct VariablesSpec {
     pub secret: Vec<String>,
 }
 
-/// Words in the names of variables whose values are taken for secrets, whatever anybody says.
-const SECRET_WORDS: [&str; 7] = ["TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH", "PRIVATE", "KEY"];
+/// What the name of a variable contains whose value is taken for a secret, whatever anybody says.
+const SECRET_WORDS: [&str; 10] =
+    ["TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "PRIVATE", "KEY", "COOKIE", "SESSION", "CERT"];
+/// The same for whole words in it.
+const SECRET_PARTS: [&str; 6] = ["PAT", "PWD", "PW", "PIN", "DSN", "OTP"];
+
+/// Whether nobody may see the value of a variable of this name.
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+        || name.split('_').any(|part| SECRET_PARTS.iter().any(|secret| part == *secret || part.ends_with("PWD")))
+}
+
+/// Whether a value has a user name, a password or a token in it.
+fn holds_credentials(value: &str) -> bool {
+    text_without_credentials(value) != value
+}
 
 impl VariablesSpec {
     /// The variables that a package calls secrets, and those that are passed on besides.
@@ -77,7 +93,6 @@ impl VariablesSpec {
         let mut names: Vec<String> = secrets.iter().chain(passed_on).cloned().collect();
         names.sort();
         names.dedup();
-        let sounds_secret = |name: &String| SECRET_WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word));
         let secret = names.iter().filter(|name| secrets.contains(name) || sounds_secret(name)).cloned().collect();
         Self { names, secret }
     }
@@ -138,7 +153,9 @@ impl Observation for VariablesSpec {
             .filter_map(|name| {
                 let value = std::env::var_os(name)?;
                 let value = match value.to_str() {
-                    Some(text) if !self.secret.contains(name) => VariableValue::Plain(text.to_owned()),
+                    Some(text) if !self.secret.contains(name) && !holds_credentials(text) => {
+                        VariableValue::Plain(text.to_owned())
+                    }
                     _ => {
                         let key = key.as_ref().map_or([0; 32], |key| key.get());
                         let hash = blake3::keyed_hash(&key, value.as_encoded_bytes());
@@ -165,5 +182,13 @@ mod tests {
         let spec = VariablesSpec::new(&names(&["PLAIN"]), &names(&["SEEN", "MY_token", "PLAIN"]));
         assert_eq!(spec.names, ["MY_token", "PLAIN", "SEEN"]);
         assert_eq!(spec.secret, ["MY_token", "PLAIN"]);
+        for secret in ["GITHUB_PAT", "MYSQL_PWD", "SSHPASS", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "SENTRY_DSN"] {
+            assert!(sounds_secret(secret), "{secret}");
+        }
+        for plain in ["PATH", "CONDA_OVERRIDE_CUDA", "MODE", "SPINDLE", "CFLAGS"] {
+            assert!(!sounds_secret(plain), "{plain}");
+        }
+        assert!(holds_credentials("https://me:hunter2@example.org/simple"));
+        assert!(!holds_credentials("https://example.org/simple"));
     }
 }

@@ -514,8 +514,9 @@ pub const NOTE: &str = "note: ";
 
 /// Where artifacts are kept, in the workspace.
 pub(crate) const ARTIFACTS: &str = ".pixi/doge/artifacts";
-/// Where builds are made, in the workspace. The name is short because paths are.
-pub(crate) const BUILDS: &str = ".pixi/bld";
+/// Where builds are made, in the workspace: not where pixi makes its own, which are none of ours. The name is short because
+/// paths are.
+pub(crate) const BUILDS: &str = ".pixi/doge/bld";
 /// How long the path of a prefix is that is built against.
 const PREFIX_LENGTH: usize = 255;
 

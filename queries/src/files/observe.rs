@@ -251,6 +251,11 @@ impl Observation for FilesSpec {
         self.base(roots)
     }
 
+    fn newest_is_of_all(&self) -> bool {
+        // What the work writes itself, and the folders that it writes it into, are left out.
+        self.written.is_empty()
+    }
+
     fn changes(&self, was: &Files, now: &Files, _: &Values<'_>) -> Option<Vec<Change>> {
         let place = |name: &str| match self.directory.as_str() {
             "" | "." => name.to_owned(),

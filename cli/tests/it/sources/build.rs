@@ -53,7 +53,6 @@ fn what_was_built_and_is_gone_is_built_again_only_if_somebody_needs_it() {
     let sources = Sources::new();
     sources.install();
     std::fs::remove_dir_all(sources.site.path(".pixi/doge")).expect("it is there");
-    std::fs::remove_dir_all(sources.site.path(".pixi/bld")).expect("it is there");
     std::fs::remove_dir_all(sources.site.cache().join("pkgs")).expect("it is there");
     sources.assert_settled();
     std::fs::remove_dir_all(sources.site.path(".pixi/envs")).expect("it is there");

@@ -104,7 +104,7 @@ fn an_archive_that_is_damaged_and_as_long_as_before_is_built_again() {
 fn what_became_of_the_prefix_of_an_earlier_build_is_no_input_of_the_next() {
     let sources = Sources::new();
     sources.install();
-    let of_b = named(&sources.site.path(".pixi/bld/a"), "stamp.txt");
+    let of_b = named(&sources.site.path(".pixi/doge/bld/a"), "stamp.txt");
     let [stamp] = of_b.as_slice() else { panic!("there is one: {of_b:?}") };
     std::fs::remove_file(stamp).expect("it is there");
     let before = sources.site.read(".pixi/envs/default/share/a/inputs.txt");

@@ -72,7 +72,8 @@ fn a_backend_that_hangs_when_its_run_is_killed_is_ended_by_the_next_run_whatever
         let began = Instant::now();
         let hanging = loop {
             let notes = || std::fs::read_dir(&running).into_iter().flatten().flatten();
-            let ids: Vec<String> = notes().map(|note| note.file_name().to_string_lossy().into_owned()).collect();
+            let names = notes().map(|note| note.file_name().to_string_lossy().into_owned());
+            let ids: Vec<String> = names.filter_map(|name| Some(name.split_once('-')?.0.to_owned())).collect();
             let said = std::fs::read_to_string(sources.log()).unwrap_or_default();
             let asked = said.lines().any(|line| line.starts_with(&format!("{place} a")));
             if let ([id], true) = (ids.as_slice(), asked) {

@@ -284,3 +284,31 @@ fn a_backend_that_speaks_another_protocol_is_refused_by_name() {
         "pixi-build-api-version",
     ]);
 }
+
+#[test]
+fn packages_that_write_into_the_checkout_that_they_share_are_all_built() {
+    let sources = Sources::new();
+    let repository = sources.site.root().join("shared");
+    std::fs::create_dir_all(&repository).expect("it can be made");
+    let names = ["one", "two", "three", "four", "five"];
+    let mut needs = String::new();
+    for name in names {
+        // What is written lies where all of them see it.
+        sources.package(name, "", "fail = 'touch_own_globs'\ntouch = '../touched.txt'");
+        let target = repository.join(name);
+        std::fs::create_dir_all(target.join("content")).expect("it can be made");
+        std::fs::copy(sources.site.path(&format!("{name}/pixi.toml")), target.join("pixi.toml")).expect("it is there");
+        std::fs::write(target.join("content/file"), name).expect("it can be written");
+        needs += &format!(
+            "{name} = {{ git = 'file://{}', branch = 'main', subdirectory = '{name}' }}\n",
+            repository.display()
+        );
+    }
+    git(&repository, &["init", "-q", "-b", "main", "."]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "-q", "-m", "as it is"]);
+    sources.site.needs(&needs);
+    let ran = sources.install();
+    assert!(ran.executed()["backend_build"] >= 5, "{:?}", ran.executed());
+    sources.assert_settled();
+}
