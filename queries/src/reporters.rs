@@ -149,17 +149,18 @@ macro_rules! reporters {
         }
 
         $(
-            impl OperationReporter<$spec> for EventReporter {
+            #[cfg(any(test, feature = "testing"))]
+            impl OperationReporter<$spec> for crate::testing::EventReporter {
                 fn queued(&self, operation: OperationId, within: Option<OperationId>, spec: &$spec) {
-                    self.tree(|tree| tree.queued(operation, within, stringify!($field), spec.to_string()));
+                    self.put(operation, within, stringify!($field), spec);
                 }
 
                 fn started(&self, operation: OperationId) {
-                    self.tree(|tree| tree.note(operation, "started"));
+                    self.note(operation, "started");
                 }
 
                 fn output(&self, operation: OperationId, line: &str) {
-                    self.tree(|tree| tree.note(operation, &format!("output `{line}`")));
+                    self.note(operation, &format!("output `{line}`"));
                 }
 
                 fn finished(&self, operation: OperationId, how: &Finished) {
@@ -169,7 +170,7 @@ macro_rules! reporters {
                         Finished::Cancelled => "cancelled",
                         Finished::Retreated => "retreated",
                     };
-                    self.tree(|tree| tree.note(operation, how));
+                    self.note(operation, how);
                 }
             }
         )*
@@ -351,77 +352,5 @@ impl State {
         {
             hears.finished(operation, how);
         }
-    }
-}
-
-/// A reporter for tests: writes down the tree of all operations and what became of each.
-#[derive(Debug, Default)]
-pub struct EventReporter {
-    tree: Mutex<Tree>,
-}
-
-#[derive(Debug, Default)]
-struct Tree {
-    operations: Vec<Operation>,
-}
-
-#[derive(Debug)]
-struct Operation {
-    id: OperationId,
-    within: Option<OperationId>,
-    name: String,
-    notes: Vec<String>,
-}
-
-impl EventReporter {
-    fn tree<T>(&self, work: impl FnOnce(&mut Tree) -> T) -> T {
-        work(&mut self.tree.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The tree, one operation a line with what became of it, each below the one it was within. Beside each other they are
-    /// sorted by name, so that the same work gives the same text.
-    pub fn render(&self) -> String {
-        self.tree(|tree| tree.render(None, 0))
-    }
-
-    /// What was told in a wrong order, in words; empty if each operation was queued, started and finished once, in this order.
-    pub fn violations(&self) -> Vec<String> {
-        let is_end = |note: &&String| ["finished", "failed", "cancelled", "retreated"].contains(&note.as_str());
-        self.tree(|tree| {
-            let wrong = tree.operations.iter().filter(|operation| {
-                let notes = &operation.notes;
-                let starts = notes.iter().filter(|note| *note == "started").count();
-                let ends = notes.iter().filter(is_end).count();
-                (starts, ends) != (1, 1)
-                    || notes.first().is_none_or(|note| note != "started")
-                    || !notes.last().as_ref().is_some_and(is_end)
-            });
-            wrong.map(|operation| format!("{}: {}", operation.name, operation.notes.join(", "))).collect()
-        })
-    }
-}
-
-impl Tree {
-    fn queued(&mut self, id: OperationId, within: Option<OperationId>, sort: &str, name: String) {
-        self.operations.push(Operation { id, within, name: format!("{sort}: {name}"), notes: Vec::new() });
-    }
-
-    fn note(&mut self, id: OperationId, note: &str) {
-        if let Some(operation) = self.operations.iter_mut().find(|operation| operation.id == id) {
-            operation.notes.push(note.to_owned());
-        }
-    }
-
-    fn render(&self, within: Option<OperationId>, depth: usize) -> String {
-        let inside = self.operations.iter().filter(|operation| operation.within == within);
-        let mut parts: Vec<String> = inside
-            .map(|operation| {
-                let indent = "  ".repeat(depth);
-                let line = format!("{indent}{} ({})\n", operation.name, operation.notes.join(", "));
-                line + &self.render(Some(operation.id), depth + 1)
-            })
-            .collect();
-        parts.sort();
-        parts.concat()
     }
 }

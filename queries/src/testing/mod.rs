@@ -6,8 +6,10 @@
 
 pub mod backend;
 pub mod channel;
+pub mod reporter;
 pub mod server;
 
 pub use backend::Passthrough;
 pub use channel::{ArchiveKind, ChannelBuilder, PLACEHOLDER, PackageBuilder};
+pub use reporter::EventReporter;
 pub use server::{Misbehaviour, Request, TestServer};

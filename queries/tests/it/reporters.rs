@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use doge_queries::backend::{MemoryBackend, MemoryQuestion};
-use doge_queries::reporters::{EventReporter, Reporters};
-use doge_queries::testing::Passthrough;
+use doge_queries::reporters::Reporters;
+use doge_queries::testing::{EventReporter, Passthrough};
 use expect_test::expect;
 use serde_json::Value;
 use tempfile::TempDir;
