@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use doge_queries::backend::KEPT_LINES;
 use doge_queries::build::NOTE;
 use doge_queries::doge::storage::StoreEvent;
 use doge_queries::doge::{Event, SpecName};
@@ -49,6 +50,9 @@ const SLOWEST: usize = 5;
 /// How long somebody else has to be waited for to be told how long it was.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 
+/// How much of what a build writes is held to be shown if it fails, in bytes. All of it is kept with the run.
+const MOST_UNSEEN: usize = 4 << 20;
+
 /// Shows events.
 pub(crate) struct Progress {
     bars: MultiProgress,
@@ -66,6 +70,8 @@ struct State {
     told: Vec<String>,
     /// Whether a build or another program wrote something.
     wrote: bool,
+    /// What each that is at work wrote and was not shown, and how many bytes that is.
+    unseen: BTreeMap<String, (Vec<String>, usize)>,
     /// Of a log: what took how long.
     steps: Vec<(Duration, String)>,
 }
@@ -121,10 +127,17 @@ impl Progress {
                 self.did_start(spec);
             }
             Event::DidRun { spec, cost, .. } => {
+                self.state().unseen.remove(&spec.to_string());
                 self.did_end(spec);
                 self.did_run(spec, *cost);
             }
             Event::DidFail { spec, .. } | Event::DidCancel { spec } | Event::DidRetreat { spec, .. } => {
+                let unseen = self.state().unseen.remove(&spec.to_string());
+                if let (Event::DidFail { .. }, Some((lines, _))) = (event, unseen) {
+                    // The error shows the last lines itself.
+                    let earlier = lines.len().saturating_sub(KEPT_LINES);
+                    lines[..earlier].iter().for_each(|line| self.line(&format!("{spec}: {line}")));
+                }
                 self.waited(spec);
                 self.did_end(spec);
             }
@@ -179,6 +192,13 @@ impl Progress {
             let focus = self.state().lines.get(&place).and_then(|line| line.running.first().cloned());
             if focus.is_none_or(|(focus, ..)| focus == name) {
                 self.line(&format!("{spec}: {line}"));
+            }
+        } else {
+            let mut state = self.state();
+            let (lines, bytes) = state.unseen.entry(spec.to_string()).or_default();
+            *bytes += line.len();
+            if *bytes <= MOST_UNSEEN {
+                lines.push(line.to_owned());
             }
         }
     }

@@ -73,6 +73,13 @@ fn what_the_build_in_focus_writes_is_shown_if_that_is_wanted_and_kept_if_not() {
     sources.package("b", "", "fail = 'error'\nfail_in = 'build'\nstderr = ['a line of b']");
     let ran = sources.run(&["install"]);
     assert!(ran.stderr.contains("all that was written is kept: `doge runs log "), "{}", ran.stderr);
+    // All of it is shown when it fails, not only what the error ends with.
+    let lines: Vec<String> = (0..100).map(|number| format!("'line number {number}'")).collect();
+    sources.package("b", "", &format!("fail = 'error'\nfail_in = 'build'\nstderr = [{}]", lines.join(", ")));
+    let ran = sources.run(&["install"]);
+    for number in 0..100 {
+        assert_eq!(ran.stderr.matches(&format!("line number {number}\n")).count(), 1, "{number}: {}", ran.stderr);
+    }
     sources.run(&["install", "-v", "-q"]).assert_ends_with_code(2);
 }
 

@@ -28,6 +28,7 @@ pub use metadata::{
 };
 pub(crate) use pool::Question;
 pub use pool::{Backends, PASSED_ON};
+pub use process::KEPT_LINES;
 pub use protocol::*;
 pub use tool::{
     ChosenAnew, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec,

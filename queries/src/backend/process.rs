@@ -22,7 +22,7 @@ const LONGEST_ANSWER: u64 = 256 << 20;
 /// The longest line of output that is passed on as one.
 const LONGEST_LINE: u64 = 16 << 10;
 /// How many of the last lines of output are kept to be shown when something goes wrong.
-const KEPT_LINES: usize = 60;
+pub const KEPT_LINES: usize = 60;
 
 /// How long a backend that is not needed any more may take to end.
 const FAREWELL: Duration = Duration::from_millis(300);
