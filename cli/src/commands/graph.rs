@@ -1,6 +1,7 @@
 //! `doge graph`.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 
 use doge_queries::doge::{Graph, History, RecordedSpec, RunRecord};
@@ -49,11 +50,20 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
 pub(crate) fn write(file: Option<&Path>, text: &str) -> miette::Result<Exit> {
     match file {
         None => print(text),
-        Some(path) => doge_queries::write_whole(path, format!("{}\n", text.trim_end()).as_bytes())
+        Some(path) => put(path, format!("{}\n", text.trim_end()).as_bytes())
             .into_diagnostic()
             .wrap_err_with(|| format!("`{}` cannot be written", path.display()))?,
     }
     Ok(Exit::Done)
+}
+
+/// Writes a file as a whole. What a link leads to is written, and what is no file, as a pipe, is written to as it is.
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => doge_queries::write_whole(&std::fs::canonicalize(path)?, bytes),
+        Ok(_) => std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        Err(_) => doge_queries::write_whole(path, bytes),
+    }
 }
 
 /// The run that is meant: by default the last one here that did something, else the newest.

@@ -54,6 +54,9 @@ pub(crate) fn picture(graph: &Graph) -> miette::Result<String> {
             graph.nodes.len()
         ));
     }
+    if graph.nodes.is_empty() {
+        return Ok(drawn(graph, &[], &[], &[]));
+    }
     let mut plan = VisualGraph::new(Orientation::LeftToRight);
     let lines: Vec<[String; 2]> =
         graph.nodes.iter().map(|node| [format!("{}{}", node.sign(), node.spec.kind), title_of(&node.spec)]).collect();

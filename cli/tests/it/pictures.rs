@@ -43,6 +43,18 @@ fn a_graph_is_the_same_each_time_in_each_form() {
     sources.run(&["graph", "-o", "graph.svg"]).succeeded();
     let file = sources.site.read("graph.svg");
     assert_eq!(file, sources.run(&["graph", "--format", "svg"]).stdout);
+    // Nothing is left of a run that did nothing; a link stays one.
+    sources.install();
+    let id = runs(&sources)[0].clone();
+    for format in ["dot", "svg", "mermaid", "json", "html"] {
+        sources.run(&["graph", "--run", &id, "--only", "changed", "--format", format]).succeeded();
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("graph.svg", sources.site.path("link.svg")).expect("it can be made");
+        sources.run(&["graph", "-o", "link.svg"]).succeeded();
+        assert!(sources.site.path("link.svg").is_symlink());
+    }
     sources.run(&["graph", "-o", "nowhere/graph.svg"]).assert_fails_with(&["nowhere/graph.svg", "cannot be written"]);
 }
 

@@ -383,7 +383,10 @@ impl BackendInstance {
         let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
         // What is not kept of variables is not shown of output either.
         let hidden = self.variables.iter().filter(|(_, value)| matches!(value, VariableValue::Hidden(_)));
-        let secrets: Vec<String> = hidden.filter_map(|(name, _)| std::env::var(name).ok()).collect();
+        let mut secrets: Vec<String> = hidden.filter_map(|(name, _)| std::env::var(name).ok()).collect();
+        // Of an address with a login in it, the password is the secret, wherever it stands.
+        let passwords = secrets.iter().filter_map(|value| Some(url::Url::parse(value).ok()?.password()?.to_owned()));
+        secrets.extend(passwords.collect::<Vec<_>>());
         let name = discovered.backend.name.clone();
         let (program, environment) = match &self.program {
             BackendProgram::System { program, .. } => {

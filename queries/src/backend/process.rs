@@ -435,14 +435,25 @@ fn redact_all(value: &mut Value, secrets: &[String]) {
 /// Passes on, line by line, what a backend writes; keeps the last lines.
 async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, secrets: Arc<[String]>) {
     let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
+    let longest = secrets.iter().map(String::len).max().unwrap_or(0);
+    // The end of a part of a line, in which a secret may have begun.
+    let mut held = String::new();
     loop {
-        line.clear();
-        match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
+        let mut line = Vec::new();
+        let is_over = matches!((&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await, Ok(0) | Err(_));
+        if is_over && held.is_empty() {
+            return;
         }
-        let text = redacted(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned(), &secrets);
+        let is_whole = line.last() == Some(&b'\n') || (line.len() as u64) < LONGEST_LINE;
+        let said = std::mem::take(&mut held) + String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']);
+        let mut text = redacted(said, &secrets);
+        if !is_whole && longest > 1 {
+            let mut place = text.len().saturating_sub(longest - 1);
+            while !text.is_char_boundary(place) {
+                place -= 1;
+            }
+            held = text.split_off(place);
+        }
         let listener = {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             if output.lines.len() == KEPT_LINES {
@@ -455,10 +466,31 @@ async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, sec
         if let Some(listener) = listener {
             listener(&text);
         }
+        if is_over {
+            return;
+        }
     }
 }
 
 /// Passes lines on to whoever watches the work.
 pub(crate) fn told_by(reporter: Reporter) -> Listener {
     Arc::new(move |line| reporter.output_line(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_is_hidden_where_a_long_line_is_cut() {
+        let secret = "s3cr3tvalueXYZ";
+        for before in LONGEST_LINE as usize - 20..LONGEST_LINE as usize + 2 {
+            let said = format!("{}{secret} and so on\nthe end", "M".repeat(before));
+            let output = Arc::new(Mutex::new(Output::default()));
+            pass_on(said.as_bytes(), output.clone(), Arc::from([secret.to_owned()])).await;
+            let told: Vec<String> = output.lock().expect("nobody panics with it").lines.iter().cloned().collect();
+            assert_eq!(told.last().map(String::as_str), Some("the end"));
+            assert_eq!(told.concat(), format!("{}*** and so onthe end", "M".repeat(before)), "{before}");
+        }
+    }
 }
