@@ -400,11 +400,7 @@ impl Builder {
             remarks,
         });
         Ok(Config {
-            table: {
-                let mut table = Table::new(self.registry, depth_limit, persist, listener);
-                table.tells_waits = self.tells_waits;
-                table
-            },
+            table: Table::new(self.registry, depth_limit, persist, listener, self.tells_waits),
             shared,
             spawn,
             serial: self.serial,

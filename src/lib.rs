@@ -143,7 +143,7 @@ pub use crate::dry::{DryReport, DryVerdict, WouldRun};
 pub use crate::effect::Effect;
 pub use crate::evaluate::panic_message;
 pub use crate::event::{Event, Listener, Progress, Retreat};
-pub use crate::explain::{Cause, CauseSort, Change, Checked, Explanation, History, Step, Values};
+pub use crate::explain::{Cause, CauseSort, Change, Checked, Explanation, History, Step, Values, differing_lines};
 pub use crate::failure::{AnyError, DomainError, EngineFailure, Failure};
 pub use crate::graph::{Difference, Graph, GraphNode};
 pub use crate::intern::{Intern, Interned, names_in};

@@ -15,6 +15,7 @@ use crate::failure::FailureInner;
 use crate::kind::Role;
 use crate::memo::{Directive, Memo, Slot};
 use crate::registry::KindIndex;
+use crate::run::Outcome;
 use crate::spec::SharedSpec;
 use crate::value::Cell;
 
@@ -146,15 +147,15 @@ pub(crate) enum Status {
     Failed,
 }
 
-impl Status {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Status::None => "pending",
-            Status::Verified => "verified",
-            Status::Executed => "executed",
-            Status::CutOff => "cut off",
-            Status::Observed => "observed",
-            Status::Failed => "failed",
+impl From<Status> for Outcome {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::None => Outcome::Pending,
+            Status::Verified => Outcome::Verified,
+            Status::Executed => Outcome::Executed,
+            Status::CutOff => Outcome::CutOff,
+            Status::Observed => Outcome::Observed,
+            Status::Failed => Outcome::Failed,
         }
     }
 }

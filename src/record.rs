@@ -96,14 +96,7 @@ fn recorded(
         role,
         name: spec.as_ref().map_or_else(|| data.key.to_string(), ToString::to_string),
         label: spec.as_ref().and_then(|spec| spec.label()),
-        outcome: match status {
-            Status::None => Outcome::Pending,
-            Status::Verified => Outcome::Verified,
-            Status::Executed => Outcome::Executed,
-            Status::CutOff => Outcome::CutOff,
-            Status::Observed => Outcome::Observed,
-            Status::Failed => Outcome::Failed,
-        },
+        outcome: status.into(),
         reason: match (status, data.stale()) {
             (Status::Verified | Status::Observed, _) | (_, None) => None,
             (_, Some(stale)) => Some(reason(table, &stale)),

@@ -93,6 +93,7 @@ impl Table {
         depth_limit: usize,
         persist: Option<Persist>,
         listener: Option<Listener>,
+        tells_waits: bool,
     ) -> Self {
         Self {
             nodes: RefCell::default(),
@@ -111,7 +112,7 @@ impl Table {
             persist: RefCell::new(persist),
             tally: RefCell::default(),
             listener,
-            tells_waits: false,
+            tells_waits,
             scratch: RefCell::default(),
             spare: RefCell::default(),
         }
@@ -463,9 +464,8 @@ impl Table {
     ///
     /// Worlds that name a node which is not kept are left out: they are in the store, if there is one.
     pub(crate) fn shrunk(self, keep: &[bool]) -> (Table, FxHashMap<NodeIndex, NodeIndex>) {
-        let (limit, tells_waits) = (self.depth_limit, self.tells_waits);
-        let mut table = Table::new(self.registry.into_inner(), limit, self.persist.into_inner(), self.listener);
-        table.tells_waits = tells_waits;
+        let (registry, persist) = (self.registry.into_inner(), self.persist.into_inner());
+        let table = Table::new(registry, self.depth_limit, persist, self.listener, self.tells_waits);
         table.tally.replace(self.tally.into_inner());
         let mut moved = FxHashMap::default();
         let mut old = Vec::new();

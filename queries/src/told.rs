@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use doge::{Change, Fingerprint};
+use doge::{Change, Fingerprint, differing_lines};
 use rattler_conda_types::RepoDataRecord;
 
 use crate::records::Records;
@@ -26,22 +26,7 @@ pub(crate) fn short(fingerprint: &Fingerprint) -> String {
 /// How the lines of a file differ. A line that is like one that went is told beside it.
 pub(crate) fn lines(file: &str, was: &str, now: &str) -> Vec<Change> {
     let what = format!("line of {file}");
-    let mut left: BTreeMap<&str, isize> = BTreeMap::new();
-    now.lines().for_each(|line| *left.entry(line.trim()).or_default() += 1);
-    was.lines().for_each(|line| *left.entry(line.trim()).or_default() -= 1);
-    let mut is_only_there = |line: &str, sign: isize| match left.get_mut(line) {
-        Some(count) if *count * sign > 0 => {
-            *count -= sign;
-            true
-        }
-        _ => false,
-    };
-    let said = |text: &str| -> Vec<String> {
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
-    };
-    let (mut gone, mut new) = (said(was), said(now));
-    gone.retain(|line| is_only_there(line, -1));
-    new.retain(|line| is_only_there(line, 1));
+    let (gone, mut new) = differing_lines(was, now);
     let subject = |line: &str| line.split(['=', ':']).next().unwrap_or_default().trim().to_owned();
     let mut changes = Vec::new();
     for line in gone {
@@ -52,6 +37,20 @@ pub(crate) fn lines(file: &str, was: &str, now: &str) -> Vec<Change> {
     }
     changes.extend(new.into_iter().map(|line| Change::new(&format!("{what} added"), "", None, Some(line))));
     changes
+}
+
+/// An option that somebody gave in another way.
+pub(crate) fn option(name: &str, was: &impl ToString, now: &impl ToString) -> Option<Change> {
+    let (was, now) = (was.to_string(), now.to_string());
+    (was != now).then(|| Change::new("option", name, Some(was), Some(now)))
+}
+
+/// A file of a directory of the workspace.
+pub(crate) fn place(directory: &str, name: &str) -> String {
+    match directory {
+        "" | "." => name.to_owned(),
+        directory => crate::source::normalized(&format!("{directory}/{name}")),
+    }
 }
 
 /// How packages differ, by name.

@@ -16,6 +16,7 @@ use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, QueryOps, Role, Stopped};
 use crate::memo::Engine;
 use crate::node::{Demand, NodeIndex, Stale};
+use crate::run::Outcome;
 use crate::spec::SharedSpec;
 use crate::value::AnyValue;
 
@@ -45,7 +46,7 @@ fn in_span(db: &dyn Engine, node: NodeIndex, stale: Stale) -> Answer {
     span.record(
         "outcome",
         match &answer {
-            Answer::Value(_) => db.table().status(node).word(),
+            Answer::Value(_) => Outcome::from(db.table().status(node)).word(),
             Answer::Failed(_) => "failed",
             Answer::Pending => "pending",
         },

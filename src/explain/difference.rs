@@ -285,7 +285,7 @@ fn compare(
     };
     match (was, now) {
         (Some(Tree::Text(was)), Some(Tree::Text(now))) if was.contains('\n') || now.contains('\n') => {
-            let (gone, new) = lines(was, now);
+            let (gone, new) = differing_lines(was, now);
             gone.into_iter().for_each(|line| push(Some(line), None));
             new.into_iter().for_each(|line| push(None, Some(line)));
         }
@@ -293,8 +293,8 @@ fn compare(
     }
 }
 
-/// The lines that only one of two texts has, without those that are blank.
-fn lines(was: &str, now: &str) -> (Vec<String>, Vec<String>) {
+/// The lines that only the first and only the second of two texts has, without those that are blank.
+pub fn differing_lines(was: &str, now: &str) -> (Vec<String>, Vec<String>) {
     let mut left: BTreeMap<&str, isize> = BTreeMap::new();
     for line in now.lines() {
         *left.entry(line.trim()).or_default() += 1;

@@ -9,8 +9,8 @@ mod cause;
 mod difference;
 mod rebuilt;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use doge_storage::{Fingerprint, Key, RunId, Snapshot, Store, StoreOptions};
@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use cause::{Cause, CauseSort};
-pub use difference::Change;
+pub use difference::{Change, differing_lines};
 use difference::{Tree, differences};
 
 use crate::intern::{Intern, Interned};
@@ -42,7 +42,7 @@ pub struct History {
     snapshot: Snapshot,
     registry: Registry,
     /// Runs, the newest first, as far as they were read.
-    read: RefCell<Option<Vec<RunRecord>>>,
+    recent: OnceCell<Vec<RunRecord>>,
     /// What had failed before the run that was asked about last.
     failed: RefCell<Option<FailedBefore>>,
 }
@@ -150,7 +150,7 @@ impl History {
         Self {
             snapshot: Store::open(options).snapshot(),
             registry,
-            read: RefCell::default(),
+            recent: OnceCell::new(),
             failed: RefCell::default(),
         }
     }
@@ -165,8 +165,14 @@ impl History {
         read(&self.snapshot.run(id)?.record)
     }
 
-    fn recent<T>(&self, work: impl FnOnce(&[RunRecord]) -> T) -> T {
-        work(self.read.borrow_mut().get_or_insert_with(|| self.runs(RUNS)))
+    fn recent(&self) -> &[RunRecord] {
+        self.recent.get_or_init(|| self.runs(RUNS))
+    }
+
+    /// The keys of what was asked for in the newest runs that are of interest.
+    pub fn requests(&self, is_of_interest: impl Fn(&RunRecord) -> bool) -> HashSet<Key> {
+        let runs = self.recent().iter().filter(|run| is_of_interest(run));
+        runs.flat_map(|run| &run.requests).map(|request| request.key).collect()
     }
 
     /// What was reached in a run that did nothing, as the traces tell; other records are as they are.
@@ -191,20 +197,21 @@ impl History {
         is_of_interest: impl Fn(&RunRecord) -> bool,
         is_meant: impl Fn(&RecordedSpec) -> bool,
     ) -> Vec<Explanation> {
-        let runs: Vec<RunRecord> = self.recent(|runs| runs.iter().filter(|run| is_of_interest(run)).cloned().collect());
         let mut told = Vec::new();
-        for (held_since, run) in runs.into_iter().enumerate() {
+        let runs = self.recent().iter().filter(|run| is_of_interest(run));
+        for (held_since, run) in runs.enumerate() {
             let is_newest = held_since == 0;
-            let run = if is_newest { self.whole(run) } else { run };
+            let rebuilt = (is_newest && run.specs.is_empty()).then(|| self.whole(run.clone()));
+            let run = rebuilt.as_ref().unwrap_or(run);
             let meant = || run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec));
             // Work is what people mean; a query of the same name is only its caller.
             let weight = |spec: &RecordedSpec| {
                 let is_work = matches!(spec.role, Role::Action | Role::Effect);
                 (is_work && spec.outcome == Outcome::Failed, is_work, spec.cost_us, spec.saved_us)
             };
-            let newest = meant().filter(|(_, spec)| worked(&run, spec)).max_by_key(|(_, spec)| weight(spec));
+            let newest = meant().filter(|(_, spec)| worked(run, spec)).max_by_key(|(_, spec)| weight(spec));
             if let Some((place, spec)) = newest {
-                let (steps, cause) = self.chain(&run, place, usize::MAX);
+                let (steps, cause) = self.chain(run, place, usize::MAX);
                 told.push(Explanation {
                     run: run.id,
                     began_ms: run.began_ms,
@@ -226,7 +233,7 @@ impl History {
                     outcome: spec.outcome,
                     held_since,
                     cause: None,
-                    checked: Some(checked(&run, place)),
+                    checked: Some(checked(run, place)),
                     error: None,
                     steps: vec![self.step(spec, "it held".to_owned(), Vec::new())],
                 });
@@ -417,11 +424,10 @@ impl History {
         if failed.as_ref().is_none_or(|failed| failed.run != run.id) {
             let is_earlier =
                 |other: &&RunRecord| other.id < run.id && other.scope == run.scope && !other.specs.is_empty();
-            let specs = self.recent(|runs| {
-                let before = runs.iter().find(is_earlier).map_or(&[][..], |before| &before.specs);
-                let failed = before.iter().filter(|spec| spec.outcome == Outcome::Failed);
-                failed.map(|spec| (spec.key, (spec.reason.clone(), spec.error.clone().unwrap_or_default()))).collect()
-            });
+            let before = self.recent().iter().find(is_earlier).map_or(&[][..], |before| &before.specs);
+            let specs = before.iter().filter(|spec| spec.outcome == Outcome::Failed);
+            let specs =
+                specs.map(|spec| (spec.key, (spec.reason.clone(), spec.error.clone().unwrap_or_default()))).collect();
             *failed = Some(FailedBefore { run: run.id, specs });
         }
         let (reason, error) = failed.as_ref()?.specs.get(&spec.key)?;

@@ -79,6 +79,7 @@ impl Planner {
     pub(super) fn tell_settled(&mut self) {
         let over: Vec<NodeIndex> =
             self.pending.iter().copied().filter(|node| !self.schedule.is_pending_or_ready(*node)).collect();
+        self.unsettled = false;
         if over.is_empty() {
             return;
         }
@@ -88,6 +89,7 @@ impl Planner {
             let status = self.table().status(node);
             let is_needed = live.get(node.as_usize()).is_some_and(|live| *live);
             if status == Status::None && (is_needed || self.is_behind_work(node)) {
+                self.unsettled = true;
                 continue;
             }
             self.pending.remove(&node);

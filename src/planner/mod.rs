@@ -172,6 +172,8 @@ pub(crate) struct Planner {
     clock: Instant,
     /// Queries of which it was told that they wait.
     pending: FxHashSet<NodeIndex>,
+    /// Whether some of them may be over without having been answered by name: only then are they gone through.
+    unsettled: bool,
     /// When work was done and looks were made in this session.
     spans: FxHashMap<NodeIndex, Span>,
     on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -219,6 +221,7 @@ impl Planner {
             began,
             clock: Instant::now(),
             pending: FxHashSet::default(),
+            unsettled: false,
             spans: FxHashMap::default(),
             on_refresh: config.on_refresh,
             on_close: config.on_close,
@@ -302,7 +305,7 @@ impl Planner {
                 break;
             }
         }
-        if !self.pending.is_empty() {
+        if self.unsettled {
             self.tell_settled();
         }
         if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {

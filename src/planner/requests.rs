@@ -138,6 +138,7 @@ impl Planner {
     /// Finds out anew who waits for what, by walking from the live requests. Running work goes on.
     pub(super) fn rebuild(&mut self) {
         self.schedule.clear();
+        self.unsettled = true;
         let wanted: Vec<NodeIndex> =
             self.order.iter().filter_map(|id| self.requests.get(id)).map(|live| live.node).collect();
         for node in wanted {

@@ -1,7 +1,7 @@
 //! `doge runs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use doge_queries::doge::{History, Outcome, RecordedSpec, RunRecord};
 use doge_queries::logs::{self, LoggedLine};
@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::arguments::{Common, RunsArguments, RunsCommand};
 use crate::commands::graph::shown;
 use crate::outcome::{Exit, print, print_json, say};
+use crate::picture::page::began;
 use crate::picture::trace::longest as longest_of;
 use crate::progress::seconds;
 use crate::workspace::{Located, cache_dirs};
@@ -37,7 +38,7 @@ impl Listed {
             run: record.id.to_hex(),
             title: record.title.clone(),
             workspace: record.scope.clone(),
-            began: humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(record.began_ms)).to_string(),
+            began: began(record),
             duration_ms: record.duration().as_secs_f64() * 1000.0,
             executed: counts.executed.clone(),
             observed: counts.observed,

@@ -1,7 +1,5 @@
 //! `doge why`.
 
-use std::collections::HashSet;
-
 use doge_queries::doge::{Change, Explanation, History, Outcome, RunId, RunRecord};
 use miette::miette;
 
@@ -24,13 +22,7 @@ pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<E
     let explanations = match arguments.word.as_deref().map(str::trim) {
         Some(word) => explained(&history, is_ours, word)?,
         None => {
-            let requests: HashSet<_> = history
-                .runs(usize::MAX)
-                .iter()
-                .filter(|run| is_ours(run))
-                .flat_map(|run| run.requests.clone())
-                .map(|request| request.key)
-                .collect();
+            let requests = history.requests(is_ours);
             history.why(is_ours, |spec| requests.contains(&spec.key))
         }
     };

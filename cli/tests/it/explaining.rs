@@ -8,7 +8,7 @@ use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::site::{PLATFORM, Ran, tick};
+use crate::site::{PLATFORM, Ran, doge, tick};
 use crate::sources::backend;
 
 /// A copy of the example, with its repository, its archive and its channel.
@@ -97,15 +97,9 @@ impl Example {
     fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
         tick();
         tick();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doge"));
-        command
-            .args(arguments)
-            .current_dir(self.path(""))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.directory.path().join("home"))
-            .env("DOGE_CACHE_DIR", self.directory.path().join("cache"))
-            .envs(variables.iter().copied());
+        let directory = self.directory.path();
+        let mut command = doge(arguments, &self.path(""), directory, &directory.join("cache"));
+        command.envs(variables.iter().copied());
         Ran::by(command)
     }
 

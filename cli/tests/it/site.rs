@@ -20,6 +20,19 @@ pub(crate) const PLATFORM: &str = if cfg!(all(target_os = "linux", target_arch =
     "osx-arm64"
 };
 
+/// The program in a workspace, with a home and a cache of its own and nothing else of the environment.
+pub(crate) fn doge(arguments: &[&str], workspace: &Path, directory: &Path, cache: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doge"));
+    command
+        .args(arguments)
+        .current_dir(workspace)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", directory.join("home"))
+        .env("DOGE_CACHE_DIR", cache);
+    command
+}
+
 pub(crate) struct Site {
     directory: TempDir,
     pub(crate) channel: ChannelBuilder,
@@ -100,15 +113,7 @@ impl Site {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doge"));
-        command
-            .args(arguments)
-            .current_dir(self.path(""))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.directory.path().join("home"))
-            .env("DOGE_CACHE_DIR", self.cache());
-        command
+        doge(arguments, &self.path(""), self.directory.path(), &self.cache())
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {

@@ -2,9 +2,9 @@
 //!
 //! Which backend builds a source is read from the manifests there ([`DiscoverBackendSpec`]). It comes from a package
 //! with an environment of its own, chosen once and kept ([`InstantiateToolEnvironmentSpec`]), or is a program of the
-//! system, or a part of this one ([`MemoryBackend`]). It is asked what can be built ([`BuildBackendMetadataSpec`]) and, elsewhere, to build it; what it says to have
-//! read becomes part of the trace. A running backend is a resource and never a value: who asks for the same package
-//! shares it, and nothing depends on whether it ran already.
+//! system, or a part of this one ([`MemoryBackend`]). It is asked what can be built ([`BuildBackendMetadataSpec`])
+//! and, elsewhere, to build it; what it says to have read becomes part of the trace. A running backend is a resource
+//! and never a value: who asks for the same package shares it, and nothing depends on whether it ran already.
 
 mod discover;
 mod error;

@@ -18,6 +18,7 @@ use crate::prefix::{
     Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment, LinkOptions, PrefixStateSpec,
 };
 use crate::records::Records;
+use crate::told::option;
 
 /// An environment of a workspace, installed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,13 +53,8 @@ impl Spec for InstallWorkspaceEnvironmentSpec {
 
     fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
         let mut changes = LockWorkspaceSpec::changed(&was.lock, &now.lock, values).unwrap_or_default();
-        let mut field = |name: &str, was: String, now: String| {
-            if was != now {
-                changes.push(Change::new("option", name, Some(was), Some(now)));
-            }
-        };
-        field("links", format!("{:?}", was.options), format!("{:?}", now.options));
-        field("--link-scripts", was.link_scripts.to_string(), now.link_scripts.to_string());
+        changes.extend(option("links", &format!("{:?}", was.options), &format!("{:?}", now.options)));
+        changes.extend(option("--link-scripts", &was.link_scripts, &now.link_scripts));
         if now.force.is_some() && was.force != now.force {
             changes.push(Change::new("option", "--force", None, None));
         }

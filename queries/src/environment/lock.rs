@@ -27,7 +27,7 @@ use crate::environment::take::{TakeRecordsError, TakeRecordsSpec};
 use crate::epoch::{LOCK, OWN};
 use crate::files::FilesError;
 use crate::records::Records;
-use crate::told::lines;
+use crate::told::{lines, option};
 use crate::workspace::SourceRequirement;
 
 /// The records of the environments of a workspace, and a lock file that holds them.
@@ -135,17 +135,18 @@ impl Spec for LockWorkspaceSpec {
             let (was, now) = (values.get(&was.manifest)?, values.get(&now.manifest)?);
             changes.extend(lines(now.file_name(), was.text(), now.text()));
         }
-        let mut field = |name: &str, was: String, now: String| {
-            if was != now {
-                changes.push(Change::new("option", name, Some(was), Some(now)));
-            }
-        };
-        field("--update", was.mode.to_string(), now.mode.to_string());
-        field("--offline", was.offline.to_string(), now.offline.to_string());
-        field("lock file", was.lock_file.path.clone(), now.lock_file.path.clone());
-        field("pass-env", was.build.pass_env.join(", "), now.build.pass_env.join(", "));
-        field("overridden backends", was.build.overrides.to_string(), now.build.overrides.to_string());
-        field("only", format!("{:?}", was.only), format!("{:?}", now.only));
+        changes.extend(
+            [
+                option("--update", &was.mode, &now.mode),
+                option("--offline", &was.offline, &now.offline),
+                option("lock file", &was.lock_file, &now.lock_file),
+                option("pass-env", &was.build.pass_env.join(", "), &now.build.pass_env.join(", ")),
+                option("overridden backends", &was.build.overrides, &now.build.overrides),
+                option("only", &format!("{:?}", was.only), &format!("{:?}", now.only)),
+            ]
+            .into_iter()
+            .flatten(),
+        );
         // What else may differ is told field by field.
         Some(changes).filter(|changes| !changes.is_empty())
     }

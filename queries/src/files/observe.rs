@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::epoch::{IGNORE, OWN};
 use crate::file_stamp::FileStamp;
 use crate::files::{GlobError, GlobSet, walk};
-use crate::told::by_name;
+use crate::told::{by_name, place};
 
 /// The files that some globs match below a directory, with their content.
 ///
@@ -257,10 +257,7 @@ impl Observation for FilesSpec {
     }
 
     fn changes(&self, was: &Files, now: &Files, _: &Values<'_>) -> Option<Vec<Change>> {
-        let place = |name: &str| match self.directory.as_str() {
-            "" | "." => name.to_owned(),
-            directory => crate::source::normalized(&format!("{directory}/{name}")),
-        };
+        let place = |name: &str| place(&self.directory, name);
         let file = |name: &str, was: Option<&FileIdentity>, now: Option<&FileIdentity>| match (was, now) {
             (None, _) => Change::new("file added", place(name), None, self.matching(name)),
             (_, None) => Change::new("file removed", place(name), None, None),

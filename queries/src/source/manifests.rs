@@ -15,7 +15,7 @@ use crate::epoch::OWN;
 use crate::file_stamp::FileStamp;
 use crate::redact::text_without_credentials;
 use crate::source::Sources;
-use crate::told::lines;
+use crate::told::{lines, place};
 
 /// The names that are looked for, the one that goes before the others first.
 pub(super) const NAMES: [&str; 3] = ["pixi.toml", "pyproject.toml", "mojoproject.toml"];
@@ -120,10 +120,7 @@ impl Observation for ManifestsSpec {
     }
 
     fn changes(&self, was: &Manifests, now: &Manifests, _: &Values<'_>) -> Option<Vec<Change>> {
-        let place = |name: &str| match self.directory.as_str() {
-            "" | "." => name.to_owned(),
-            directory => format!("{directory}/{name}"),
-        };
+        let place = |name: &str| place(&self.directory, name);
         let texts =
             |manifests: &Manifests| -> BTreeMap<String, String> { manifests.manifests.iter().cloned().collect() };
         let (before, after) = (texts(was), texts(now));

@@ -1,7 +1,7 @@
 //! What reporters are told.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,13 +22,19 @@ fn site() -> (TempDir, PathBuf) {
     (directory, root)
 }
 
+/// Installs the workspace, which works or does not, with somebody who is told of everything.
+async fn installed(root: &Path, backend: impl MemoryBackend, works: bool) -> Arc<EventReporter> {
+    let reporter = Arc::new(EventReporter::default());
+    let (database, spec) = opened(root, backend, Reporters::from(reporter.clone()));
+    assert_eq!(database.get(&spec).await.is_ok(), works);
+    assert!(database.close().await.is_ok());
+    reporter
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_are_told_as_a_tree_and_what_held_is_none() {
     let (_directory, root) = site();
-    let reporter = Arc::new(EventReporter::default());
-    let (database, spec) = opened(&root, Passthrough::default(), Reporters::from(reporter.clone()));
-    assert!(database.get(&spec).await.is_ok());
-    assert!(database.close().await.is_ok());
+    let reporter = installed(&root, Passthrough::default(), true).await;
     expect![[r#"
         pixi_install: install default@linux-64 (started, finished)
           fetch: a 1.0 (started, finished)
@@ -44,18 +50,12 @@ async fn operations_are_told_as_a_tree_and_what_held_is_none() {
     .assert_eq(&reporter.render().replace(&*root.to_string_lossy(), "ROOT"));
     assert_eq!(reporter.violations(), Vec::<String>::new());
 
-    let reporter = Arc::new(EventReporter::default());
-    let (database, spec) = opened(&root, Passthrough::default(), Reporters::from(reporter.clone()));
-    assert!(database.get(&spec).await.is_ok());
-    assert!(database.close().await.is_ok());
+    let reporter = installed(&root, Passthrough::default(), true).await;
     assert_eq!(reporter.render(), "", "everything held");
 
     write(&root, "a/content/share/a.txt", "two\n");
     tokio::time::sleep(Duration::from_millis(60)).await;
-    let reporter = Arc::new(EventReporter::default());
-    let (database, spec) = opened(&root, Passthrough::default(), Reporters::from(reporter.clone()));
-    assert!(database.get(&spec).await.is_ok());
-    assert!(database.close().await.is_ok());
+    let reporter = installed(&root, Passthrough::default(), true).await;
     expect![[r#"
         pixi_install: install default@linux-64 (started, finished)
           fetch: a 1.0 (started, finished)
@@ -72,11 +72,7 @@ async fn operations_are_told_as_a_tree_and_what_held_is_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_that_fails_is_finished_and_so_are_those_around_it() {
     let (_directory, root) = site();
-    let reporter = Arc::new(EventReporter::default());
-    let failing = Failing(|| Err("no such thing".to_owned()));
-    let (database, spec) = opened(&root, failing, Reporters::from(reporter.clone()));
-    assert!(database.get(&spec).await.is_err());
-    assert!(database.close().await.is_ok());
+    let reporter = installed(&root, Failing(|| Err("no such thing".to_owned())), false).await;
     expect![[r#"
         source_metadata: `a` of a (started, failed)
           build_backend_metadata: packages of a (started, failed)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::sources::Sources;
+use crate::sources::{Sources, git};
 
 fn failing(configuration: &str) -> Sources {
     let sources = Sources::new();
@@ -97,21 +97,13 @@ fn a_backend_that_hangs_when_its_run_is_killed_is_ended_by_the_next_run_whatever
 fn a_run_leaves_no_note_of_a_backend_behind() {
     let sources = Sources::new();
     let repository = sources.site.root().join("repository");
-    let git = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("git");
-        command
-            .current_dir(&repository)
-            .args(["-c", "user.name=me", "-c", "user.email=me@example.org"])
-            .args(arguments);
-        assert!(command.output().expect("there is git").status.success(), "{arguments:?}");
-    };
     sources.package("kept", "", "");
     std::fs::create_dir_all(repository.join("content")).expect("it can be made");
     std::fs::copy(sources.site.path("kept/pixi.toml"), repository.join("pixi.toml")).expect("it is there");
     std::fs::write(repository.join("content/file"), "x\n").expect("it can be written");
-    git(&["init", "-q", "-b", "main", "."]);
-    git(&["add", "--all"]);
-    git(&["commit", "-q", "-m", "as it is"]);
+    git(&repository, &["init", "-q", "-b", "main", "."]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "-q", "-m", "as it is"]);
     sources.site.needs(&format!("kept = {{ git = 'file://{}', branch = 'main' }}", repository.display()));
     sources.assert_builds(1);
     assert_eq!(std::fs::read_dir(sources.site.path(".pixi/doge/running")).expect("it is there").count(), 0);

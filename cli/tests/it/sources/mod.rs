@@ -7,7 +7,7 @@ mod inputs;
 mod places;
 mod solving;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::site::{PLATFORM, Ran, Site, tick};
@@ -94,4 +94,17 @@ impl Sources {
 /// A manifest of another workspace, for packages that lie elsewhere.
 pub(crate) fn other_workspace() -> String {
     format!("[workspace]\nchannels = []\nplatforms = ['{PLATFORM}']\n")
+}
+
+/// Runs git in a directory; what it says.
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .current_dir(directory)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .expect("git is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

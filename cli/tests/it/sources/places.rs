@@ -6,19 +6,7 @@ use std::process::Command;
 use doge_queries::testing::PackageBuilder;
 
 use crate::site::{PLATFORM, Ran};
-use crate::sources::{Sources, backend, other_workspace};
-
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "-c", "init.defaultBranch=main"])
-        .args(arguments)
-        .current_dir(directory)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .expect("git is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
+use crate::sources::{Sources, backend, git, other_workspace};
 
 /// A repository with the package `b` in the directory `packages/b`.
 fn repository(sources: &Sources) -> PathBuf {

@@ -20,11 +20,7 @@ pub(super) fn acquire(
     url: &RepositoryUrl,
     places: &Places,
 ) -> Result<Option<LockGuard>, GitError> {
-    let path = places.lock(url);
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(GitError::io(directory, "created"))?;
-    }
-    wait_for(session, &path, &format!("fetching {url}"))
+    wait_for(session, &places.lock(url), &format!("fetching {url}"))
 }
 
 /// Takes the lock of a checkout, waiting for all who use it.
@@ -33,13 +29,13 @@ pub(super) fn acquire_checkout(
     path: &Path,
     url: &RepositoryUrl,
 ) -> Result<Option<LockGuard>, GitError> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(GitError::io(directory, "created"))?;
-    }
     wait_for(session, path, &format!("checking out {url}"))
 }
 
 fn wait_for(session: Session<'_>, path: &Path, purpose: &str) -> Result<Option<LockGuard>, GitError> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(GitError::io(directory, "created"))?;
+    }
     let mut told = None;
     loop {
         session.go_on()?;
