@@ -173,7 +173,7 @@ impl RecordedSpec {
 }
 
 /// Something that was asked for in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordedRequest {
     /// Its key.
     pub key: Key,

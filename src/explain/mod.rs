@@ -7,19 +7,22 @@
 
 mod cause;
 mod difference;
+mod earlier;
 mod rebuilt;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::rc::Rc;
 
-use doge_storage::{Fingerprint, Key, RunId, Snapshot, Store, StoreOptions};
+use doge_storage::{Fingerprint, Key, RunEntry, RunId, Snapshot, Store, StoreOptions};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use cause::{Cause, CauseSort};
 pub use difference::{Change, differing_lines};
 use difference::{Tree, differences};
+use earlier::Earlier;
 
 use crate::intern::{Intern, Interned};
 use crate::kind::{ErasedKind, Role};
@@ -41,33 +44,29 @@ const RUNS: usize = 200;
 pub struct History {
     snapshot: Snapshot,
     registry: Registry,
-    /// Runs, the newest first, as far as they were read.
-    recent: OnceCell<Vec<RunRecord>>,
-    /// What had failed before the run that was asked about last.
-    failed: RefCell<Option<FailedBefore>>,
+    /// Runs, the newest first, each read when it is looked at.
+    recent: OnceCell<Vec<(RunEntry, OnceCell<Option<RunRecord>>)>>,
+    /// How it was before the run that was asked about last.
+    earlier: RefCell<Option<(RunId, Rc<Earlier>)>>,
 }
 
-/// What had failed in the run before another one, and why it had run.
-struct FailedBefore {
-    run: RunId,
-    specs: FxHashMap<Key, (Option<Reason>, String)>,
-}
-
-/// Why a spec ran, or why it did not.
+/// Why a spec ran, why an earlier result of it holds again, or why it did not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The run in which it ran.
     pub run: RunId,
+    /// What was run, in the words of whoever ran it.
+    pub title: String,
     /// When that run began, in milliseconds since 1970.
     pub began_ms: u64,
     /// What became of it there.
     pub outcome: Outcome,
     /// How many later runs did not run it, because it held.
     pub held_since: usize,
-    /// What was the reason in the end, and nothing else; nothing if it did not run.
+    /// What was the reason in the end, and nothing else; nothing if it held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// What was looked at to see that it holds, if it did not run.
+    /// What was looked at to see that it holds, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked: Option<Checked>,
     /// The error, if it failed.
@@ -131,9 +130,66 @@ fn effect_of(run: &RunRecord, spec: &RecordedSpec) -> Option<usize> {
         .find(|place| run.specs.get(*place).is_some_and(|asked| asked.role == Role::Effect && did_work(asked)))
 }
 
-/// Whether a spec did something in a run, or had something done.
-fn worked(run: &RunRecord, spec: &RecordedSpec) -> bool {
-    did_work(spec) || spec.outcome == Outcome::Failed || effect_of(run, spec).is_some()
+/// Whether a spec did something in a run, or had something done, or is not what it was before.
+fn worked(run: &RunRecord, earlier: &Earlier, spec: &RecordedSpec) -> bool {
+    did_work(spec) || spec.outcome == Outcome::Failed || earlier.came_back(spec) || effect_of(run, spec).is_some()
+}
+
+/// The dependency for which a spec ran, and its values before and now.
+///
+/// What a trace differs in is not what changed since the run before, if the trace is of another time.
+fn changed(
+    run: &RunRecord,
+    earlier: &Earlier,
+    spec: &RecordedSpec,
+    (dependency, was, now): (Key, Fingerprint, Fingerprint),
+) -> (Key, Fingerprint, Fingerprint) {
+    match earlier.last(dependency) {
+        Some((_, before)) if before == now => differing(run, earlier, spec).unwrap_or((dependency, was, now)),
+        Some((_, before)) => (dependency, before, now),
+        None => (dependency, was, now),
+    }
+}
+
+/// The nearest of those who asked for a spec, or for whoever asked, that ran or is not what it was.
+fn news_above(run: &RunRecord, earlier: &Earlier, place: usize) -> Option<usize> {
+    let mut asking: Vec<Vec<usize>> = vec![Vec::new(); run.specs.len()];
+    for (above, spec) in run.specs.iter().enumerate() {
+        for below in &spec.asked {
+            if let Some(asking) = asking.get_mut(*below as usize) {
+                asking.push(above);
+            }
+        }
+    }
+    let mut is_reached = vec![false; run.specs.len()];
+    let mut reached = VecDeque::from([place]);
+    while let Some(place) = reached.pop_front() {
+        for above in std::mem::take(&mut asking[place]) {
+            if run.specs[above].reason.is_some() || earlier.came_back(&run.specs[above]) {
+                return Some(above);
+            }
+            if !std::mem::replace(&mut is_reached[above], true) {
+                reached.push_back(above);
+            }
+        }
+    }
+    None
+}
+
+/// The error with which a spec had failed in the run before, if it had, for the same reason that it ran for now: then nothing
+/// but the failure is why it ran again.
+fn failed_before(spec: &RecordedSpec, earlier: &Earlier) -> Option<String> {
+    let (reason, error) = earlier.failed(spec.key)?;
+    let is_same = *reason == spec.reason || spec.reason == Some(Reason::Missing);
+    is_same.then(|| error.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The first of what a spec asked that is not what it was before, and its values then and now.
+fn differing(run: &RunRecord, earlier: &Earlier, spec: &RecordedSpec) -> Option<(Key, Fingerprint, Fingerprint)> {
+    spec.asked.iter().filter_map(|place| run.specs.get(*place as usize)).find_map(|below| {
+        let (was, now) = earlier.differs(below)?;
+        Some((below.key, was, now))
+    })
 }
 
 impl History {
@@ -151,7 +207,7 @@ impl History {
             snapshot: Store::open(options).snapshot(),
             registry,
             recent: OnceCell::new(),
-            failed: RefCell::default(),
+            earlier: RefCell::default(),
         }
     }
 
@@ -165,14 +221,26 @@ impl History {
         read(&self.snapshot.run(id)?.record)
     }
 
-    fn recent(&self) -> &[RunRecord] {
-        self.recent.get_or_init(|| self.runs(RUNS))
+    fn recent(&self) -> impl Iterator<Item = &RunRecord> {
+        let entries = self
+            .recent
+            .get_or_init(|| self.snapshot.runs(RUNS).into_iter().map(|entry| (entry, OnceCell::new())).collect());
+        entries.iter().filter_map(|(entry, run)| run.get_or_init(|| read(&entry.record)).as_ref())
     }
 
-    /// The keys of what was asked for in the newest runs that are of interest.
-    pub fn requests(&self, is_of_interest: impl Fn(&RunRecord) -> bool) -> HashSet<Key> {
-        let runs = self.recent().iter().filter(|run| is_of_interest(run));
-        runs.flat_map(|run| &run.requests).map(|request| request.key).collect()
+    /// How it was before a run.
+    fn earlier(&self, run: &RunRecord) -> Rc<Earlier> {
+        let mut known = self.earlier.borrow_mut();
+        match &*known {
+            Some((id, earlier)) if *id == run.id => earlier.clone(),
+            _ => {
+                let before = self.recent().filter(|other| other.id < run.id && other.scope == run.scope);
+                let earlier =
+                    Rc::new(Earlier::new(before, |requests| rebuilt::specs(&self.snapshot, &self.registry, requests)));
+                *known = Some((run.id, earlier.clone()));
+                earlier
+            }
+        }
     }
 
     /// What was reached in a run that did nothing, as the traces tell; other records are as they are.
@@ -187,7 +255,7 @@ impl History {
         run
     }
 
-    /// Why the newest spec that `is_meant` ran the last time it did, or what was looked at to see that it holds; `None` if no
+    /// Why the newest spec that `is_meant` ran the last time it did, or what was looked at to see that it holds; nothing if no
     /// run on record reached it.
     ///
     /// Only runs that `is_of_interest` are looked at. If the spec held in the newest of them and an older one ran it, there
@@ -197,55 +265,88 @@ impl History {
         is_of_interest: impl Fn(&RunRecord) -> bool,
         is_meant: impl Fn(&RecordedSpec) -> bool,
     ) -> Vec<Explanation> {
+        self.explained(is_of_interest, |run, worked_only| self.pick(run, &is_meant, worked_only))
+    }
+
+    /// Why anything ran in the newest run that did something, and what was looked at in the newest run, if that did nothing:
+    /// of what was asked for, or else of what was done for it.
+    pub fn why_anything(&self, is_of_interest: impl Fn(&RunRecord) -> bool) -> Vec<Explanation> {
+        self.explained(is_of_interest, |run, worked_only| {
+            let is_asked = |spec: &RecordedSpec| run.requests.iter().any(|request| request.key == spec.key);
+            self.pick(run, &is_asked, worked_only)
+                .or_else(|| self.pick(run, &|spec| spec.role == Role::Effect, worked_only))
+                .or_else(|| self.pick(run, &did_work, worked_only))
+        })
+    }
+
+    /// The newest explanations of what is picked in each run: something that worked, or if none did something that held.
+    fn explained(
+        &self,
+        is_of_interest: impl Fn(&RunRecord) -> bool,
+        pick: impl Fn(&RunRecord, bool) -> Option<usize>,
+    ) -> Vec<Explanation> {
         let mut told = Vec::new();
-        let runs = self.recent().iter().filter(|run| is_of_interest(run));
+        let runs = self.recent().filter(|run| is_of_interest(run));
         for (held_since, run) in runs.enumerate() {
             let is_newest = held_since == 0;
             let rebuilt = (is_newest && run.specs.is_empty()).then(|| self.whole(run.clone()));
             let run = rebuilt.as_ref().unwrap_or(run);
-            let meant = || run.specs.iter().enumerate().filter(|(_, spec)| is_meant(spec));
-            // Work is what people mean; a query of the same name is only its caller.
-            let weight = |spec: &RecordedSpec| {
-                let is_work = matches!(spec.role, Role::Action | Role::Effect);
-                (is_work && spec.outcome == Outcome::Failed, is_work, spec.cost_us, spec.saved_us)
+            let explanation = |spec: &RecordedSpec, steps| Explanation {
+                run: run.id,
+                title: run.title.clone(),
+                began_ms: run.began_ms,
+                outcome: spec.outcome,
+                held_since,
+                cause: None,
+                checked: None,
+                error: spec.error.clone(),
+                steps,
             };
-            let newest = meant().filter(|(_, spec)| worked(run, spec)).max_by_key(|(_, spec)| weight(spec));
-            if let Some((place, spec)) = newest {
+            if let Some(place) = pick(run, true) {
                 let (steps, cause) = self.chain(run, place, usize::MAX);
-                told.push(Explanation {
-                    run: run.id,
-                    began_ms: run.began_ms,
-                    outcome: spec.outcome,
-                    held_since,
-                    cause: Some(cause),
-                    checked: None,
-                    error: spec.error.clone(),
-                    steps,
-                });
+                told.push(Explanation { cause: Some(cause), ..explanation(&run.specs[place], steps) });
                 return told;
             }
-            let held =
-                meant().filter(|(_, spec)| spec.outcome != Outcome::Pending).max_by_key(|(_, spec)| weight(spec));
-            if let (true, Some((place, spec))) = (is_newest, held) {
-                told.push(Explanation {
-                    run: run.id,
-                    began_ms: run.began_ms,
-                    outcome: spec.outcome,
-                    held_since,
-                    cause: None,
-                    checked: Some(checked(run, place)),
-                    error: None,
-                    steps: vec![self.step(spec, "it held".to_owned(), Vec::new())],
-                });
+            if let Some(place) = pick(run, false).filter(|_| is_newest) {
+                let spec = &run.specs[place];
+                let steps = vec![self.step(spec, "it held".to_owned(), Vec::new())];
+                told.push(Explanation { checked: Some(checked(run, place)), ..explanation(spec, steps) });
             }
         }
         told
     }
 
+    /// What people mean most of all that is meant: work, of which a query of the same name is only the caller; and what took
+    /// the longest.
+    fn pick(&self, run: &RunRecord, is_meant: &dyn Fn(&RecordedSpec) -> bool, worked_only: bool) -> Option<usize> {
+        let earlier = self.earlier(run);
+        let meant = run.specs.iter().enumerate().filter(|(_, spec)| {
+            let is_candidate = if worked_only { worked(run, &earlier, spec) } else { spec.outcome != Outcome::Pending };
+            is_candidate && is_meant(spec)
+        });
+        let weight = |spec: &RecordedSpec| {
+            let is_work = matches!(spec.role, Role::Action | Role::Effect);
+            // What had to be fetched again, because something else of its name was there, is not what changed.
+            let is_told_by_others = matches!(spec.reason, Some(Reason::Lost { .. }));
+            (
+                is_work && spec.outcome == Outcome::Failed,
+                is_work,
+                spec.role != Role::Observation,
+                !is_told_by_others,
+                spec.cost_us,
+                spec.saved_us,
+            )
+        };
+        meant.max_by_key(|(_, spec)| weight(spec)).map(|(place, _)| place)
+    }
+
     /// Why a spec of a run ran, in one step; nothing if it did not.
     pub fn step_of(&self, run: &RunRecord, place: usize) -> Option<Step> {
         let spec = run.specs.get(place)?;
-        let ran = spec.reason.is_some() || (spec.role == Role::Effect && worked(run, spec));
+        let earlier = self.earlier(run);
+        let ran = spec.reason.is_some()
+            || earlier.came_back(spec)
+            || (spec.role == Role::Effect && worked(run, &earlier, spec));
         if ran { self.chain(run, place, 1).0.into_iter().next() } else { None }
     }
 
@@ -257,7 +358,11 @@ impl History {
         let mut cause = None;
         // How the value changed of the spec that is looked at.
         let mut value: Option<(Fingerprint, Fingerprint)> = None;
-        if let Some(error) = self.failed_before(&run.specs[place], run) {
+        let earlier = self.earlier(run);
+        let came_back = |place: usize| earlier.came_back(&run.specs[place]);
+        let asking =
+            |place: usize| (0..run.specs.len()).filter(move |above| run.specs[*above].asked.contains(&(place as u32)));
+        if let Some(error) = failed_before(&run.specs[place], &earlier) {
             let step = self.step(&run.specs[place], "it had failed the last time".to_owned(), Vec::new());
             return (vec![step], Cause { note: Some(error), ..Cause::of(CauseSort::FailedBefore, &run.specs[place]) });
         }
@@ -267,20 +372,29 @@ impl History {
             }
             let spec = &run.specs[place];
             let find = |key: Key| run.specs.iter().position(|spec| spec.key == key);
-            match &spec.reason {
+            let changed = match &spec.reason {
                 Some(Reason::Changed { dependency, was, now }) => {
-                    let below = find(*dependency);
+                    Some(changed(run, &earlier, spec, (*dependency, *was, *now)))
+                }
+                None if came_back(place) => differing(run, &earlier, spec),
+                _ => None,
+            };
+            match (&spec.reason, changed) {
+                (_, Some((dependency, was, now))) => {
+                    let below = find(dependency);
                     let what = below.map_or_else(|| dependency.to_string(), |below| run.specs[below].name.clone());
-                    let changes = self.value_changes(below.map(|below| &run.specs[below]), *was, *now);
-                    steps.push(self.step(spec, format!("{what} is not what it was"), changes.clone()));
+                    let changes = self.value_changes(below.map(|below| &run.specs[below]), was, now);
+                    let held = if spec.reason.is_none() { ", and as it is now there is a result already" } else { "" };
+                    steps.push(self.step(spec, format!("{what} is not what it was{held}"), changes.clone()));
                     next = below;
-                    let above = value.replace((*was, *now));
+                    let above = value.replace((was, now));
                     let is_outside = |place: &usize| {
                         let below = &run.specs[*place];
-                        below.role == Role::Observation || (below.role == Role::Action && below.reason.is_none())
+                        let is_told = below.reason.is_some() || differing(run, &earlier, below).is_some();
+                        below.role == Role::Observation || (below.role == Role::Action && !is_told)
                     };
                     if let Some(below) = below.filter(is_outside) {
-                        let made = self.made_anew(spec, run, &changes);
+                        let made = self.made_anew(spec, run, &earlier, &changes);
                         let below = &run.specs[below];
                         // Some observations tell only that something changed: then what was read because of it tells
                         // what, or else what became of whoever looked.
@@ -300,7 +414,7 @@ impl History {
                         cause = Some(Cause { changes: limited(&changes).0, ..Cause::of(CauseSort::Changed, spec) });
                     }
                 }
-                Some(Reason::Collected) => {
+                (Some(Reason::Collected), _) => {
                     steps.push(self.step(
                         spec,
                         "what was recorded for it is not there any more".to_owned(),
@@ -314,39 +428,37 @@ impl History {
                     });
                     next = None;
                 }
-                Some(Reason::Missing) => {
-                    let (because, found) = self.previous(spec, run);
+                (Some(Reason::Missing), _) => {
+                    let (because, found) = self.previous(spec, run, &earlier);
                     steps.push(self.step(spec, because.to_owned(), found.changes.clone()));
                     cause = Some(Cause { changes: limited(&found.changes).0, ..found });
                     // A new spec was made by whoever asked for it; what changed for them is the rest of the story.
-                    next = run
-                        .specs
-                        .iter()
-                        .position(|above| {
-                            above.asked.contains(&(place as u32))
-                                && matches!(above.reason, Some(Reason::Changed { .. } | Reason::Missing))
-                        })
-                        .filter(|above| !seen[*above]);
+                    next = asking(place).find(|above| {
+                        let is_new = matches!(run.specs[*above].reason, Some(Reason::Changed { .. } | Reason::Missing));
+                        (is_new || came_back(*above)) && !seen[*above]
+                    });
                 }
-                Some(Reason::DependencyFailed { dependency }) => {
+                (Some(Reason::DependencyFailed { dependency }), _) => {
                     let below = find(*dependency);
                     steps.push(self.step(spec, "something it needs had failed".to_owned(), Vec::new()));
                     cause = Some(Cause::of(CauseSort::FailedBefore, below.map_or(spec, |below| &run.specs[below])));
                     next = below;
                 }
-                Some(Reason::Forced) => {
+                (Some(Reason::Forced), _) => {
                     steps.push(self.step(spec, "it was asked for by force".to_owned(), Vec::new()));
                     cause = Some(Cause::of(CauseSort::Forced, spec));
                     next = None;
                 }
-                Some(Reason::Lost { by }) => {
+                (Some(Reason::Lost { by }), _) => {
                     let because = "its recorded result, or a file that belongs to it, was gone or damaged".to_owned();
                     steps.push(self.step(spec, because, Vec::new()));
-                    let by = by.and_then(find).map(|by| run.specs[by].name.clone());
-                    cause = Some(Cause { note: by, ..Cause::of(CauseSort::Gone, spec) });
-                    next = None;
+                    let by = by.and_then(find);
+                    let note = by.map(|by| run.specs[by].name.clone());
+                    cause = Some(Cause { note, ..Cause::of(CauseSort::Gone, spec) });
+                    // Whoever wants something else than the last time finds the other there.
+                    next = by.and_then(|by| news_above(run, &earlier, by));
                 }
-                None if spec.role == Role::Effect => {
+                (None, _) if spec.role == Role::Effect => {
                     let because = match spec.found.as_slice() {
                         [] => "its target was found not as wanted".to_owned(),
                         found => found.join("; "),
@@ -354,21 +466,27 @@ impl History {
                     steps.push(self.step(spec, because, Vec::new()));
                     let note = Some(spec.found.join("; ")).filter(|found| !found.is_empty());
                     cause = Some(Cause { note, ..Cause::of(CauseSort::NotAsWanted, spec) });
-                    next = run.specs.iter().position(|above| above.asked.contains(&(place as u32)));
+                    next = news_above(run, &earlier, place).or_else(|| asking(place).next());
                 }
-                None => match effect_of(run, spec).filter(|effect| !seen[*effect]) {
-                    Some(effect) => {
-                        let because = format!("it needed {}", run.specs[effect].name);
-                        steps.push(self.step(spec, because, Vec::new()));
-                        next = Some(effect);
+                (None | Some(Reason::Changed { .. }), _) => {
+                    match effect_of(run, spec).filter(|effect| !seen[*effect]) {
+                        Some(effect) => {
+                            let because = format!("it needed {}", run.specs[effect].name);
+                            steps.push(self.step(spec, because, Vec::new()));
+                            next = Some(effect);
+                        }
+                        None if steps.is_empty() => {
+                            steps.push(self.step(
+                                spec,
+                                format!("it was {:?}", spec.outcome).to_lowercase(),
+                                Vec::new(),
+                            ));
+                            next = None;
+                        }
+                        // Who asked for an effect is told; what else it stands on held.
+                        None => next = None,
                     }
-                    None if steps.is_empty() => {
-                        steps.push(self.step(spec, format!("it was {:?}", spec.outcome).to_lowercase(), Vec::new()));
-                        next = None;
-                    }
-                    // Who asked for an effect is told; what else it stands on held.
-                    None => next = None,
-                },
+                }
             }
         }
         let cause = cause.unwrap_or_else(|| Cause::of(CauseSort::Changed, &run.specs[place]));
@@ -381,17 +499,22 @@ impl History {
         &self,
         above: &RecordedSpec,
         run: &'r RunRecord,
+        earlier: &Earlier,
         told: &[Change],
     ) -> Vec<(&'r RecordedSpec, Vec<Change>)> {
         let asked = above.asked.iter().filter_map(|place| run.specs.get(*place as usize));
-        let new = asked.filter(|spec| spec.role == Role::Action && spec.reason == Some(Reason::Missing));
+        let is_new = |spec: &&RecordedSpec| match spec.reason {
+            None => spec.outcome == Outcome::Verified && earlier.last(spec.key).is_none_or(|(back, _)| back > 0),
+            Some(_) => spec.reason == Some(Reason::Missing),
+        };
+        let new = asked.filter(|spec| spec.role == Role::Action).filter(is_new);
         let mut made = Vec::new();
         for spec in new {
-            let (Some(now), Some(before)) = (spec.value, self.before(spec, run)) else { continue };
-            let Some(was) = self.snapshot.traces(before).into_iter().max_by_key(|trace| trace.recorded) else {
-                continue;
-            };
-            let mut changes = self.value_changes(Some(spec), was.value, now);
+            let (Some(now), Some(before)) = (spec.value, self.before(spec, run, earlier)) else { continue };
+            let recorded = || self.snapshot.traces(before).into_iter().max_by_key(|trace| trace.recorded);
+            let was = earlier.last(before).map(|(_, was)| was).or_else(|| Some(recorded()?.value));
+            let Some(was) = was else { continue };
+            let mut changes = self.value_changes(Some(spec), was, now);
             // What the steps above speak of goes first.
             changes.sort_by_key(|change| !told.iter().any(|told| change.is_about(told)));
             if !changes.is_empty() {
@@ -403,11 +526,16 @@ impl History {
 
     /// The last spec of the same label in this or an earlier run. Of several in one run that which differs least: a label may
     /// stand for the same on several platforms.
-    fn before(&self, spec: &RecordedSpec, run: &RunRecord) -> Option<Key> {
+    fn before(&self, spec: &RecordedSpec, run: &RunRecord, earlier: &Earlier) -> Option<Key> {
         let mut entries = self.snapshot.label(&scoped(spec.label.as_ref()?, run.scope.as_deref()));
         entries.retain(|entry| entry.key != spec.key && entry.run <= run.id);
-        let newest = entries.iter().map(|entry| entry.run).filter(|other| *other < run.id).max();
-        entries.retain(|entry| entry.run == newest.unwrap_or(run.id));
+        let back = |entry: &doge_storage::LabelEntry| earlier.last(entry.key).map(|(back, _)| back);
+        if let Some(least) = entries.iter().filter_map(back).min() {
+            entries.retain(|entry| back(entry) == Some(least));
+        } else {
+            let newest = entries.iter().map(|entry| entry.run).filter(|other| *other < run.id).max();
+            entries.retain(|entry| entry.run == newest.unwrap_or(run.id));
+        }
         let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
         let now = tree(spec.key);
         let distance = |entry: &&doge_storage::LabelEntry| match (tree(entry.key), &now) {
@@ -415,24 +543,6 @@ impl History {
             _ => usize::MAX,
         };
         entries.iter().min_by_key(distance).map(|entry| entry.key)
-    }
-
-    /// The error with which a spec had failed in the run before this one, if it had, for the same reason that it ran for in
-    /// this one: then nothing but the failure is why it ran again.
-    fn failed_before(&self, spec: &RecordedSpec, run: &RunRecord) -> Option<String> {
-        let mut failed = self.failed.borrow_mut();
-        if failed.as_ref().is_none_or(|failed| failed.run != run.id) {
-            let is_earlier =
-                |other: &&RunRecord| other.id < run.id && other.scope == run.scope && !other.specs.is_empty();
-            let before = self.recent().iter().find(is_earlier).map_or(&[][..], |before| &before.specs);
-            let specs = before.iter().filter(|spec| spec.outcome == Outcome::Failed);
-            let specs =
-                specs.map(|spec| (spec.key, (spec.reason.clone(), spec.error.clone().unwrap_or_default()))).collect();
-            *failed = Some(FailedBefore { run: run.id, specs });
-        }
-        let (reason, error) = failed.as_ref()?.specs.get(&spec.key)?;
-        let is_same = *reason == spec.reason || spec.reason == Some(Reason::Missing);
-        is_same.then(|| error.lines().next().unwrap_or_default().to_owned())
     }
 
     fn step(&self, spec: &RecordedSpec, because: String, changes: Vec<Change>) -> Step {
@@ -449,9 +559,9 @@ impl History {
     }
 
     /// Compares a spec of which nothing was recorded with the last one of the same label in an earlier run.
-    fn previous(&self, spec: &RecordedSpec, run: &RunRecord) -> (&'static str, Cause) {
+    fn previous(&self, spec: &RecordedSpec, run: &RunRecord, earlier: &Earlier) -> (&'static str, Cause) {
         let encoded = |key| self.snapshot.spec(key);
-        if let Some((was, now)) = self.before(spec, run).and_then(encoded).zip(encoded(spec.key)) {
+        if let Some((was, now)) = self.before(spec, run, earlier).and_then(encoded).zip(encoded(spec.key)) {
             let told =
                 self.kind(spec.key).and_then(|kind| kind.spec_changes(&was.encoded, &now.encoded, &self.values()));
             let changes = told.or_else(|| {

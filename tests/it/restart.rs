@@ -494,6 +494,29 @@ fn why_names_the_leaf_that_changed_and_how() {
     );
 }
 
+/// [P9] When a change is taken back an older trace holds again; that and the next change are compared with the run before.
+#[test]
+fn why_compares_with_the_run_before_where_a_change_was_taken_back() {
+    let restarts = Restarts::new();
+    let query = WorkOnParity(total(&["v"]));
+    let run = |value| {
+        restarts.script.set("v", value);
+        restarts.run(&query).1.id
+    };
+    let why = |kind: &str| {
+        let why = restarts.history().why(|_| true, |spec| spec.kind == kind).pop().expect("there is an explanation");
+        let cause = why.cause.map(|cause| cause.to_string());
+        (why.run, why.outcome, cause.unwrap_or_default(), why.steps.iter().map(|step| step.name.clone()).collect())
+    };
+    let chain = ["total(v)", "look(v)"].map(str::to_owned).to_vec();
+    let edited = (run(1), run(2)).1;
+    assert_eq!(why("total"), (edited, Outcome::Executed, "value: 1 -> 2".to_owned(), chain.clone()));
+    let taken_back = run(1);
+    assert_eq!(why("total"), (taken_back, Outcome::Verified, "value: 2 -> 1".to_owned(), chain.clone()));
+    let edited_again = run(3);
+    assert_eq!(why("total"), (edited_again, Outcome::Executed, "value: 1 -> 3".to_owned(), chain));
+}
+
 /// [P9] Asked for under a label that earlier runs knew: the specs are compared.
 #[test]
 fn why_compares_a_new_spec_with_the_last_one_of_its_label() {

@@ -21,10 +21,7 @@ pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<E
     };
     let explanations = match arguments.word.as_deref().map(str::trim) {
         Some(word) => explained(&history, is_ours, word)?,
-        None => {
-            let requests = history.requests(is_ours);
-            history.why(is_ours, |spec| requests.contains(&spec.key))
-        }
+        None => history.why_anything(|run| is_ours(run) && did_anything(run)),
     };
     let Some(last) = explanations.last() else {
         return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
@@ -61,7 +58,7 @@ const SHOWN: usize = 6;
 fn text(explanation: &Explanation) -> String {
     let mut text = String::new();
     let Some(subject) = explanation.steps.first() else { return text };
-    let run = explanation.run.to_hex();
+    let run = format!("{} (`{}`)", explanation.run.to_hex(), explanation.title);
     if let Some(checked) = &explanation.checked {
         text.push_str(&format!("{} ({}) did not run, because it holds\n", subject.name, subject.kind));
         let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
@@ -77,7 +74,11 @@ fn text(explanation: &Explanation) -> String {
         text.push_str(&format!("in run {run}, the newest\n"));
         return text;
     }
-    let what = if explanation.outcome == Outcome::Failed { "failed; it ran" } else { "ran" };
+    let what = match explanation.outcome {
+        Outcome::Failed => "failed; it ran",
+        Outcome::Verified => "did not run, but is not what it was in the run before",
+        _ => "ran",
+    };
     text.push_str(&format!("{} ({}) {what}, because\n", subject.name, subject.kind));
     let mut told: Vec<&Change> = Vec::new();
     if let Some(cause) = &explanation.cause {

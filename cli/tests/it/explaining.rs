@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::site::{PLATFORM, Ran, doge, tick};
@@ -262,6 +262,67 @@ fn each_edit_is_named_and_nothing_else_and_the_graph_marks_what_it_affects() {
     example.run(&["install"]);
     let why = example.run(&["why", build, "--json"]).value();
     assert_eq!(told(&why), ("store_damaged".to_owned(), vec![]), "{why}");
+}
+
+#[test]
+fn an_edit_that_is_taken_back_is_told_and_the_next_one_is_compared_with_what_was_before_it() {
+    let example = Example::new();
+    let greet = "packages/greet/content/bin/greet";
+    let first = example.read(greet);
+    example.run(&["install"]);
+    example.write(greet, &(first.clone() + "# once\n"));
+    example.write("packages/greet/content/share/new.txt", "new\n");
+    example.run(&["install"]);
+    let edited = [
+        "file changed | packages/greet/content/bin/greet",
+        "file added | packages/greet/content/share/new.txt | (matches `content/**`)",
+    ];
+    let why = |word: &str| example.run(&["why", word, "--json"]).value();
+    assert_eq!(told(&why("greet")), ("changed".to_owned(), edited.map(str::to_owned).to_vec()));
+
+    example.write(greet, &first);
+    fs::remove_file(example.path("packages/greet/content/share/new.txt")).expect("it is there");
+    example.run(&["install"]);
+    let back =
+        ["file changed | packages/greet/content/bin/greet", "file removed | packages/greet/content/share/new.txt"];
+    let back = ("changed".to_owned(), back.map(str::to_owned).to_vec());
+    let taken_back = why("greet");
+    assert_eq!(told(&taken_back), back, "{taken_back}");
+    assert_eq!(taken_back["outcome"], "verified");
+    // The package was fetched again, for the other of its name had taken its place.
+    assert_eq!(told(&why("fetch_package")), back);
+    assert_eq!(told(&example.run(&["why", "--json"]).value()), back);
+
+    example.write(greet, &(first + "# twice\n"));
+    example.run(&["install"]);
+    let again = why("greet");
+    assert_eq!(told(&again), ("changed".to_owned(), vec![edited[0].to_owned()]), "{again}");
+    assert_eq!(again["outcome"], "executed");
+}
+
+#[test]
+fn without_a_word_what_ran_is_told_also_below_what_held() {
+    let example = Example::new();
+    example.run(&["install"]);
+    fs::remove_dir_all(example.path(".pixi/envs/default")).expect("it is there");
+    example.run(&["install"]);
+    let why = example.run(&["why", "--json"]).value();
+    assert_eq!(
+        (&why["cause"]["sort"], &why["cause"]["kind"]),
+        (&json!("not_as_wanted"), &json!("link_prefix")),
+        "{why}"
+    );
+    fs::remove_file(example.path("pixi.lock")).expect("it is there");
+    example.run(&["install"]);
+    let why = example.run(&["why", "--json"]).value();
+    assert_eq!(why["cause"]["kind"], "write_lock_file", "{why}");
+    example.run(&["install"]);
+    let why = example.run(&["why", "--json"]).value();
+    assert_eq!((&why["cause"]["kind"], &why["held_since"]), (&json!("write_lock_file"), &json!(1)), "{why}");
+    assert_eq!(why["newest"]["steps"][0]["kind"], "install_workspace_environment", "{why}");
+    // A command that came to nothing does not stand before what did.
+    assert_eq!(example.run_with(&["metadata", "nonsense"], &[]).code, 1);
+    assert_eq!(example.run(&["why", "--json"]).value(), why);
 }
 
 #[test]
