@@ -4,15 +4,19 @@ use std::collections::HashSet;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use doge_storage::{Batch, Dependency, Fingerprint, Key, LabelEntry, RunId, Snapshot, Stamp, Store, StoredSpec, Trace};
+use doge_storage::{
+    Batch, Dependency, FileId, Fingerprint, Key, LabelEntry, RunId, Snapshot, Stamp, Store, StoredSpec, Trace,
+};
 use futures::channel::oneshot;
 use rustc_hash::FxBuildHasher;
 
 use crate::intern::{AtHand, names_in};
 use crate::look::Sighting;
-use crate::node::{Flag, NodeIndex, World};
+use crate::node::{Flag, NodeIndex, Status, World};
+use crate::registry::KindIndex;
 use crate::spec::SharedSpec;
 use crate::table::Table;
+use crate::value::Cell;
 
 /// A batch is written before it grows beyond this, in bytes of values.
 const FLUSH_AT: usize = 8 << 20;
@@ -36,6 +40,8 @@ pub(crate) struct Persist {
     /// Somebody may have been collecting when this session looked: what it saw then may be gone, and counts as new when
     /// it is written.
     unsure: bool,
+    /// The file in which everything is that is known to be in the store.
+    file: Option<FileId>,
     pub(crate) run: RunId,
     scope: Option<String>,
 }
@@ -45,9 +51,11 @@ impl Persist {
         // Before anything is read: what is seen must stay as long as this run may ask for it.
         store.hold();
         let unsure = !store.is_held();
+        let file = store.file();
         let snapshot = store.snapshot();
         Self {
             unsure,
+            file,
             store,
             snapshot,
             batch: Batch::default(),
@@ -70,6 +78,7 @@ impl Persist {
         // There was perhaps no store when this run began.
         self.store.hold();
         self.unsure |= !self.store.is_held();
+        self.file = self.file.or_else(|| self.store.file());
         self.snapshot = self.store.snapshot();
     }
 
@@ -140,6 +149,17 @@ impl Persist {
         }
     }
 
+    /// Keeps the values that are named, directly and below, as far as they are at hand.
+    fn keep_what_is_named(&mut self, encoded: &[u8]) {
+        let mut names = names_in(encoded);
+        while let Some(name) = names.pop() {
+            if let Some(bytes) = self.at_hand.get(name).filter(|_| !self.batch.values.contains_key(&name)) {
+                names.extend(names_in(&bytes));
+                self.keep_value(name, bytes);
+            }
+        }
+    }
+
     fn keep_spec(&mut self, key: Key, spec: &SharedSpec) {
         let Some(stored) = stored_spec(spec) else { return };
         self.batch_bytes += stored.encoded.len();
@@ -172,6 +192,18 @@ impl Persist {
             let digest = Fingerprint::of(&sighting.stamp);
             self.batch.stamps.insert(stamp_key, Stamp { digest, value, detail: sighting.stamp.to_vec() });
         }
+    }
+
+    /// Whether another file took the place of the one in which was what this session found in the store: from now on
+    /// nothing is known to be in it.
+    pub(crate) fn has_lost_its_file(&mut self) -> bool {
+        let file = self.store.file();
+        let is_lost = self.file.is_some() && file.is_some() && file != self.file;
+        self.file = file;
+        if is_lost {
+            self.kept_values.clear();
+        }
+        is_lost
     }
 
     /// Remembers that these were used: with the batch if one is written anyway, else in a log.
@@ -280,6 +312,28 @@ impl Table {
         if let Some((key, spec)) = new {
             persist.keep_spec(key, &spec);
         }
+    }
+
+    /// Puts all that a session stands on into the next batch, whatever of it was thought to be in the store.
+    pub(crate) fn keep_all(&self, roots: impl IntoIterator<Item = NodeIndex>) {
+        let reached = self.reached_in_session(roots);
+        self.indices().for_each(|node| self.change(node, |node| node.set(Flag::Kept, false)));
+        for node in self.indices().filter(|node| reached[node.as_usize()]) {
+            let (kind, status, world) =
+                self.with(node, |node| (node.kind, node.status(), node.worlds().into_iter().next()));
+            let (Status::Verified | Status::Executed | Status::CutOff, Some(world)) = (status, world) else { continue };
+            let bytes = self.bytes_of(kind, &world.cell);
+            self.keep(node, &world, bytes);
+        }
+    }
+
+    /// The encoding of a value that is in memory. Of what it names, only what was read from the store is.
+    pub(crate) fn bytes_of(&self, kind: KindIndex, cell: &Cell) -> Option<Arc<[u8]>> {
+        let bytes = cell.get().and_then(|value| self.encode(kind, value).ok()).and_then(|(_, bytes)| bytes)?;
+        if let Some(persist) = self.persist.borrow_mut().as_mut() {
+            persist.keep_what_is_named(&bytes);
+        }
+        Some(bytes)
     }
 
     pub(crate) fn keep_value(&self, fingerprint: Fingerprint, bytes: Vec<u8>) {

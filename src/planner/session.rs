@@ -54,6 +54,26 @@ impl Planner {
         }
     }
 
+    /// Gives the store all that this session stands on once more, if the file of the store was replaced meanwhile: what was
+    /// found in the old one is not in the new one. Whether it was.
+    fn keep_all_again(&self) -> bool {
+        let table = self.table();
+        if !table.persist.borrow_mut().as_mut().is_some_and(Persist::has_lost_its_file) {
+            return false;
+        }
+        table.keep_all(self.recent.iter().copied());
+        for node in table.indices().filter(|node| table.with(*node, NodeData::role) == Role::Observation) {
+            let (key, kind) = table.with(node, |node| (node.key, node.kind));
+            let Some(sighting) = self.shared.sighting(key) else { continue };
+            let mut sighting = Sighting { by_stamp: false, ..Sighting::clone(&sighting) };
+            if let (None, Answer::Value(found)) = (&sighting.bytes, &sighting.answer) {
+                sighting.bytes = table.bytes_of(kind, &found.cell);
+            }
+            self.keep_sighting(node, &sighting);
+        }
+        true
+    }
+
     /// Replaces what this session saw where it differs now, in one batch; how much did.
     pub(super) fn see_again(&mut self, seen: Vec<(NodeIndex, Sighting)>) -> usize {
         let mut changed = FxHashSet::default();
@@ -156,6 +176,7 @@ impl Planner {
         let Some(Refreshing { observed, mut seen, reply, .. }) = self.refreshing.take() else { return };
         // The record of a session that nobody can look up is not made.
         if self.has_requests() && self.table().persist.borrow().is_some() {
+            self.keep_all_again();
             self.log_run();
             drop(self.flush(Write::Commit));
         }
@@ -311,6 +332,13 @@ impl Planner {
         used.collect()
     }
 
+    fn wait_for_the_writer(&self) {
+        if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
+            // The writer thread answers or dies; both end the wait.
+            let _ = futures::executor::block_on(written);
+        }
+    }
+
     pub(super) fn close(&mut self) -> RunRecord {
         let nodes: Vec<NodeIndex> = self.running.keys().copied().collect();
         for node in nodes {
@@ -324,9 +352,10 @@ impl Planner {
             let write = if self.table().tally.borrow().anything_executed() { Write::Commit } else { Write::Spill };
             drop(self.flush(write));
         }
-        if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
-            // The writer thread answers or dies; both end the wait.
-            let _ = futures::executor::block_on(written);
+        self.wait_for_the_writer();
+        if self.has_requests() && self.keep_all_again() {
+            drop(self.flush(Write::Commit));
+            self.wait_for_the_writer();
         }
         if let Some(persist) = self.table().persist.borrow().as_ref() {
             persist.store().release();

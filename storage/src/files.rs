@@ -36,7 +36,7 @@ impl Files {
 
 /// What tells a file from another that came to the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId {
+pub struct FileId {
     device: u64,
     inode: u64,
 }

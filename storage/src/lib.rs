@@ -61,6 +61,7 @@ mod verify;
 pub use crate::backend::is_inside_store;
 pub use crate::collect::{Amount, Amounts, Collected, Collection, Kept};
 pub use crate::event::{StoreEvent, StoreListener};
+pub use crate::files::FileId;
 pub use crate::keys::{Fingerprint, Key, NotAName, RunId};
 pub use crate::locks::{Acquired, Beat, Holder, LockGuard, Locks, process_stat, try_acquire, try_share};
 pub use crate::snapshot::Snapshot;

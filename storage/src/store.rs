@@ -326,6 +326,11 @@ impl Store {
         &self.shared.files.directory
     }
 
+    /// The file that is committed to, if there is one. Another one takes its place when it is found damaged.
+    pub fn file(&self) -> Option<FileId> {
+        file_id(&self.shared.files.database())
+    }
+
     /// The store as it is now.
     pub fn snapshot(&self) -> Snapshot {
         // First what waits, then what is committed: a batch that is taken in between the two is seen in both places,

@@ -134,6 +134,34 @@ fn copy_without(from: &Path, to: &Path, keys: &[doge::Key], lost: Fingerprint) {
     Store::open(StoreOptions::new(to)).commit(batch);
 }
 
+/// [K4] A store that is found damaged in the middle of a run is replaced by one that has all that the run stands on, also what
+/// it found in the old one before.
+#[test]
+fn what_a_run_stands_on_is_in_the_store_that_replaces_a_damaged_one() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let (script, log) = (Script::new(), EventLog::new());
+    script.set("v", 2);
+    let [one, two] = [3, 4].map(|length| Outer { length, in_body: false });
+    let run = |also: Option<&Outer>, damage: bool| {
+        log.take();
+        let mut engine = open(directory.path(), &script, &log);
+        assert_eq!(*engine.get(&one).expect("nothing fails"), 7);
+        let file = directory.path().join("store-v1/store.redb");
+        if damage {
+            let size = std::fs::metadata(&file).expect("there is one").len() as usize;
+            std::fs::write(&file, vec![0x5a; size]).expect("it can be written");
+        }
+        if let Some(two) = also {
+            assert_eq!(*engine.get(two).expect("nothing fails"), 9);
+        }
+        engine.close();
+        log.take_executed().len()
+    };
+    assert_eq!((run(None, false), run(None, false)), (4, 0));
+    assert_eq!(run(Some(&two), true), 4);
+    assert_eq!(run(Some(&two), false), 0, "the first was found in the old file only");
+}
+
 /// [K4] Whoever needs a value that is gone has it made again, whether a body reads it or an action, and whether its name
 /// comes from a result or from a spec that only the store knows.
 #[test]
