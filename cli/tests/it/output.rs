@@ -83,6 +83,52 @@ fn what_the_build_in_focus_writes_is_shown_if_that_is_wanted_and_kept_if_not() {
     sources.run(&["install", "-v", "-q"]).assert_ends_with_code(2);
 }
 
+/// What was kept of what somebody wrote in the newest run.
+fn kept(sources: &Sources) -> Vec<(String, String)> {
+    let id = sources.json(&["runs", "--limit", "1"]).value()[0]["run"].as_str().expect("an id").to_owned();
+    let log = sources.json(&["runs", "log", &id]).value();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let lines = log.as_array().expect("a list").iter();
+    lines.map(|line| (text(&line["spec"]), text(&line["line"]))).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_backend_writes_before_its_first_answer_belongs_to_who_started_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let sources = Sources::new();
+    sources.package("b", "", "fail = 'flood'\nfail_in = 'initialize'\nflood_bytes = 10");
+    sources.site.needs("b = { path = 'b' }");
+    let script = sources.site.path("wrapped");
+    let text = format!("#!/bin/sh\necho 'a line before anything' >&2\nexec {}\n", crate::sources::backend().display());
+    sources.site.write("wrapped", &text);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut command = sources.command(&["install", "-v"]);
+    command.env("PIXI_BUILD_BACKEND_OVERRIDE", format!("doge-test-backend={}", script.display()));
+    let ran = crate::site::Ran::by(command).succeeded();
+    let kept = kept(&sources);
+    for spec in ["ask for the packages of b", "build b 1.0 0"] {
+        for part in ["a line before anything", "flood flood"] {
+            let is_it = |(of, line): &(String, String)| of == spec && line.contains(part);
+            assert!(kept.iter().any(is_it), "{spec}: {part}: {kept:?}");
+            assert!(ran.stderr.contains(&format!("{spec}: {part}")), "{spec}: {part}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn all_is_kept_that_a_backend_writes_before_an_answer_though_it_goes_on() {
+    let sources = Sources::new();
+    sources.package("b", "", "fail = 'flood'\nfail_in = 'outputs'\nflood_bytes = 100000");
+    let repository = crate::sources::places::repository(&sources);
+    let place = format!("git = 'file://{}', subdirectory = 'packages/b'", repository.display());
+    sources.site.needs(&format!("b = {{ {place} }}"));
+    sources.install();
+    let kept = kept(&sources);
+    assert_eq!(kept.len(), 100_000_usize.div_ceil("flood ".len() * 20), "{:?}", kept.last());
+}
+
 #[test]
 fn shells_get_completions() {
     let site = Site::new();
