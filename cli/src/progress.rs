@@ -14,6 +14,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use crate::arguments::{LogFormat, Output};
 use crate::outcome::{inform, say, tell};
 use crate::picture::lines::line_of;
+use crate::words::harmless;
 
 /// A kind of work that people wait for.
 struct Shown {
@@ -74,6 +75,12 @@ struct State {
     unseen: BTreeMap<String, (Vec<String>, usize)>,
     /// Of a log: what took how long.
     steps: Vec<(Duration, String)>,
+}
+
+/// What work is called after what is said of it: a verb is not said twice.
+fn without_verb(name: &str) -> &str {
+    let verbs = ["solve ", "link ", "write ", "build ", "install ", "ask ", "checkout of "];
+    verbs.into_iter().find_map(|verb| name.strip_prefix(verb)).unwrap_or(name)
 }
 
 struct Line {
@@ -168,7 +175,8 @@ impl Progress {
                 } else {
                     let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
                     let message = progress.message.as_deref().unwrap_or_default();
-                    line.bar.set_message(format!("{spec}: {message} {}{of}", progress.done));
+                    let message = format!("{spec}: {message} {}{of}", progress.done);
+                    line.bar.set_message(harmless(&message).into_owned());
                 }
             }
             Event::Store(event @ (StoreEvent::WillRunWithout { .. } | StoreEvent::DidQuarantine { .. })) => {
@@ -256,9 +264,7 @@ impl Progress {
             return;
         }
         let name = spec.to_string();
-        let verb = ["solve ", "link ", "write ", "build ", "install ", "checkout of "];
-        let verb = verb.into_iter().find_map(|verb| name.strip_prefix(verb));
-        let line = format!("{} {} in {}", shown.done, verb.unwrap_or(&name), seconds(cost));
+        let line = format!("{} {} in {}", shown.done, without_verb(&name), seconds(cost));
         self.state().steps.push((cost, line.clone()));
         // Hundreds of lines tell less than their number does.
         if !shown.many {
@@ -291,8 +297,8 @@ impl Line {
     /// Names what has been at work for longest.
     fn tell(&self) {
         let told = self.running.iter().take(3).map(|(name, since, ..)| match since.elapsed().as_secs() {
-            0..5 => name.clone(),
-            long => format!("{name} ({long} s)"),
+            0..5 => without_verb(name).to_owned(),
+            long => format!("{} ({long} s)", without_verb(name)),
         });
         let told = told.collect::<Vec<_>>().join(", ");
         let more = self.running.len().saturating_sub(3);
@@ -300,7 +306,7 @@ impl Line {
         let bytes = self.bytes + self.running.iter().map(|(_, _, done, _)| done).sum::<u64>();
         let all = self.bytes + self.running.iter().map(|(_, _, _, total)| total).sum::<u64>();
         let bytes = if all > 0 { format!("{} of {}  ", HumanBytes(bytes), HumanBytes(all)) } else { String::new() };
-        self.bar.set_message(format!("{bytes}{told}{more}"));
+        self.bar.set_message(harmless(&format!("{bytes}{told}{more}")).into_owned());
     }
 }
 

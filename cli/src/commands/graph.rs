@@ -10,8 +10,9 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use crate::arguments::{Common, GraphArguments, GraphFormat, GraphOnly};
 use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
-use crate::outcome::{Exit, inform, print};
+use crate::outcome::{self, Exit, inform};
 use crate::picture::{page, svg};
+use crate::words::counted;
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result<Exit> {
@@ -49,7 +50,7 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
 /// Writes what was asked for: into a file, whole or not at all, or to standard output.
 pub(crate) fn write(file: Option<&Path>, text: &str) -> miette::Result<Exit> {
     match file {
-        None => print(text),
+        None => outcome::put(text),
         Some(path) => put(path, format!("{}\n", text.trim_end()).as_bytes())
             .into_diagnostic()
             .wrap_err_with(|| format!("`{}` cannot be written", path.display()))?,
@@ -75,7 +76,8 @@ pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette:
     let runs: Vec<RunRecord> = history.runs(usize::MAX).into_iter().filter(is_ours).collect();
     let later = runs.iter().position(|run| !run.specs.is_empty());
     if let Some(later) = later.filter(|later| *later > 0) {
-        inform(&format!("{later} later runs did nothing; this is the last that did something"));
+        let later = counted(later as u64, "later run", "later runs");
+        inform(&format!("{later} did nothing; this is the last that did something"));
     }
     let chosen = runs.into_iter().nth(later.unwrap_or(0));
     let chosen =

@@ -14,6 +14,7 @@ use crate::outcome::{Exit, print, print_json, say};
 use crate::picture::page::began;
 use crate::picture::trace::longest as longest_of;
 use crate::progress::seconds;
+use crate::words::{counted, of, shortened};
 use crate::workspace::{Located, cache_dirs};
 
 #[derive(Serialize)]
@@ -159,10 +160,11 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         print(&format!("  {count:>6} x {kind}"));
     }
     print(&format!(
-        "  {} looks, {} results held, {} came to what they were{}",
-        listed.observed,
-        listed.verified + listed.reused,
+        "  {}, {} held, {} came to what {}{}",
+        counted(listed.observed, "look", "looks"),
+        counted(listed.verified + listed.reused, "result", "results"),
         listed.cut_off,
+        of(listed.cut_off, "it was", "they were"),
         if listed.failed > 0 { format!(", {} failed", listed.failed) } else { String::new() }
     ));
     print(&format!("  what held took {} when it was done", seconds(Duration::from_micros(saved))));
@@ -195,8 +197,7 @@ fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Res
     let lines = logs::read(&directory, record.id)
         .into_diagnostic()
         .wrap_err_with(|| format!("what was written in the run cannot be read in `{}`", directory.display()))?;
-    let is_meant = |line: &&LoggedLine| spec.is_none_or(|word| line.spec.contains(word) || line.kind == word);
-    let meant: Vec<&LoggedLine> = lines.iter().filter(is_meant).collect();
+    let meant = meant(&lines, spec)?;
     if json {
         print_json(&meant)?;
         return Ok(Exit::Done);
@@ -209,19 +210,32 @@ fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Res
         }
         print(&format!("  {}", line.line));
     }
-    match (meant.is_empty(), spec) {
-        (false, _) => {}
-        (true, Some(word)) if !lines.is_empty() => {
-            let known: BTreeSet<&str> = lines.iter().map(|line| line.spec.as_str()).collect();
-            let known = known.into_iter().collect::<Vec<_>>().join("; ");
-            return Err(miette!(
-                help = format!("what wrote something: {known}"),
-                "nothing called `{word}` wrote anything in this run"
-            ));
-        }
-        (true, _) => say("nothing was written in this run"),
+    if meant.is_empty() {
+        say("nothing was written in this run");
     }
     Ok(Exit::Done)
+}
+
+/// The lines of what is meant by a word: all of them without one.
+fn meant<'l>(lines: &'l [LoggedLine], word: Option<&str>) -> miette::Result<Vec<&'l LoggedLine>> {
+    let Some(word) = word else { return Ok(lines.iter().collect()) };
+    let folded = word.to_lowercase();
+    let ways: [&dyn Fn(&LoggedLine) -> bool; 2] = [&|line| line.spec.contains(word) || line.kind == word, &|line| {
+        line.spec.to_lowercase().contains(&folded) || line.kind == folded
+    }];
+    let of = |is_meant: &dyn Fn(&LoggedLine) -> bool| lines.iter().filter(|line| is_meant(line)).collect::<Vec<_>>();
+    let found = ways.into_iter().map(of).find(|found| !found.is_empty());
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
+    found.ok_or_else(|| {
+        let known: BTreeSet<&str> = lines.iter().map(|line| line.spec.as_str()).collect();
+        miette!(
+            help = format!("what wrote something: {}", known.into_iter().collect::<Vec<_>>().join("; ")),
+            "nothing called `{}` wrote anything in this run",
+            shortened(word)
+        )
+    })
 }
 
 /// Whether a run came to anything. Before anything is asked for it is looked what this machine is.
@@ -234,7 +248,7 @@ pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
     let help = "`doge runs` lists them";
     let wanted = id.trim().to_ascii_lowercase();
     if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(miette!(help = help, "`{id}` is not the id of a run"));
+        return Err(miette!(help = help, "`{}` is not the id of a run", shortened(id)));
     }
     if let Some(run) = wanted.parse().ok().and_then(|id| history.run(id)) {
         return Ok(run);
@@ -242,7 +256,7 @@ pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
     let mut meant = history.runs(usize::MAX).into_iter().filter(|run| run.id.to_hex().starts_with(&wanted));
     match (meant.next(), meant.next()) {
         (Some(run), None) => Ok(run),
-        (Some(_), Some(_)) => Err(miette!(help = help, "several runs have an id that begins with `{id}`")),
-        (None, _) => Err(miette!(help = help, "there is no run `{id}` on record")),
+        (Some(_), Some(_)) => Err(miette!(help = help, "several runs have an id that begins with `{}`", shortened(id))),
+        (None, _) => Err(miette!(help = help, "there is no run `{}` on record", shortened(id))),
     }
 }

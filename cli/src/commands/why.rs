@@ -7,6 +7,7 @@ use crate::arguments::{Common, WhyArguments};
 use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
 use crate::outcome::{Exit, print, print_json};
+use crate::words::counted;
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<Exit> {
@@ -61,16 +62,27 @@ fn text(explanation: &Explanation) -> String {
     let run = format!("{} (`{}`)", explanation.run.to_hex(), explanation.title);
     if let Some(checked) = &explanation.checked {
         text.push_str(&format!("{} ({}) did not run, because it holds\n", subject.name, subject.kind));
-        let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
         let all: usize = checked.looks.values().sum();
-        text.push_str(&format!("  {all} looks at what is outside found nothing new: {}\n", looks.join(", ")));
+        match all {
+            0 => text.push_str("  nothing outside had to be looked at\n"),
+            _ => text.push_str(&format!(
+                "  {} at what is outside found nothing new: {}\n",
+                counted(all as u64, "look", "looks"),
+                looks.join(", ")
+            )),
+        }
         for seen in &checked.seen {
             text.push_str(&format!("    {seen}\n"));
         }
         if all > checked.seen.len() {
             text.push_str(&format!("    and {} more\n", all - checked.seen.len()));
         }
-        text.push_str(&format!("  {} results that were made of that are as they were\n", checked.held));
+        match checked.held {
+            0 => {}
+            1 => text.push_str("  1 result that was made of that is as it was\n"),
+            held => text.push_str(&format!("  {held} results that were made of that are as they were\n")),
+        }
         text.push_str(&format!("in run {run}, the newest\n"));
         return text;
     }

@@ -130,6 +130,89 @@ fn all_is_kept_that_a_backend_writes_before_an_answer_though_it_goes_on() {
 }
 
 #[test]
+fn what_others_wrote_does_nothing_to_a_terminal_and_programs_get_it_as_it_is() {
+    let sources = Sources::new();
+    let line = r#""\u001b[31mred\u001b[0m, a bell\u0007, a zero\u0000, over\rwritten""#;
+    let shown = "red, a bell\\u{7}, a zero\\u{0}, over\\rwritten";
+    let exact = "\u{1b}[31mred\u{1b}[0m, a bell\u{7}, a zero\0, over\rwritten";
+    let is_harmless = |text: &str| !text.contains(|c: char| c.is_control() && c != '\n');
+    sources.package("b", "", &format!("stderr = [{line}]"));
+    let ran = sources.run(&["install", "-v"]).succeeded();
+    assert!(ran.stderr.contains(shown) && is_harmless(&ran.stderr), "{:?}", ran.stderr);
+    assert!(kept(&sources).iter().any(|(_, line)| line == exact), "{:?}", kept(&sources));
+    let runs = sources.json(&["runs"]).value();
+    let id = runs[0]["run"].as_str().expect("an id").to_owned();
+    let log = sources.run(&["runs", "log", &id, "build b"]).succeeded().stdout;
+    assert_eq!(log, format!("build b 1.0 0:\n  {shown}\n"));
+
+    sources.package("b", "", &format!("fail = 'error'\nfail_in = 'build'\nstderr = [{line}]"));
+    let ran = sources.run(&["install"]);
+    assert!(ran.stderr.contains(shown) && is_harmless(&ran.stderr), "{:?}", ran.stderr);
+    let why = sources.run(&["why", "build b"]).succeeded().stdout;
+    assert!(why.contains("it failed") && is_harmless(&why), "{why:?}");
+
+    let word = "\u{1b}[31mgreet\u{7}";
+    for arguments in
+        [&["why", word][..], &["graph", "--under", word], &["runs", "log", &id, word], &["runs", "show", word]]
+    {
+        let ran = sources.run(arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}");
+        assert!(ran.stderr.contains("`greet\\u{7}`") && is_harmless(&ran.stderr), "{arguments:?}: {:?}", ran.stderr);
+        let ran = sources.run(&[arguments, &["--json"]].concat());
+        let said = ran.value()["error"]["message"].to_string();
+        assert!(said.contains(r"`\u001b[31mgreet\u0007`"), "{arguments:?}: {said}");
+    }
+    let ran = sources.run(&["runs", "--limit", word]);
+    assert!(ran.code == 2 && is_harmless(&ran.stderr), "{:?}", ran.stderr);
+    let long = "x".repeat(100_000);
+    for arguments in
+        [&["why", &*long][..], &["runs", "log", &id, &long], &["runs", "show", &long], &["why", "--run", &long]]
+    {
+        let ran = sources.run(arguments);
+        assert!(ran.code == 1 && ran.stderr.len() < 2000, "{} bytes", ran.stderr.len());
+    }
+}
+
+#[test]
+fn one_is_not_told_as_many_and_nothing_is_not_listed() {
+    let site = Site::new();
+    site.needs("tool = '*'");
+    let ran = site.run(&["install"]).succeeded();
+    assert!(
+        ran.stderr.contains("default (1 package) installed") && ran.stderr.contains("fetched 1 package,"),
+        "{}",
+        ran.stderr
+    );
+    site.run(&["install"]).succeeded();
+    let why = site.run(&["why", "solve_conda_environment"]).succeeded().stdout;
+    assert!(!why.contains(" 1 looks") && !why.contains(" 1 results"), "{why}");
+    let why = site.run(&["why", "read_manifest"]).succeeded().stdout;
+    assert!(why.contains("nothing outside had to be looked at"), "{why}");
+    assert!(why.contains("1 result that was made of that is as it was"), "{why}");
+    site.run(&["install"]).succeeded();
+    let runs = site.json(&["runs"]).value();
+    let later = site.run(&["graph"]).succeeded().stderr;
+    assert!(later.contains("2 later runs did nothing"), "{later}");
+    let id = runs[1]["run"].as_str().expect("an id").to_owned();
+    let show = site.run(&["runs", "show", &id]).succeeded().stdout;
+    assert!(show.contains(" results held, 0 came to what they were"), "{show}");
+    site.run(&["runs", "--limit", "1"]).succeeded();
+    assert_eq!(site.json(&["runs", "show", &id, "--longest", "0"]).value()["longest"], serde_json::json!([]));
+
+    // A verb is not said twice.
+    let sources = Sources::new();
+    for name in ["c", "d", "e", "f", "g", "h"] {
+        let slow = if name == "c" { "slow = 100\nslow_in = 'outputs'" } else { "" };
+        sources.package(name, "", slow);
+    }
+    sources.site.needs(
+        "a = { path = 'a' }\nc = { path = 'c' }\nd = { path = 'd' }\ne = { path = 'e' }\nf = { path = 'f' }\ng = { path = 'g' }\nh = { path = 'h' }",
+    );
+    let ran = sources.run(&["install"]).succeeded();
+    assert!(ran.stderr.contains("  asked for the packages of c in "), "{}", ran.stderr);
+}
+
+#[test]
 fn shells_get_completions() {
     let site = Site::new();
     for (shell, part) in [
