@@ -12,10 +12,11 @@ use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
 use crate::outcome::{self, Exit, inform};
 use crate::picture::{page, svg};
-use crate::words::counted;
+use crate::words::{counted, shortened};
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result<Exit> {
+    let format = format(arguments)?;
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
     let scope = located.root.display().to_string();
@@ -30,7 +31,7 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
         None => Graph::of_run(&record),
     };
     let graph = cut(graph, &record, arguments)?;
-    let text = match format(arguments) {
+    let text = match format {
         GraphFormat::Json => {
             let object = serde_json::json!({
                 "run": record.id.to_hex(),
@@ -47,9 +48,9 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
     write(arguments.output.as_deref(), &text)
 }
 
-/// Writes what was asked for: into a file, whole or not at all, or to standard output.
+/// Writes what was asked for: into a file, whole or not at all, or to standard output, which `-` stands for, too.
 pub(crate) fn write(file: Option<&Path>, text: &str) -> miette::Result<Exit> {
-    match file {
+    match file.filter(|path| *path != Path::new("-")) {
         None => outcome::put(text),
         Some(path) => put(path, format!("{}\n", text.trim_end()).as_bytes())
             .into_diagnostic()
@@ -85,18 +86,24 @@ pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette:
     Ok(history.whole(chosen))
 }
 
-fn format(arguments: &GraphArguments) -> GraphFormat {
-    if arguments.json {
-        return GraphFormat::Json;
+/// The form that is asked for, or that the end of the file's name stands for.
+fn format(arguments: &GraphArguments) -> miette::Result<GraphFormat> {
+    let wanted = if arguments.json { Some(GraphFormat::Json) } else { arguments.format };
+    let end = arguments.output.as_deref().and_then(Path::extension).map(|end| end.to_string_lossy().to_lowercase());
+    match (wanted, end.as_deref()) {
+        (Some(format), _) => Ok(format),
+        (None, None | Some("dot" | "gv")) => Ok(GraphFormat::Dot),
+        (None, Some("svg")) => Ok(GraphFormat::Svg),
+        (None, Some("html" | "htm")) => Ok(GraphFormat::Html),
+        (None, Some("json")) => Ok(GraphFormat::Json),
+        (None, Some("mmd" | "mermaid")) => Ok(GraphFormat::Mermaid),
+        (None, Some(end)) => Err(miette!(
+            help =
+                "there are `.dot`, `.svg`, `.mmd`, `.json` and `.html`; `--format` writes one of them under any name",
+            "a graph cannot be written as `.{}`",
+            shortened(end)
+        )),
     }
-    let by_name = || match arguments.output.as_ref()?.extension()?.to_str()? {
-        "svg" => Some(GraphFormat::Svg),
-        "html" | "htm" => Some(GraphFormat::Html),
-        "json" => Some(GraphFormat::Json),
-        "mmd" | "mermaid" => Some(GraphFormat::Mermaid),
-        _ => None,
-    };
-    arguments.format.or_else(by_name).unwrap_or(GraphFormat::Dot)
 }
 
 /// As much of a graph as was asked for.

@@ -196,6 +196,7 @@ fn one_is_not_told_as_many_and_nothing_is_not_listed() {
     let id = runs[1]["run"].as_str().expect("an id").to_owned();
     let show = site.run(&["runs", "show", &id]).succeeded().stdout;
     assert!(show.contains(" results held, 0 came to what they were"), "{show}");
+    site.run(&["runs", "--limit", "0"]).assert_ends_with_code(2);
     site.run(&["runs", "--limit", "1"]).succeeded();
     assert_eq!(site.json(&["runs", "show", &id, "--longest", "0"]).value()["longest"], serde_json::json!([]));
 
