@@ -8,6 +8,7 @@ use doge_queries::doge::{Graph, History, RecordedSpec, RunRecord};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
 use crate::arguments::{Common, GraphArguments, GraphFormat, GraphOnly};
+use crate::commands::known::{nothing, unreadable, warn_if_damaged};
 use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
 use crate::outcome::{self, Exit, inform};
@@ -19,12 +20,11 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
     let format = format(arguments)?;
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let scope = located.root.display().to_string();
     let (record, against) = match arguments.diff.as_deref() {
         Some([first, second]) => {
-            (history.whole(named(&history, second)?), Some(history.whole(named(&history, first)?)))
+            (whole(&history, named(&history, second)?)?, Some(whole(&history, named(&history, first)?)?))
         }
-        _ => (shown(&history, &scope, arguments.run.as_deref())?, None),
+        _ => (shown(&history, &located, arguments.run.as_deref())?, None),
     };
     let graph = match &against {
         Some(first) => Graph::difference(first, &record),
@@ -45,7 +45,9 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
         GraphFormat::Svg => svg::picture(&graph)?,
         GraphFormat::Html => page::page(&history, &graph, &record, against.as_ref()),
     };
-    write(arguments.output.as_deref(), &text)
+    let exit = write(arguments.output.as_deref(), &text);
+    warn_if_damaged(&history);
+    exit
 }
 
 /// Writes what was asked for: into a file, whole or not at all, or to standard output, which `-` stands for, too.
@@ -69,11 +71,12 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// The run that is meant: by default the last one here that did something, else the newest.
-pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette::Result<RunRecord> {
+pub(crate) fn shown(history: &History, located: &Located, id: Option<&str>) -> miette::Result<RunRecord> {
     if let Some(id) = id {
-        return Ok(history.whole(named(history, id)?));
+        return whole(history, named(history, id)?);
     }
-    let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(scope) && did_anything(run);
+    let scope = located.root.display().to_string();
+    let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(&*scope) && did_anything(run);
     let runs: Vec<RunRecord> = history.runs(usize::MAX).into_iter().filter(is_ours).collect();
     let later = runs.iter().position(|run| !run.specs.is_empty());
     if let Some(later) = later.filter(|later| *later > 0) {
@@ -81,9 +84,19 @@ pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette:
         inform(&format!("{later} did nothing; this is the last that did something"));
     }
     let chosen = runs.into_iter().nth(later.unwrap_or(0));
-    let chosen =
-        chosen.ok_or_else(|| miette!(help = "run `doge install` first", "no run of this workspace is on record"))?;
-    Ok(history.whole(chosen))
+    whole(history, chosen.ok_or_else(|| nothing(history, located))?)
+}
+
+/// A run with what it stood on.
+fn whole(history: &History, run: RunRecord) -> miette::Result<RunRecord> {
+    let run = history.whole(run);
+    if run.specs.is_empty() && did_anything(&run) {
+        match unreadable(history) {
+            Some(report) => return Err(report),
+            None => inform("of what this run stood on nothing is on record any more"),
+        }
+    }
+    Ok(run)
 }
 
 /// The form that is asked for, or that the end of the file's name stands for.

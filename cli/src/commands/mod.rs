@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod graph;
 mod install;
+mod known;
 mod meant;
 mod report;
 mod runs;

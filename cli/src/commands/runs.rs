@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::arguments::{Common, RunsArguments, RunsCommand};
 use crate::commands::graph::shown;
+use crate::commands::known::{nothing, unreadable, warn_if_damaged};
 use crate::outcome::{Exit, print, print_json, say};
 use crate::picture::page::began;
 use crate::picture::trace::longest as longest_of;
@@ -60,18 +61,20 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
 }
 
 fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
-    let (caches, scope) = if arguments.all {
-        (cache_dirs(common)?, None)
-    } else {
-        let located = Located::find(common)?;
-        (located.caches, Some(located.root.display().to_string()))
-    };
-    let records: Vec<RunRecord> = History::open(&caches.store)
+    let located = if arguments.all { None } else { Some(Located::find(common)?) };
+    let caches = located.as_ref().map_or_else(|| cache_dirs(common), |located| Ok(located.caches.clone()))?;
+    let scope = located.as_ref().map(|located| located.root.display().to_string());
+    let history = History::open(&caches.store);
+    let records: Vec<RunRecord> = history
         .runs(usize::MAX)
         .into_iter()
         .filter(|record| scope.is_none() || record.scope == scope)
         .take(arguments.limit)
         .collect();
+    match unreadable(&history) {
+        Some(report) if records.is_empty() => return Err(report),
+        _ => warn_if_damaged(&history),
+    }
     if arguments.json {
         print_json(&records.iter().map(Listed::new).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -90,8 +93,14 @@ fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
             listed.title
         ));
     }
-    if records.is_empty() {
-        say("no runs are on record");
+    match &located {
+        Some(located) if records.is_empty() => {
+            let report = nothing(&history, located);
+            let help = report.help().map(|help| format!("; {help}")).unwrap_or_default();
+            say(&format!("{report}{help}"));
+        }
+        None if records.is_empty() => say("no run is on record"),
+        _ => {}
     }
     Ok(Exit::Done)
 }
@@ -139,7 +148,7 @@ struct Shown {
 fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette::Result<Exit> {
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let record = shown(&history, &located.root.display().to_string(), id)?;
+    let record = shown(&history, &located, id)?;
     let saved: u64 = record.specs.iter().map(|spec| spec.saved_us).sum();
     let path = record.critical_path();
     let shown = Shown {
@@ -177,6 +186,7 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         print(&format!("what the run waited for, {} in all:", seconds(Duration::from_secs_f64(waited / 1000.0))));
         list_of(&shown.critical_path);
     }
+    warn_if_damaged(&history);
     Ok(Exit::Done)
 }
 
@@ -257,6 +267,7 @@ pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
     match (meant.next(), meant.next()) {
         (Some(run), None) => Ok(run),
         (Some(_), Some(_)) => Err(miette!(help = help, "several runs have an id that begins with `{}`", shortened(id))),
-        (None, _) => Err(miette!(help = help, "there is no run `{}` on record", shortened(id))),
+        (None, _) => Err(unreadable(history)
+            .unwrap_or_else(|| miette!(help = help, "there is no run `{}` on record", shortened(id)))),
     }
 }
