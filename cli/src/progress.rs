@@ -83,6 +83,14 @@ fn without_verb(name: &str) -> &str {
     verbs.into_iter().find_map(|verb| name.strip_prefix(verb)).unwrap_or(name)
 }
 
+impl State {
+    /// Whether nothing else of its kind has been at work for longer.
+    fn is_in_focus(&self, spec: &SpecName) -> bool {
+        let running = place_of(spec).and_then(|(place, _)| self.lines.get(&place)?.running.first());
+        running.is_none_or(|(running, ..)| *running == spec.to_string())
+    }
+}
+
 struct Line {
     bar: ProgressBar,
     /// What is at work, since when, and how many bytes of how many it has, the oldest first.
@@ -193,21 +201,20 @@ impl Progress {
         let is_of_backend = matches!(spec.kind(), Some("backend_build" | "call_outputs"));
         if !is_of_backend || line.starts_with(NOTE) {
             self.line(&format!("{spec}: {}", line.trim_start_matches(NOTE)));
-        } else if self.output.verbose {
-            let Some((place, _)) = place_of(spec) else { return };
-            let name = spec.to_string();
-            // The one that has been at work for longest.
-            let focus = self.state().lines.get(&place).and_then(|line| line.running.first().cloned());
-            if focus.is_none_or(|(focus, ..)| focus == name) {
-                self.line(&format!("{spec}: {line}"));
-            }
-        } else {
-            let mut state = self.state();
-            let (lines, bytes) = state.unseen.entry(spec.to_string()).or_default();
-            *bytes += line.len();
-            if *bytes <= MOST_UNSEEN {
-                lines.push(line.to_owned());
-            }
+            return;
+        }
+        let name = spec.to_string();
+        let mut state = self.state();
+        let (lines, bytes) = state.unseen.entry(name.clone()).or_default();
+        *bytes += line.len();
+        if *bytes <= MOST_UNSEEN {
+            lines.push(line.to_owned());
+        }
+        if self.output.verbose && state.is_in_focus(spec) {
+            // With what it wrote before it came into focus.
+            let (lines, _) = state.unseen.remove(&name).unwrap_or_default();
+            drop(state);
+            lines.iter().for_each(|line| self.line(&format!("{name}: {line}")));
         }
     }
 

@@ -80,6 +80,21 @@ fn what_the_build_in_focus_writes_is_shown_if_that_is_wanted_and_kept_if_not() {
     for number in 0..100 {
         assert_eq!(ran.stderr.matches(&format!("line number {number}\n")).count(), 1, "{number}: {}", ran.stderr);
     }
+    // Also of one that was never in focus.
+    sources.package("c", "", "slow = 1500\nslow_in = 'build'");
+    sources.package("d", "[package.host-dependencies]\na = { path = '../a' }\n", "");
+    let text = sources.site.read("d/pixi.toml");
+    let fails = format!("fail = 'error'\nfail_in = 'build'\nstderr = [{}]\n", lines.join(", "));
+    sources.site.write("d/pixi.toml", &(text + &fails));
+    sources.package("b", "", "");
+    sources.site.write(".pixi/config.toml", "[concurrency]\nbuilds = 4\n");
+    sources.site.needs("c = { path = 'c' }\nd = { path = 'd' }");
+    let ran = sources.run(&["install", "-v"]);
+    for number in 0..100 {
+        let said = ran.stderr.lines().filter(|line| line.ends_with(&format!("line number {number}")));
+        let said = said.filter(|line| !line.starts_with("ask ")).count();
+        assert!(said > 0, "{number}: {}", ran.stderr);
+    }
     sources.run(&["install", "-v", "-q"]).assert_ends_with_code(2);
 }
 
