@@ -10,7 +10,7 @@ use crate::workspace::Located;
 pub(crate) fn unreadable(history: &History) -> Option<miette::Report> {
     let problem = history.problem()?;
     Some(miette!(
-        help = "the next run puts aside what is damaged; `doge cache verify` keeps what is whole of it",
+        help = "what is damaged is put aside by the next run; `doge cache verify` keeps what is whole of it",
         "the store at `{}` cannot be read: {problem}",
         history.directory().display()
     ))

@@ -128,7 +128,7 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
         }
     }
     if let Some(error) = &explanation.error {
-        text.push_str(&format!("it failed: {error}\n"));
+        text.push_str(&format!("it failed: {}\n", error.replace('\n', "\n  ")));
     }
     match explanation.held_since {
         0 => text.push_str(&format!("in run {run}, the newest\n")),

@@ -267,6 +267,12 @@ fn a_store_that_cannot_be_read_is_not_taken_for_a_new_one() {
     // The next run makes another one.
     site.install();
     assert!(site.run(&["why"]).succeeded().stderr.is_empty());
+    // Where nobody can look, nothing is known either.
+    let directory = store(&site).parent().expect("it has one").to_owned();
+    fs::remove_dir_all(&directory).expect("it is there");
+    fs::write(&directory, "no folder").expect("it can be written");
+    site.run(&["why"]).assert_fails_with(&["cannot be read", "Not a directory"]);
+    assert!(site.json(&["install"]).stderr.contains("going on without the store"));
 }
 
 #[test]
