@@ -275,7 +275,9 @@ impl GraphNode {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    // No picture can show them, and a terminal would obey.
+    text.replace(char::is_control, " ")
 }
 
 /// Mermaid takes entities in the way of HTML, with a hash.

@@ -85,6 +85,15 @@ impl std::str::FromStr for Size {
     }
 }
 
+/// A number of which none would be no use.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("there has to be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Install environments of the workspace, solving and writing the lock file where that is needed.
@@ -259,10 +268,10 @@ pub(crate) struct RunArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArguments {
-    /// How to write it. By default as the name of the file says, else for Graphviz.
+    /// How to write it. By default as the end of the file's name says, else for Graphviz.
     #[arg(long, value_enum)]
     pub(crate) format: Option<GraphFormat>,
-    /// Write it into this file. By default to standard output.
+    /// Write it into this file. By default, and as `-`, to standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// The run to show. By default the last one that did something.
@@ -284,7 +293,7 @@ pub(crate) struct GraphArguments {
     #[arg(long, value_name = "STEPS")]
     pub(crate) depth: Option<usize>,
     /// The same as `--format json`.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
 }
 
@@ -328,7 +337,7 @@ pub(crate) struct TraceArguments {
     /// The run. By default the last one that did something.
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
-    /// Write it into this file. By default to standard output.
+    /// Write it into this file. By default, and as `-`, to standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }
@@ -364,7 +373,7 @@ pub(crate) struct RunsArguments {
     #[command(subcommand)]
     pub(crate) command: Option<RunsCommand>,
     /// How many.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     pub(crate) limit: usize,
     /// Those in other workspaces, too.
     #[arg(long)]

@@ -8,6 +8,7 @@ mod outcome;
 mod picture;
 mod progress;
 mod session;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
@@ -19,7 +20,10 @@ use crate::outcome::Exit;
 
 fn main() -> ExitCode {
     quiet_panics();
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => outcome::refuse(&error),
+    };
     let json = arguments.command.is_json();
     outcome::speak(arguments.common.output);
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("DOGE_LOG") {

@@ -14,6 +14,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use crate::arguments::{LogFormat, Output};
 use crate::outcome::{inform, say, tell};
 use crate::picture::lines::line_of;
+use crate::words::harmless;
 
 /// A kind of work that people wait for.
 struct Shown {
@@ -74,6 +75,20 @@ struct State {
     unseen: BTreeMap<String, (Vec<String>, usize)>,
     /// Of a log: what took how long.
     steps: Vec<(Duration, String)>,
+}
+
+/// What work is called after what is said of it: a verb is not said twice.
+fn without_verb(name: &str) -> &str {
+    let verbs = ["solve ", "link ", "write ", "build ", "install ", "ask ", "checkout of "];
+    verbs.into_iter().find_map(|verb| name.strip_prefix(verb)).unwrap_or(name)
+}
+
+impl State {
+    /// Whether nothing else of its kind has been at work for longer.
+    fn is_in_focus(&self, spec: &SpecName) -> bool {
+        let running = place_of(spec).and_then(|(place, _)| self.lines.get(&place)?.running.first());
+        running.is_none_or(|(running, ..)| *running == spec.to_string())
+    }
 }
 
 struct Line {
@@ -168,7 +183,8 @@ impl Progress {
                 } else {
                     let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
                     let message = progress.message.as_deref().unwrap_or_default();
-                    line.bar.set_message(format!("{spec}: {message} {}{of}", progress.done));
+                    let message = format!("{spec}: {message} {}{of}", progress.done);
+                    line.bar.set_message(harmless(&message).into_owned());
                 }
             }
             Event::Store(event @ (StoreEvent::WillRunWithout { .. } | StoreEvent::DidQuarantine { .. })) => {
@@ -185,21 +201,20 @@ impl Progress {
         let is_of_backend = matches!(spec.kind(), Some("backend_build" | "call_outputs"));
         if !is_of_backend || line.starts_with(NOTE) {
             self.line(&format!("{spec}: {}", line.trim_start_matches(NOTE)));
-        } else if self.output.verbose {
-            let Some((place, _)) = place_of(spec) else { return };
-            let name = spec.to_string();
-            // The one that has been at work for longest.
-            let focus = self.state().lines.get(&place).and_then(|line| line.running.first().cloned());
-            if focus.is_none_or(|(focus, ..)| focus == name) {
-                self.line(&format!("{spec}: {line}"));
-            }
-        } else {
-            let mut state = self.state();
-            let (lines, bytes) = state.unseen.entry(spec.to_string()).or_default();
-            *bytes += line.len();
-            if *bytes <= MOST_UNSEEN {
-                lines.push(line.to_owned());
-            }
+            return;
+        }
+        let name = spec.to_string();
+        let mut state = self.state();
+        let (lines, bytes) = state.unseen.entry(name.clone()).or_default();
+        *bytes += line.len();
+        if *bytes <= MOST_UNSEEN {
+            lines.push(line.to_owned());
+        }
+        if self.output.verbose && state.is_in_focus(spec) {
+            // With what it wrote before it came into focus.
+            let (lines, _) = state.unseen.remove(&name).unwrap_or_default();
+            drop(state);
+            lines.iter().for_each(|line| self.line(&format!("{name}: {line}")));
         }
     }
 
@@ -256,9 +271,7 @@ impl Progress {
             return;
         }
         let name = spec.to_string();
-        let verb = ["solve ", "link ", "write ", "build ", "install ", "checkout of "];
-        let verb = verb.into_iter().find_map(|verb| name.strip_prefix(verb));
-        let line = format!("{} {} in {}", shown.done, verb.unwrap_or(&name), seconds(cost));
+        let line = format!("{} {} in {}", shown.done, without_verb(&name), seconds(cost));
         self.state().steps.push((cost, line.clone()));
         // Hundreds of lines tell less than their number does.
         if !shown.many {
@@ -291,8 +304,8 @@ impl Line {
     /// Names what has been at work for longest.
     fn tell(&self) {
         let told = self.running.iter().take(3).map(|(name, since, ..)| match since.elapsed().as_secs() {
-            0..5 => name.clone(),
-            long => format!("{name} ({long} s)"),
+            0..5 => without_verb(name).to_owned(),
+            long => format!("{} ({long} s)", without_verb(name)),
         });
         let told = told.collect::<Vec<_>>().join(", ");
         let more = self.running.len().saturating_sub(3);
@@ -300,7 +313,7 @@ impl Line {
         let bytes = self.bytes + self.running.iter().map(|(_, _, done, _)| done).sum::<u64>();
         let all = self.bytes + self.running.iter().map(|(_, _, _, total)| total).sum::<u64>();
         let bytes = if all > 0 { format!("{} of {}  ", HumanBytes(bytes), HumanBytes(all)) } else { String::new() };
-        self.bar.set_message(format!("{bytes}{told}{more}"));
+        self.bar.set_message(harmless(&format!("{bytes}{told}{more}")).into_owned());
     }
 }
 

@@ -8,6 +8,7 @@ use doge_queries::collect::{self, Limits};
 use doge_queries::config::Config;
 use doge_queries::doge::RunRecord;
 use doge_queries::environment::{BuildOptions, LockFileSpec, ManifestText};
+use doge_queries::prefix::was_left_by_us;
 use doge_queries::workspace::lock::LockedFile;
 use doge_queries::workspace::{LOCK_FILE, ManifestOptions, Workspace, discovery};
 use doge_queries::{CacheDirs, Problem};
@@ -86,6 +87,13 @@ impl Located {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let file = &self.file_name;
         self.workspace.warnings().iter().map(|warning| format!("{file}, {warning}")).collect()
+    }
+
+    /// Whether something was built or installed here, as far as it is still there.
+    pub(crate) fn has_installed(&self) -> bool {
+        let environments = std::fs::read_dir(self.root.join(".pixi/envs")).into_iter().flatten().flatten();
+        self.root.join(".pixi/doge").is_dir()
+            || environments.map(|entry| entry.path()).any(|path| was_left_by_us(&path))
     }
 
     /// The lock file beside the manifest.

@@ -92,15 +92,32 @@ fn path(directory: &Path, run: RunId) -> PathBuf {
     directory.join(format!("{}.jsonl", run.to_hex()))
 }
 
-/// What was written in a run. A line that was cut off when the machine stopped is left out.
+/// What was written in a run. A line that was cut off when the machine stopped, or is damaged, is left out.
 ///
 /// # Errors
 ///
 /// If there are lines, and they cannot be read.
 pub fn read(directory: &Path, run: RunId) -> io::Result<Vec<LoggedLine>> {
-    match fs::read_to_string(path(directory, run)) {
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+    match fs::read(path(directory, run)) {
+        Ok(text) => {
+            Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_damaged_is_left_out_and_the_others_are_read() {
+        let directory = tempfile::tempdir().expect("it can be made");
+        let (run, line) = (RunId::new(), |line: &str| format!(r#"{{"kind":"k","spec":"s","line":"{line}"}}"#));
+        let text = [line("one").as_bytes(), b"\xff\xfe no text", line("two").as_bytes(), b"{\"kind\":"].join(&b'\n');
+        fs::write(path(directory.path(), run), text).expect("it can be written");
+        let lines = read(directory.path(), run).expect("it can be read");
+        assert_eq!(lines.iter().map(|line| &*line.line).collect::<Vec<_>>(), ["one", "two"]);
     }
 }

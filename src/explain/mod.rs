@@ -12,10 +12,11 @@ mod rebuilt;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use doge_storage::{Fingerprint, Key, RunEntry, RunId, Snapshot, Store, StoreOptions};
+use doge_storage::{Fingerprint, Key, RunEntry, RunId, Snapshot, Store, StoreEvent, StoreOptions};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +43,10 @@ const RUNS: usize = 200;
 
 /// What a store remembers of earlier runs.
 pub struct History {
+    directory: PathBuf,
     snapshot: Snapshot,
+    /// What was wrong with the store first.
+    problem: Arc<Mutex<Option<String>>>,
     registry: Registry,
     /// Runs, the newest first, each read when it is looked at.
     recent: OnceCell<Vec<(RunEntry, OnceCell<Option<RunRecord>>)>>,
@@ -203,12 +207,35 @@ impl History {
     pub(crate) fn knowing(directory: &Path, registry: Registry) -> Self {
         let mut options = StoreOptions::new(directory);
         options.read_only = true;
+        let problem: Arc<Mutex<Option<String>>> = Arc::default();
+        let heard = problem.clone();
+        options.listener = Some(Arc::new(move |event| {
+            // An entry of another version is no more than one that is not there.
+            if let StoreEvent::DidDiscard { table: "store" | "pending", reason }
+            | StoreEvent::WillRunWithout { reason } = event
+            {
+                heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            }
+        }));
+        let store = Store::open(options);
         Self {
-            snapshot: Store::open(options).snapshot(),
+            directory: store.directory().to_owned(),
+            snapshot: store.snapshot(),
+            problem,
             registry,
             recent: OnceCell::new(),
             earlier: RefCell::default(),
         }
+    }
+
+    /// Where the store is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What was found wrong with the store so far, if anything. Whatever was asked since then may lack something.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The newest runs, the newest first.
@@ -246,11 +273,12 @@ impl History {
     /// What was reached in a run that did nothing, as the traces tell; other records are as they are.
     ///
     /// A run that did nothing writes down only what was asked for and what the answers were: the rest is what the traces of
-    /// these answers stand on.
+    /// these answers stand on. An answer whose trace is gone is left out, for what it stood on is not known.
     #[must_use]
     pub fn whole(&self, mut run: RunRecord) -> RunRecord {
         if run.specs.is_empty() {
             run.specs = rebuilt::specs(&self.snapshot, &self.registry, &run.requests);
+            rebuilt::name(&mut run.specs, self.recent());
         }
         run
     }

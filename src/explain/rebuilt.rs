@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 
 use crate::kind::Role;
 use crate::registry::Registry;
-use crate::run::{Outcome, RecordedRequest, RecordedSpec};
+use crate::run::{Outcome, RecordedRequest, RecordedSpec, RunRecord};
 
 /// All that the answers to some requests stand on. Where two traces come to one value, the newer one is taken.
 pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[RecordedRequest]) -> Vec<RecordedSpec> {
@@ -17,7 +17,12 @@ pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[Record
             specs.len() as u32 - 1
         })
     };
-    for request in requests {
+    // An observation has none.
+    let is_known = |request: &&RecordedRequest| {
+        trace(snapshot, request.key, request.value).is_some()
+            || role(registry, request.key) == Some(Role::Observation) && snapshot.spec(request.key).is_some()
+    };
+    for request in requests.iter().filter(is_known) {
         add(request.key, request.value, &mut specs);
     }
     let mut next = 0;
@@ -32,6 +37,26 @@ pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[Record
         next += 1;
     }
     specs
+}
+
+/// What is said of a spec that nothing names any more.
+const NAMELESS: &str = "something whose record is gone";
+
+/// Names what the store cannot name any more as some runs did.
+pub(super) fn name<'r>(specs: &mut [RecordedSpec], runs: impl Iterator<Item = &'r RunRecord>) {
+    if specs.iter().all(|spec| spec.name != NAMELESS) {
+        return;
+    }
+    let known: FxHashMap<Key, &RecordedSpec> = runs.flat_map(|run| &run.specs).map(|spec| (spec.key, spec)).collect();
+    for spec in specs.iter_mut().filter(|spec| spec.name == NAMELESS) {
+        if let Some(known) = known.get(&spec.key) {
+            (spec.kind, spec.name, spec.label) = (known.kind.clone(), known.name.clone(), known.label.clone());
+        }
+    }
+}
+
+fn role(registry: &Registry, key: Key) -> Option<Role> {
+    Some(registry.get(registry.of_key(key)?).kind.role())
 }
 
 fn trace(snapshot: &Snapshot, key: Key, value: Option<Fingerprint>) -> Option<Trace> {
@@ -49,7 +74,7 @@ fn spec(snapshot: &Snapshot, registry: &Registry, key: Key, value: Option<Finger
             .as_ref()
             .map_or_else(|| kind.map_or("?", |kind| kind.name()).to_owned(), |stored| stored.kind.clone()),
         role,
-        name: decoded.as_ref().map_or_else(|| key.to_string(), ToString::to_string),
+        name: decoded.as_ref().map_or_else(|| NAMELESS.to_owned(), ToString::to_string),
         label: stored.and_then(|stored| stored.label),
         outcome: if role == Role::Observation { Outcome::Observed } else { Outcome::Verified },
         reason: None,

@@ -55,6 +55,7 @@ impl fmt::Display for StoreEvent {
             StoreEvent::DidSpill => {
                 f.write_str("the store is being written by another process; results wait beside it")
             }
+            StoreEvent::DidAbsorb { batches: 1 } => f.write_str("took in a batch that waited beside the store"),
             StoreEvent::DidAbsorb { batches } => write!(f, "took in {batches} batches that waited beside the store"),
         }
     }

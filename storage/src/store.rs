@@ -224,7 +224,14 @@ impl Shared {
             return None;
         }
         let path = self.files.database();
-        let id = file_id(&path)?;
+        let Some(id) = file_id(&path) else {
+            // That it is not there is no trouble, that nobody may look is. Who writes hears of that then.
+            let error = fs::metadata(&path).err().filter(|error| error.kind() != io::ErrorKind::NotFound);
+            if let (Some(error), true) = (error, self.options.read_only) {
+                self.without(&Trouble::Io(error.to_string()));
+            }
+            return None;
+        };
         let known = self.open_state().file.clone().filter(|(known, _)| *known == id);
         let file = match known {
             Some((_, file)) => file,

@@ -635,3 +635,51 @@ fn a_kill_before_anything_was_written_costs_work_and_nothing_else() {
     assert_eq!(restarts.run(&query).0, 1);
     assert_eq!(restarts.log.take_executed(), ["total(v)", "parity of total(v)"]);
 }
+
+/// Of a run that did nothing the traces tell what it stood on. What these do not name is named as another run did, or not by
+/// a key; and where there are no traces, nothing is made up. [P]
+#[test]
+fn what_the_store_cannot_name_any_more_is_named_by_another_run_or_said_to_be_unknown() {
+    let restarts = Restarts::new();
+    restarts.script.set("v", 1);
+    let query = WorkOnParity(total(&["v"]));
+    restarts.run(&query);
+    restarts.run(&query);
+    let snapshot = Store::open(StoreOptions::new(restarts.directory.path())).snapshot();
+    let runs = snapshot.runs(2);
+    let history = restarts.history();
+    assert_eq!((history.problem(), history.directory().is_dir()), (None, true));
+    let [newest, first] = &*history.runs(2) else { panic!("there are two") };
+    let mut named: Vec<String> = history.whole(newest.clone()).specs.into_iter().map(|spec| spec.name).collect();
+    named.sort();
+    assert_eq!(named.len(), first.specs.len());
+    let traces = || first.specs.iter().flat_map(|spec| Some((spec.key, snapshot.traces(spec.key).pop()?)));
+    // What a store with this in it makes of the newest run.
+    let names_with = |batch: Batch| {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        Store::open(StoreOptions::new(directory.path())).commit(batch);
+        let history = builder(&restarts.script, &restarts.log).history(directory.path());
+        let newest = history.runs(1).remove(0);
+        let mut names: Vec<String> = history.whole(newest).specs.into_iter().map(|spec| spec.name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names_with(Batch { traces: traces().collect(), runs: runs.clone(), ..Batch::default() }), named);
+    let unknown = vec!["something whose record is gone".to_owned(); named.len()];
+    assert_eq!(names_with(Batch { traces: traces().collect(), runs: runs[..1].to_vec(), ..Batch::default() }), unknown);
+    assert_eq!(names_with(Batch { runs, ..Batch::default() }), Vec::<String>::new());
+}
+
+/// [P]
+#[test]
+fn a_store_that_cannot_be_read_is_told_from_one_that_is_not_there() {
+    let restarts = Restarts::new();
+    assert_eq!(restarts.history().problem(), None);
+    restarts.script.set("v", 1);
+    restarts.run(&WorkOnParity(total(&["v"])));
+    let file = restarts.history().directory().join("store.redb");
+    std::fs::write(file, vec![7; 10_000]).expect("it can be written");
+    let history = restarts.history();
+    assert_eq!(history.runs(10), []);
+    assert!(history.problem().is_some_and(|problem| problem.starts_with("it is damaged")), "{:?}", history.problem());
+}

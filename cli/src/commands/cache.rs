@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::arguments::{CacheCommand, Common, Size};
 use crate::outcome::{Exit, inform, print, print_json, say};
+use crate::words::{counted, of};
 use crate::workspace::{cache_dirs, cache_limits, root_here};
 
 pub(crate) fn run(common: &Common, command: CacheCommand) -> miette::Result<Exit> {
@@ -76,7 +77,8 @@ fn info(common: &Common, caches: &CacheDirs, json: bool) -> miette::Result<Exit>
         return Ok(Exit::Done);
     }
     for (what, path, (files, bytes)) in sizes {
-        print(&format!("{what:<9} {:>10}  {files:>7} files  {}", human(bytes), path.display()));
+        let of = of(files, "file ", "files");
+        print(&format!("{what:<9} {:>10}  {files:>7} {of}  {}", human(bytes), path.display()));
     }
     print(&format!("store     {:>10}  {}", human(store.file_bytes), store.directory.display()));
     for (kind, amounts) in &kinds {
@@ -88,10 +90,12 @@ fn info(common: &Common, caches: &CacheDirs, json: bool) -> miette::Result<Exit>
         print(&format!("  {kind:<10} {:>10}  {count:>7}{ages}", human(bytes)));
     }
     if store.pending > 0 {
-        print(&format!("  {} batches wait to be taken in", store.pending));
+        let batches = counted(store.pending as u64, "batch waits", "batches wait");
+        print(&format!("  {batches} to be taken in"));
     }
     if store.quarantined > 0 {
-        print(&format!("  {} damaged files were put aside", store.quarantined));
+        let files = counted(store.quarantined as u64, "damaged file was", "damaged files were");
+        print(&format!("  {files} put aside"));
     }
     Ok(Exit::Done)
 }
@@ -211,13 +215,14 @@ fn verify(caches: &CacheDirs, json: bool) -> miette::Result<Exit> {
         let name = if finding.name.is_empty() { String::new() } else { format!(" {}", finding.name) };
         print(&format!("{}{name}: {}", finding.place, finding.reason));
     }
+    let whole = counted(verified.entries, "entry is whole", "entries are whole");
     match (exit, verified.repaired) {
-        (Exit::Done, _) => inform(&format!("{} entries are whole", verified.entries)),
-        (_, true) => say(&format!(
-            "{} entries are whole; what was damaged is put aside, and {} results were taken over from it",
-            verified.entries, verified.taken_over
-        )),
-        (_, false) => say(&format!("{} entries are whole; what is damaged could not be put aside", verified.entries)),
+        (Exit::Done, _) => inform(&whole),
+        (_, true) => {
+            let taken_over = counted(verified.taken_over, "result was", "results were");
+            say(&format!("{whole}; what was damaged is put aside, and {taken_over} taken over from it"));
+        }
+        (_, false) => say(&format!("{whole}; what is damaged could not be put aside")),
     }
     Ok(exit)
 }

@@ -8,28 +8,30 @@ use doge_queries::doge::{Graph, History, RecordedSpec, RunRecord};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
 use crate::arguments::{Common, GraphArguments, GraphFormat, GraphOnly};
+use crate::commands::known::{nothing, unreadable, warn_if_damaged};
 use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
-use crate::outcome::{Exit, inform, print};
+use crate::outcome::{self, Exit, inform};
 use crate::picture::{page, svg};
+use crate::words::{counted, shortened};
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result<Exit> {
+    let format = format(arguments)?;
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let scope = located.root.display().to_string();
     let (record, against) = match arguments.diff.as_deref() {
         Some([first, second]) => {
-            (history.whole(named(&history, second)?), Some(history.whole(named(&history, first)?)))
+            (whole(&history, named(&history, second)?)?, Some(whole(&history, named(&history, first)?)?))
         }
-        _ => (shown(&history, &scope, arguments.run.as_deref())?, None),
+        _ => (shown(&history, &located, arguments.run.as_deref())?, None),
     };
     let graph = match &against {
         Some(first) => Graph::difference(first, &record),
         None => Graph::of_run(&record),
     };
     let graph = cut(graph, &record, arguments)?;
-    let text = match format(arguments) {
+    let text = match format {
         GraphFormat::Json => {
             let object = serde_json::json!({
                 "run": record.id.to_hex(),
@@ -43,13 +45,15 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
         GraphFormat::Svg => svg::picture(&graph)?,
         GraphFormat::Html => page::page(&history, &graph, &record, against.as_ref()),
     };
-    write(arguments.output.as_deref(), &text)
+    let exit = write(arguments.output.as_deref(), &text);
+    warn_if_damaged(&history);
+    exit
 }
 
-/// Writes what was asked for: into a file, whole or not at all, or to standard output.
+/// Writes what was asked for: into a file, whole or not at all, or to standard output, which `-` stands for, too.
 pub(crate) fn write(file: Option<&Path>, text: &str) -> miette::Result<Exit> {
-    match file {
-        None => print(text),
+    match file.filter(|path| *path != Path::new("-")) {
+        None => outcome::put(text),
         Some(path) => put(path, format!("{}\n", text.trim_end()).as_bytes())
             .into_diagnostic()
             .wrap_err_with(|| format!("`{}` cannot be written", path.display()))?,
@@ -67,34 +71,52 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// The run that is meant: by default the last one here that did something, else the newest.
-pub(crate) fn shown(history: &History, scope: &str, id: Option<&str>) -> miette::Result<RunRecord> {
+pub(crate) fn shown(history: &History, located: &Located, id: Option<&str>) -> miette::Result<RunRecord> {
     if let Some(id) = id {
-        return Ok(history.whole(named(history, id)?));
+        return whole(history, named(history, id)?);
     }
-    let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(scope) && did_anything(run);
+    let scope = located.root.display().to_string();
+    let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(&*scope) && did_anything(run);
     let runs: Vec<RunRecord> = history.runs(usize::MAX).into_iter().filter(is_ours).collect();
     let later = runs.iter().position(|run| !run.specs.is_empty());
     if let Some(later) = later.filter(|later| *later > 0) {
-        inform(&format!("{later} later runs did nothing; this is the last that did something"));
+        let later = counted(later as u64, "later run", "later runs");
+        inform(&format!("{later} did nothing; this is the last that did something"));
     }
     let chosen = runs.into_iter().nth(later.unwrap_or(0));
-    let chosen =
-        chosen.ok_or_else(|| miette!(help = "run `doge install` first", "no run of this workspace is on record"))?;
-    Ok(history.whole(chosen))
+    whole(history, chosen.ok_or_else(|| nothing(history, located))?)
 }
 
-fn format(arguments: &GraphArguments) -> GraphFormat {
-    if arguments.json {
-        return GraphFormat::Json;
+/// A run with what it stood on.
+fn whole(history: &History, run: RunRecord) -> miette::Result<RunRecord> {
+    let run = history.whole(run);
+    if run.specs.is_empty() && did_anything(&run) {
+        match unreadable(history) {
+            Some(report) => return Err(report),
+            None => inform("of what this run stood on nothing is on record any more"),
+        }
     }
-    let by_name = || match arguments.output.as_ref()?.extension()?.to_str()? {
-        "svg" => Some(GraphFormat::Svg),
-        "html" | "htm" => Some(GraphFormat::Html),
-        "json" => Some(GraphFormat::Json),
-        "mmd" | "mermaid" => Some(GraphFormat::Mermaid),
-        _ => None,
-    };
-    arguments.format.or_else(by_name).unwrap_or(GraphFormat::Dot)
+    Ok(run)
+}
+
+/// The form that is asked for, or that the end of the file's name stands for.
+fn format(arguments: &GraphArguments) -> miette::Result<GraphFormat> {
+    let wanted = if arguments.json { Some(GraphFormat::Json) } else { arguments.format };
+    let end = arguments.output.as_deref().and_then(Path::extension).map(|end| end.to_string_lossy().to_lowercase());
+    match (wanted, end.as_deref()) {
+        (Some(format), _) => Ok(format),
+        (None, None | Some("dot" | "gv")) => Ok(GraphFormat::Dot),
+        (None, Some("svg")) => Ok(GraphFormat::Svg),
+        (None, Some("html" | "htm")) => Ok(GraphFormat::Html),
+        (None, Some("json")) => Ok(GraphFormat::Json),
+        (None, Some("mmd" | "mermaid")) => Ok(GraphFormat::Mermaid),
+        (None, Some(end)) => Err(miette!(
+            help =
+                "there are `.dot`, `.svg`, `.mmd`, `.json` and `.html`; `--format` writes one of them under any name",
+            "a graph cannot be written as `.{}`",
+            shortened(end)
+        )),
+    }
 }
 
 /// As much of a graph as was asked for.

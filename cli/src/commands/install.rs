@@ -17,6 +17,7 @@ use crate::commands::solve::{named, renewal};
 use crate::outcome::Exit;
 use crate::progress::seconds;
 use crate::session::Session;
+use crate::words::counted;
 use crate::workspace::{Located, warn};
 
 /// What is installed where.
@@ -106,7 +107,10 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
                 });
             }
             let names = report.environments.iter();
-            let names = names.map(|environment| format!("{} ({} packages)", environment.name, environment.packages));
+            let names = names.map(|environment| {
+                let packages = counted(environment.packages as u64, "package", "packages");
+                format!("{} ({packages})", environment.name)
+            });
             let state = if report.executed.is_empty() { "up to date" } else { "installed" };
             let closing = format!(
                 "{} {state} in {}: {}",

@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod graph;
 mod install;
+mod known;
 mod meant;
 mod report;
 mod runs;
@@ -16,7 +17,7 @@ pub(crate) use solve::named;
 use clap::CommandFactory as _;
 
 use crate::arguments::{Arguments, Command};
-use crate::outcome::{Exit, print};
+use crate::outcome::{Exit, put};
 
 /// Runs the command that was given.
 pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
@@ -33,7 +34,7 @@ pub(crate) async fn run(arguments: Arguments) -> miette::Result<Exit> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "doge", &mut script);
-            print(&String::from_utf8_lossy(&script));
+            put(&String::from_utf8_lossy(&script));
             Ok(Exit::Done)
         }
         Command::Cache(arguments) => cache::run(&common, arguments.command),

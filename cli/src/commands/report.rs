@@ -9,6 +9,7 @@ use miette::Diagnostic as _;
 use serde::Serialize;
 
 use crate::outcome::{Exit, inform, print_json, say};
+use crate::words::counted;
 
 /// The object that `--json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -118,17 +119,20 @@ impl Report {
             builds => parts.push(format!("built {builds} packages")),
         }
         if fetched > 0 {
-            parts.push(format!("fetched {fetched} packages"));
+            parts.push(format!("fetched {}", counted(fetched, "package", "packages")));
         }
         if count("link_prefix") > 0 {
             parts.push("linked".to_owned());
         }
         if parts.is_empty() {
             let others: u64 = self.executed.values().sum();
-            parts.push(if others == 0 { "nothing had to run".to_owned() } else { format!("{others} small steps ran") });
+            parts.push(match others {
+                0 => "nothing had to run".to_owned(),
+                others => format!("{} ran", counted(others, "small step", "small steps")),
+            });
         }
-        let held = self.verified + self.reused;
-        format!("{}; {held} earlier results held", parts.join(", "))
+        let held = counted(self.verified + self.reused, "earlier result", "earlier results");
+        format!("{}; {held} held", parts.join(", "))
     }
 }
 

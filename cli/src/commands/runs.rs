@@ -10,10 +10,12 @@ use serde::Serialize;
 
 use crate::arguments::{Common, RunsArguments, RunsCommand};
 use crate::commands::graph::shown;
+use crate::commands::known::{nothing, unreadable, warn_if_damaged};
 use crate::outcome::{Exit, print, print_json, say};
 use crate::picture::page::began;
 use crate::picture::trace::longest as longest_of;
 use crate::progress::seconds;
+use crate::words::{counted, of, shortened};
 use crate::workspace::{Located, cache_dirs};
 
 #[derive(Serialize)]
@@ -59,18 +61,20 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
 }
 
 fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
-    let (caches, scope) = if arguments.all {
-        (cache_dirs(common)?, None)
-    } else {
-        let located = Located::find(common)?;
-        (located.caches, Some(located.root.display().to_string()))
-    };
-    let records: Vec<RunRecord> = History::open(&caches.store)
+    let located = if arguments.all { None } else { Some(Located::find(common)?) };
+    let caches = located.as_ref().map_or_else(|| cache_dirs(common), |located| Ok(located.caches.clone()))?;
+    let scope = located.as_ref().map(|located| located.root.display().to_string());
+    let history = History::open(&caches.store);
+    let records: Vec<RunRecord> = history
         .runs(usize::MAX)
         .into_iter()
         .filter(|record| scope.is_none() || record.scope == scope)
         .take(arguments.limit)
         .collect();
+    match unreadable(&history) {
+        Some(report) if records.is_empty() => return Err(report),
+        _ => warn_if_damaged(&history),
+    }
     if arguments.json {
         print_json(&records.iter().map(Listed::new).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -89,8 +93,14 @@ fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
             listed.title
         ));
     }
-    if records.is_empty() {
-        say("no runs are on record");
+    match &located {
+        Some(located) if records.is_empty() => {
+            let report = nothing(&history, located);
+            let help = report.help().map(|help| format!("; {help}")).unwrap_or_default();
+            say(&format!("{report}{help}"));
+        }
+        None if records.is_empty() => say("no run is on record"),
+        _ => {}
     }
     Ok(Exit::Done)
 }
@@ -138,7 +148,7 @@ struct Shown {
 fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette::Result<Exit> {
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let record = shown(&history, &located.root.display().to_string(), id)?;
+    let record = shown(&history, &located, id)?;
     let saved: u64 = record.specs.iter().map(|spec| spec.saved_us).sum();
     let path = record.critical_path();
     let shown = Shown {
@@ -159,10 +169,11 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         print(&format!("  {count:>6} x {kind}"));
     }
     print(&format!(
-        "  {} looks, {} results held, {} came to what they were{}",
-        listed.observed,
-        listed.verified + listed.reused,
+        "  {}, {} held, {} came to what {}{}",
+        counted(listed.observed, "look", "looks"),
+        counted(listed.verified + listed.reused, "result", "results"),
         listed.cut_off,
+        of(listed.cut_off, "it was", "they were"),
         if listed.failed > 0 { format!(", {} failed", listed.failed) } else { String::new() }
     ));
     print(&format!("  what held took {} when it was done", seconds(Duration::from_micros(saved))));
@@ -175,6 +186,7 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         print(&format!("what the run waited for, {} in all:", seconds(Duration::from_secs_f64(waited / 1000.0))));
         list_of(&shown.critical_path);
     }
+    warn_if_damaged(&history);
     Ok(Exit::Done)
 }
 
@@ -195,8 +207,7 @@ fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Res
     let lines = logs::read(&directory, record.id)
         .into_diagnostic()
         .wrap_err_with(|| format!("what was written in the run cannot be read in `{}`", directory.display()))?;
-    let is_meant = |line: &&LoggedLine| spec.is_none_or(|word| line.spec.contains(word) || line.kind == word);
-    let meant: Vec<&LoggedLine> = lines.iter().filter(is_meant).collect();
+    let meant = meant(&lines, spec)?;
     if json {
         print_json(&meant)?;
         return Ok(Exit::Done);
@@ -209,19 +220,32 @@ fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Res
         }
         print(&format!("  {}", line.line));
     }
-    match (meant.is_empty(), spec) {
-        (false, _) => {}
-        (true, Some(word)) if !lines.is_empty() => {
-            let known: BTreeSet<&str> = lines.iter().map(|line| line.spec.as_str()).collect();
-            let known = known.into_iter().collect::<Vec<_>>().join("; ");
-            return Err(miette!(
-                help = format!("what wrote something: {known}"),
-                "nothing called `{word}` wrote anything in this run"
-            ));
-        }
-        (true, _) => say("nothing was written in this run"),
+    if meant.is_empty() {
+        say("nothing was written in this run");
     }
     Ok(Exit::Done)
+}
+
+/// The lines of what is meant by a word: all of them without one.
+fn meant<'l>(lines: &'l [LoggedLine], word: Option<&str>) -> miette::Result<Vec<&'l LoggedLine>> {
+    let Some(word) = word else { return Ok(lines.iter().collect()) };
+    let folded = word.to_lowercase();
+    let ways: [&dyn Fn(&LoggedLine) -> bool; 2] = [&|line| line.spec.contains(word) || line.kind == word, &|line| {
+        line.spec.to_lowercase().contains(&folded) || line.kind == folded
+    }];
+    let of = |is_meant: &dyn Fn(&LoggedLine) -> bool| lines.iter().filter(|line| is_meant(line)).collect::<Vec<_>>();
+    let found = ways.into_iter().map(of).find(|found| !found.is_empty());
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
+    found.ok_or_else(|| {
+        let known: BTreeSet<&str> = lines.iter().map(|line| line.spec.as_str()).collect();
+        miette!(
+            help = format!("what wrote something: {}", known.into_iter().collect::<Vec<_>>().join("; ")),
+            "nothing called `{}` wrote anything in this run",
+            shortened(word)
+        )
+    })
 }
 
 /// Whether a run came to anything. Before anything is asked for it is looked what this machine is.
@@ -234,7 +258,7 @@ pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
     let help = "`doge runs` lists them";
     let wanted = id.trim().to_ascii_lowercase();
     if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(miette!(help = help, "`{id}` is not the id of a run"));
+        return Err(miette!(help = help, "`{}` is not the id of a run", shortened(id)));
     }
     if let Some(run) = wanted.parse().ok().and_then(|id| history.run(id)) {
         return Ok(run);
@@ -242,7 +266,8 @@ pub(crate) fn named(history: &History, id: &str) -> miette::Result<RunRecord> {
     let mut meant = history.runs(usize::MAX).into_iter().filter(|run| run.id.to_hex().starts_with(&wanted));
     match (meant.next(), meant.next()) {
         (Some(run), None) => Ok(run),
-        (Some(_), Some(_)) => Err(miette!(help = help, "several runs have an id that begins with `{id}`")),
-        (None, _) => Err(miette!(help = help, "there is no run `{id}` on record")),
+        (Some(_), Some(_)) => Err(miette!(help = help, "several runs have an id that begins with `{}`", shortened(id))),
+        (None, _) => Err(unreadable(history)
+            .unwrap_or_else(|| miette!(help = help, "there is no run `{}` on record", shortened(id)))),
     }
 }

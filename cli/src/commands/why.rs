@@ -4,9 +4,11 @@ use doge_queries::doge::{Change, Explanation, History, Outcome, RunId, RunRecord
 use miette::miette;
 
 use crate::arguments::{Common, WhyArguments};
+use crate::commands::known::{nothing, warn_if_damaged};
 use crate::commands::meant::{unknown, with_ways};
 use crate::commands::runs::{did_anything, named};
 use crate::outcome::{Exit, print, print_json};
+use crate::words::counted;
 use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<Exit> {
@@ -20,11 +22,11 @@ pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<E
         None => run.scope.as_deref() == Some(&*scope),
     };
     let explanations = match arguments.word.as_deref().map(str::trim) {
-        Some(word) => explained(&history, is_ours, word)?,
+        Some(word) => explained(&history, &located, is_ours, word)?,
         None => history.why_anything(|run| is_ours(run) && did_anything(run)),
     };
     let Some(last) = explanations.last() else {
-        return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
+        return Err(nothing(&history, &located));
     };
     if arguments.json {
         let mut object = serde_json::to_value(last).map_err(|error| miette!("the explanation has no JSON: {error}"))?;
@@ -34,20 +36,28 @@ pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<E
         }
         print_json(&object)?;
     } else {
-        print(&explanations.iter().map(text).collect::<Vec<_>>().join("\n"));
+        let is_whole = history.problem().is_none();
+        let texts = explanations.iter().map(|explanation| text(explanation, is_whole));
+        print(&texts.collect::<Vec<_>>().join("\n"));
     }
+    warn_if_damaged(&history);
     Ok(Exit::Done)
 }
 
 /// What is known of what is meant by a word.
-fn explained(history: &History, is_ours: impl Fn(&RunRecord) -> bool, word: &str) -> miette::Result<Vec<Explanation>> {
+fn explained(
+    history: &History,
+    located: &Located,
+    is_ours: impl Fn(&RunRecord) -> bool,
+    word: &str,
+) -> miette::Result<Vec<Explanation>> {
     let found = with_ways(word, |is_meant| Some(history.why(&is_ours, is_meant)).filter(|found| !found.is_empty()));
     if let Some(explanations) = found {
         return Ok(explanations);
     }
     let runs: Vec<RunRecord> = history.runs(100).into_iter().filter(|run| is_ours(run)).collect();
-    if !runs.iter().any(did_anything) {
-        return Err(miette!(help = "run `doge install` first", "nothing ran in this workspace yet"));
+    if !runs.iter().any(did_anything) || history.problem().is_some() {
+        return Err(nothing(history, located));
     }
     Err(unknown(word, runs.into_iter().take(20).map(|run| history.whole(run)).flat_map(|run| run.specs)))
 }
@@ -55,22 +65,39 @@ fn explained(history: &History, is_ours: impl Fn(&RunRecord) -> bool, word: &str
 /// How many changes of a link of the chain are shown.
 const SHOWN: usize = 6;
 
-fn text(explanation: &Explanation) -> String {
+/// An explanation in words; how much was looked at only if the store could be read as a whole.
+fn text(explanation: &Explanation, is_whole: bool) -> String {
     let mut text = String::new();
     let Some(subject) = explanation.steps.first() else { return text };
     let run = format!("{} (`{}`)", explanation.run.to_hex(), explanation.title);
     if let Some(checked) = &explanation.checked {
         text.push_str(&format!("{} ({}) did not run, because it holds\n", subject.name, subject.kind));
-        let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        if !is_whole {
+            text.push_str("  what was looked at for that is not known any more\n");
+            text.push_str(&format!("in run {run}, the newest\n"));
+            return text;
+        }
+        let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
         let all: usize = checked.looks.values().sum();
-        text.push_str(&format!("  {all} looks at what is outside found nothing new: {}\n", looks.join(", ")));
+        match all {
+            0 => text.push_str("  nothing outside had to be looked at\n"),
+            _ => text.push_str(&format!(
+                "  {} at what is outside found nothing new: {}\n",
+                counted(all as u64, "look", "looks"),
+                looks.join(", ")
+            )),
+        }
         for seen in &checked.seen {
             text.push_str(&format!("    {seen}\n"));
         }
         if all > checked.seen.len() {
             text.push_str(&format!("    and {} more\n", all - checked.seen.len()));
         }
-        text.push_str(&format!("  {} results that were made of that are as they were\n", checked.held));
+        match checked.held {
+            0 => {}
+            1 => text.push_str("  1 result that was made of that is as it was\n"),
+            held => text.push_str(&format!("  {held} results that were made of that are as they were\n")),
+        }
         text.push_str(&format!("in run {run}, the newest\n"));
         return text;
     }
@@ -101,7 +128,7 @@ fn text(explanation: &Explanation) -> String {
         }
     }
     if let Some(error) = &explanation.error {
-        text.push_str(&format!("it failed: {error}\n"));
+        text.push_str(&format!("it failed: {}\n", error.replace('\n', "\n  ")));
     }
     match explanation.held_since {
         0 => text.push_str(&format!("in run {run}, the newest\n")),

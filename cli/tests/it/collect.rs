@@ -236,3 +236,65 @@ fn installs_and_collections_at_once_fail_none_of_them() {
     site.install().assert_nothing_ran();
     site.json(&["cache", "verify"]);
 }
+
+/// What tells of earlier runs.
+const TELLING: [&[&str]; 7] =
+    [&["why"], &["why", "solve"], &["runs"], &["runs", "show"], &["runs", "show", "00"], &["graph"], &["trace"]];
+
+#[test]
+fn a_store_that_cannot_be_read_is_not_taken_for_a_new_one() {
+    let site = Site::new();
+    site.install();
+    let whole = fs::read(store(&site)).expect("it can be read");
+    fs::write(store(&site), vec![7; whole.len()]).expect("it can be written");
+    for command in TELLING {
+        let ran = site.run(command);
+        ran.assert_fails_with(&["cannot be read: it is damaged", "store-v1", "doge cache verify"]);
+        assert!(!ran.stderr.contains("install` first"), "{command:?}: {}", ran.stderr);
+    }
+    let error = site.run(&["why", "--json"]).value()["error"]["message"].to_string();
+    assert!(error.contains("cannot be read"), "{error}");
+    // What lies beside it is shown, and that it may not be all.
+    fs::write(store(&site), &whole).expect("it can be written");
+    site.install();
+    fs::write(store(&site), vec![7; whole.len()]).expect("it can be written");
+    let ran = site.run(&["runs"]).succeeded();
+    assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+    assert!(ran.stderr.contains("warning: the store at") && ran.stderr.contains("may not be all"), "{}", ran.stderr);
+    for command in [&["why"][..], &["graph"], &["runs", "show"], &["trace"]] {
+        site.run(command).assert_fails_with(&["cannot be read: it is damaged"]);
+    }
+    // The next run makes another one.
+    site.install();
+    assert!(site.run(&["why"]).succeeded().stderr.is_empty());
+    // Where nobody can look, nothing is known either.
+    let directory = store(&site).parent().expect("it has one").to_owned();
+    fs::remove_dir_all(&directory).expect("it is there");
+    fs::write(&directory, "no folder").expect("it can be written");
+    site.run(&["why"]).assert_fails_with(&["cannot be read", "Not a directory"]);
+    assert!(site.json(&["install"]).stderr.contains("going on without the store"));
+}
+
+#[test]
+fn runs_that_were_collected_are_not_taken_for_none() {
+    let site = Site::new();
+    for command in TELLING.into_iter().filter(|command| !command.contains(&"00")) {
+        let ran = site.run(command);
+        assert_eq!(ran.code, i32::from(command != ["runs"]), "{command:?}");
+        let said: Vec<&str> = ran.stderr.split_whitespace().collect();
+        let said = said.join(" ");
+        assert!(said.contains("no run of this workspace is on record"), "{command:?}: {said}");
+        assert!(said.contains("run `doge install` first"), "{command:?}: {said}");
+    }
+    site.install();
+    site.json(&["cache", "gc", "--older-than", "0s"]);
+    for command in TELLING.into_iter().filter(|command| !command.contains(&"00")) {
+        let ran = site.run(command);
+        let said: Vec<&str> = ran.stderr.split_whitespace().collect();
+        let said = said.join(" ");
+        assert!(said.contains("no run of this workspace is on record"), "{command:?}: {said}");
+        assert!(said.contains("collected or not kept") && !said.contains("install` first"), "{command:?}: {said}");
+    }
+    site.install();
+    site.run(&["why"]).succeeded();
+}

@@ -18,7 +18,7 @@ fn the_graph_of_the_last_run_that_did_something_names_everything_that_ran() {
     let dot = site.run(&["graph"]);
     assert!(dot.stdout.starts_with("digraph doge {"), "{}", dot.stdout);
     assert!(dot.stdout.contains("solve default@"), "{}", dot.stdout);
-    assert!(dot.stderr.contains("1 later runs did nothing"), "{}", dot.stderr);
+    assert!(dot.stderr.contains("1 later run did nothing"), "{}", dot.stderr);
     let id = graph["run"].as_str().expect("an id");
     assert_eq!(site.run(&["graph", "--run", id]).stdout, dot.stdout);
 }

@@ -10,7 +10,7 @@ fn what_does_not_exist_is_named_with_what_does() {
     site.run(&["install", "--platform", "win-64"]).assert_fails_with(&["win-64", "is for"]);
     site.run(&["solve", "--platform", "win-64"]).assert_fails_with(&["win-64"]);
     site.run(&["graph"]).assert_fails_with(&["no run of this workspace", "doge install"]);
-    site.run(&["why", "solve"]).assert_fails_with(&["nothing ran in this workspace yet"]);
+    site.run(&["why", "solve"]).assert_fails_with(&["no run of this workspace is on record", "doge install"]);
     site.run(&["install", "--manifest-path", "nowhere/pixi.toml"]).assert_fails_with(&["nowhere"]);
     assert!(site.files() == before);
     site.install();

@@ -330,6 +330,12 @@ fn what_is_not_known_is_answered_with_what_is_like_it() {
     let example = Example::new();
     example.run(&["install"]);
     example.run_with(&["why", "gret"], &[]).assert_fails_with(&["`gret`", "did you mean", "greet"]);
+    // A name of other case is found where nothing is written so.
+    let why = example.run(&["why", "greet"]).stdout;
+    assert_eq!(why, example.run(&["why", "GREET"]).stdout);
+    assert_eq!(why, example.run(&["why", " Greet "]).stdout);
+    let graph = example.run(&["graph", "--under", "Build GREET"]).stdout;
+    assert!(graph.contains("build greet 1.0 0") && !graph.contains("link_prefix"), "{graph}");
     let runs = example.run(&["runs", "--json"]).value();
     let id = runs[0]["run"].as_str().expect("an id").to_owned();
     let why = example.run(&["why", "greet", "--run", &id, "--json"]).value();

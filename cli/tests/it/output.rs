@@ -80,7 +80,152 @@ fn what_the_build_in_focus_writes_is_shown_if_that_is_wanted_and_kept_if_not() {
     for number in 0..100 {
         assert_eq!(ran.stderr.matches(&format!("line number {number}\n")).count(), 1, "{number}: {}", ran.stderr);
     }
+    // Also of one that was never in focus.
+    sources.package("c", "", "slow = 1500\nslow_in = 'build'");
+    sources.package("d", "[package.host-dependencies]\na = { path = '../a' }\n", "");
+    let text = sources.site.read("d/pixi.toml");
+    let fails = format!("fail = 'error'\nfail_in = 'build'\nstderr = [{}]\n", lines.join(", "));
+    sources.site.write("d/pixi.toml", &(text + &fails));
+    sources.package("b", "", "");
+    sources.site.write(".pixi/config.toml", "[concurrency]\nbuilds = 4\n");
+    sources.site.needs("c = { path = 'c' }\nd = { path = 'd' }");
+    let ran = sources.run(&["install", "-v"]);
+    for number in 0..100 {
+        let said = ran.stderr.lines().filter(|line| line.ends_with(&format!("line number {number}")));
+        let said = said.filter(|line| !line.starts_with("ask ")).count();
+        assert!(said > 0, "{number}: {}", ran.stderr);
+    }
     sources.run(&["install", "-v", "-q"]).assert_ends_with_code(2);
+}
+
+/// What was kept of what somebody wrote in the newest run.
+fn kept(sources: &Sources) -> Vec<(String, String)> {
+    let id = sources.json(&["runs", "--limit", "1"]).value()[0]["run"].as_str().expect("an id").to_owned();
+    let log = sources.json(&["runs", "log", &id]).value();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let lines = log.as_array().expect("a list").iter();
+    lines.map(|line| (text(&line["spec"]), text(&line["line"]))).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_backend_writes_before_its_first_answer_belongs_to_who_started_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let sources = Sources::new();
+    sources.package("b", "", "fail = 'flood'\nfail_in = 'initialize'\nflood_bytes = 10");
+    sources.site.needs("b = { path = 'b' }");
+    let script = sources.site.path("wrapped");
+    let text = format!("#!/bin/sh\necho 'a line before anything' >&2\nexec {}\n", crate::sources::backend().display());
+    sources.site.write("wrapped", &text);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut command = sources.command(&["install", "-v"]);
+    command.env("PIXI_BUILD_BACKEND_OVERRIDE", format!("doge-test-backend={}", script.display()));
+    let ran = crate::site::Ran::by(command).succeeded();
+    let kept = kept(&sources);
+    for spec in ["ask for the packages of b", "build b 1.0 0"] {
+        for part in ["a line before anything", "flood flood"] {
+            let is_it = |(of, line): &(String, String)| of == spec && line.contains(part);
+            assert!(kept.iter().any(is_it), "{spec}: {part}: {kept:?}");
+            assert!(ran.stderr.contains(&format!("{spec}: {part}")), "{spec}: {part}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn all_is_kept_that_a_backend_writes_before_an_answer_though_it_goes_on() {
+    let sources = Sources::new();
+    sources.package("b", "", "fail = 'flood'\nfail_in = 'outputs'\nflood_bytes = 100000");
+    let repository = crate::sources::places::repository(&sources);
+    let place = format!("git = 'file://{}', subdirectory = 'packages/b'", repository.display());
+    sources.site.needs(&format!("b = {{ {place} }}"));
+    sources.install();
+    let kept = kept(&sources);
+    assert_eq!(kept.len(), 100_000_usize.div_ceil("flood ".len() * 20), "{:?}", kept.last());
+}
+
+#[test]
+fn what_others_wrote_does_nothing_to_a_terminal_and_programs_get_it_as_it_is() {
+    let sources = Sources::new();
+    let line = r#""\u001b[31mred\u001b[0m, a bell\u0007, a zero\u0000, over\rwritten""#;
+    let shown = "red, a bell\\u{7}, a zero\\u{0}, over\\rwritten";
+    let exact = "\u{1b}[31mred\u{1b}[0m, a bell\u{7}, a zero\0, over\rwritten";
+    let is_harmless = |text: &str| !text.contains(|c: char| c.is_control() && c != '\n');
+    sources.package("b", "", &format!("stderr = [{line}]"));
+    let ran = sources.run(&["install", "-v"]).succeeded();
+    assert!(ran.stderr.contains(shown) && is_harmless(&ran.stderr), "{:?}", ran.stderr);
+    assert!(kept(&sources).iter().any(|(_, line)| line == exact), "{:?}", kept(&sources));
+    let runs = sources.json(&["runs"]).value();
+    let id = runs[0]["run"].as_str().expect("an id").to_owned();
+    let log = sources.run(&["runs", "log", &id, "build b"]).succeeded().stdout;
+    assert_eq!(log, format!("build b 1.0 0:\n  {shown}\n"));
+
+    sources.package("b", "", &format!("fail = 'error'\nfail_in = 'build'\nstderr = [{line}]"));
+    let ran = sources.run(&["install"]);
+    assert!(ran.stderr.contains(shown) && is_harmless(&ran.stderr), "{:?}", ran.stderr);
+    let why = sources.run(&["why", "build b"]).succeeded().stdout;
+    assert!(why.contains("it failed") && is_harmless(&why), "{why:?}");
+
+    let word = "\u{1b}[31mgreet\u{7}";
+    for arguments in
+        [&["why", word][..], &["graph", "--under", word], &["runs", "log", &id, word], &["runs", "show", word]]
+    {
+        let ran = sources.run(arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}");
+        assert!(ran.stderr.contains("`greet\\u{7}`") && is_harmless(&ran.stderr), "{arguments:?}: {:?}", ran.stderr);
+        let ran = sources.run(&[arguments, &["--json"]].concat());
+        let said = ran.value()["error"]["message"].to_string();
+        assert!(said.contains(r"`\u001b[31mgreet\u0007`"), "{arguments:?}: {said}");
+    }
+    let ran = sources.run(&["runs", "--limit", word]);
+    assert!(ran.code == 2 && is_harmless(&ran.stderr), "{:?}", ran.stderr);
+    let long = "x".repeat(100_000);
+    for arguments in
+        [&["why", &*long][..], &["runs", "log", &id, &long], &["runs", "show", &long], &["why", "--run", &long]]
+    {
+        let ran = sources.run(arguments);
+        assert!(ran.code == 1 && ran.stderr.len() < 2000, "{} bytes", ran.stderr.len());
+    }
+}
+
+#[test]
+fn one_is_not_told_as_many_and_nothing_is_not_listed() {
+    let site = Site::new();
+    site.needs("tool = '*'");
+    let ran = site.run(&["install"]).succeeded();
+    assert!(
+        ran.stderr.contains("default (1 package) installed") && ran.stderr.contains("fetched 1 package,"),
+        "{}",
+        ran.stderr
+    );
+    site.run(&["install"]).succeeded();
+    let why = site.run(&["why", "solve_conda_environment"]).succeeded().stdout;
+    assert!(!why.contains(" 1 looks") && !why.contains(" 1 results"), "{why}");
+    let why = site.run(&["why", "read_manifest"]).succeeded().stdout;
+    assert!(why.contains("nothing outside had to be looked at"), "{why}");
+    assert!(why.contains("1 result that was made of that is as it was"), "{why}");
+    site.run(&["install"]).succeeded();
+    let runs = site.json(&["runs"]).value();
+    let later = site.run(&["graph"]).succeeded().stderr;
+    assert!(later.contains("2 later runs did nothing"), "{later}");
+    let id = runs[1]["run"].as_str().expect("an id").to_owned();
+    let show = site.run(&["runs", "show", &id]).succeeded().stdout;
+    assert!(show.contains(" results held, 0 came to what they were"), "{show}");
+    site.run(&["runs", "--limit", "0"]).assert_ends_with_code(2);
+    site.run(&["runs", "--limit", "1"]).succeeded();
+    assert_eq!(site.json(&["runs", "show", &id, "--longest", "0"]).value()["longest"], serde_json::json!([]));
+
+    // A verb is not said twice.
+    let sources = Sources::new();
+    for name in ["c", "d", "e", "f", "g", "h"] {
+        let slow = if name == "c" { "slow = 100\nslow_in = 'outputs'" } else { "" };
+        sources.package(name, "", slow);
+    }
+    sources.site.needs(
+        "a = { path = 'a' }\nc = { path = 'c' }\nd = { path = 'd' }\ne = { path = 'e' }\nf = { path = 'f' }\ng = { path = 'g' }\nh = { path = 'h' }",
+    );
+    let ran = sources.run(&["install"]).succeeded();
+    assert!(ran.stderr.contains("  asked for the packages of c in "), "{}", ran.stderr);
 }
 
 #[test]

@@ -59,6 +59,41 @@ fn a_graph_is_the_same_each_time_in_each_form() {
 }
 
 #[test]
+fn the_form_of_a_graph_is_what_its_file_is_called() {
+    let sources = Sources::new();
+    sources.install();
+    for (name, part) in [
+        ("a.SVG", "<svg xmlns"),
+        ("b.Html", "id=\"doge-data\""),
+        ("c.JSON", "\"nodes\":["),
+        ("d.gv", "digraph doge {"),
+        ("e.dot", "digraph doge {"),
+        ("f.mmd", "flowchart LR"),
+        ("g", "digraph doge {"),
+    ] {
+        sources.run(&["graph", "-o", name]).succeeded();
+        assert!(sources.site.read(name).contains(part), "{name}");
+    }
+    for name in ["x.png", "x.pdf", "x.txt", "x.svg.bak"] {
+        let end = name.rsplit('.').next().expect("it has one");
+        sources.run(&["graph", "-o", name]).assert_fails_with(&[
+            &format!("written as `.{end}`"),
+            "`.svg`",
+            "`--format`",
+        ]);
+        assert!(!sources.site.path(name).exists(), "{name}");
+    }
+    sources.run(&["graph", "--format", "svg", "-o", "x.txt"]).succeeded();
+    assert!(sources.site.read("x.txt").contains("<svg xmlns"));
+    for command in ["graph", "trace"] {
+        let printed = sources.run(&[command, "-o", "-"]).succeeded().stdout;
+        assert_eq!(printed, sources.run(&[command]).succeeded().stdout);
+        assert!(!printed.is_empty() && !sources.site.path("-").exists(), "{command}");
+    }
+    sources.run(&["graph", "--json", "--format", "svg"]).assert_ends_with_code(2);
+}
+
+#[test]
 fn a_graph_is_cut_to_what_is_asked_for() {
     let sources = Sources::new();
     sources.install();

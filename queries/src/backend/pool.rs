@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::backend::error::{BackendError, Complaint, LastOutput};
 use crate::backend::memory::{MemoryBackend, MemoryBackends, MemoryQuestion};
-use crate::backend::process::{Launch, Process, Program, Running, redacted, secret_lines, told_by};
+use crate::backend::process::{Launch, Listener, Process, Program, Running, redacted, secret_lines, told_by};
 use crate::backend::protocol::{Initialize, Negotiated};
 
 /// Variables that every backend gets to see, if they are set. None of them is taken to alter what is built.
@@ -144,14 +144,17 @@ impl Backends {
         let key = Fingerprint::of(identity.as_bytes());
         let listener = told_by(ctx.reporter());
         let mut process = match self.take(key) {
-            Some(process) => process,
-            None => self.start(program, launch, initialize).await?,
+            Some(process) => {
+                process.tell(listener);
+                process
+            }
+            None => self.start(program, launch, initialize, listener).await?,
         };
-        let answer = process.call(method, params, patience, Some(listener)).await;
+        let answer = process.call(method, params, patience).await;
         // One that complained can be asked again; one that failed otherwise is not to be trusted.
         // What it read of sources that can change is not to be told again.
         if launch.lasting && matches!(&answer, Ok(_) | Err(BackendError::Refused { .. })) {
-            process.hush();
+            process.hush().await;
             self.give_back(key, process);
         } else {
             process.end().await;
@@ -198,21 +201,29 @@ impl Backends {
         }
     }
 
-    async fn start(&self, program: &Path, launch: &Launch, initialize: &Initialize) -> Result<Process, BackendError> {
+    /// Starts a backend and tells it what it is about. What it writes meanwhile belongs to the question that it is started
+    /// for.
+    async fn start(
+        &self,
+        program: &Path,
+        launch: &Launch,
+        initialize: &Initialize,
+        listener: Listener,
+    ) -> Result<Process, BackendError> {
         if !self.swept.swap(true, Ordering::Relaxed) {
             self.end_orphans().await;
         }
-        let mut process = Process::start(program, launch, &self.running)?;
+        let mut process = Process::start(program, launch, &self.running, listener)?;
         let incapable = |method| BackendError::Incapable { name: launch.name.clone(), method };
         let about = json!({ "capabilities": {} });
-        let can: Negotiated = process.call("negotiateCapabilities", &about, self.patience, None).await?;
+        let can: Negotiated = process.call("negotiateCapabilities", &about, self.patience).await?;
         if can.capabilities.provides_conda_outputs != Some(true) {
             return Err(incapable("conda/outputs"));
         }
         if can.capabilities.provides_conda_build_v1 != Some(true) {
             return Err(incapable("conda/build_v1"));
         }
-        let _: serde_json::Value = process.call("initialize", initialize, self.patience, None).await?;
+        let _: serde_json::Value = process.call("initialize", initialize, self.patience).await?;
         Ok(process)
     }
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::error::{BackendError, Complaint, LastOutput};
 use crate::backend::memory::MemoryBackend;
@@ -24,7 +25,7 @@ const LONGEST_LINE: u64 = 16 << 10;
 /// How many of the last lines of output are kept to be shown when something goes wrong.
 pub const KEPT_LINES: usize = 60;
 
-/// How long a backend that is not needed any more may take to end.
+/// How long a backend that is not needed any more may take to end, and what it wrote to be heard.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Who is told of each line.
@@ -76,6 +77,8 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     /// Ends when all that it wrote is heard.
     heard: Option<tokio::task::JoinHandle<()>>,
+    /// Takes questions that are answered when all is heard that it wrote before them.
+    hearing: mpsc::UnboundedSender<oneshot::Sender<()>>,
     stdout: BufReader<ChildStdout>,
     output: Arc<Mutex<Output>>,
     secrets: Arc<[String]>,
@@ -94,8 +97,13 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts a program as a backend, and writes down that it runs.
-    pub(crate) fn start(program: &Path, launch: &Launch, running: &Running) -> Result<Self, BackendError> {
+    /// Starts a program as a backend, and writes down that it runs. Somebody is told of each line from the first one on.
+    pub(crate) fn start(
+        program: &Path,
+        launch: &Launch,
+        running: &Running,
+        listener: Listener,
+    ) -> Result<Self, BackendError> {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -123,17 +131,24 @@ impl Process {
         let stdin = child.stdin.take().ok_or_else(missing_pipe)?;
         let stdout = child.stdout.take().ok_or_else(missing_pipe)?;
         let stderr = child.stderr.take().ok_or_else(missing_pipe)?;
-        let output = Arc::new(Mutex::new(Output::default()));
+        let output = Arc::new(Mutex::new(Output { listener: Some(listener), ..Output::default() }));
         let secrets: Arc<[String]> = secret_lines(&launch.secrets).into();
-        let heard = Some(tokio::spawn(pass_on(stderr, output.clone(), secrets.clone())));
+        let (hearing, asked) = mpsc::unbounded_channel();
+        let heard = Some(tokio::spawn(pass_on(stderr, output.clone(), secrets.clone(), asked)));
         let stdin = Some(stdin);
         let (name, group, stdout) = (launch.name.clone(), child.id(), BufReader::new(stdout));
         let note = group.and_then(|id| running.note(id));
-        Ok(Self { name, group, child, stdin, heard, stdout, output, secrets, next_id: 0, note })
+        Ok(Self { name, group, child, stdin, heard, hearing, stdout, output, secrets, next_id: 0, note })
     }
 
-    /// Nobody is told of further lines.
-    pub(crate) fn hush(&self) {
+    /// Somebody else is told of further lines.
+    pub(crate) fn tell(&self, listener: Listener) {
+        self.locked(|output| output.listener = Some(listener));
+    }
+
+    /// Nobody is told of what it writes from now on.
+    pub(crate) async fn hush(&self) {
+        self.hear_out().await;
         self.locked(|output| output.listener = None);
     }
 
@@ -143,7 +158,7 @@ impl Process {
         if let Some(heard) = self.heard.take() {
             let _ = tokio::time::timeout(FAREWELL, heard).await;
         }
-        self.hush();
+        self.locked(|output| output.listener = None);
     }
 
     /// Whether it still runs.
@@ -161,9 +176,7 @@ impl Process {
         method: &'static str,
         params: &impl Serialize,
         timeout: Duration,
-        listener: Option<Listener>,
     ) -> Result<T, BackendError> {
-        self.locked(|output| output.listener = listener);
         let answer = match tokio::time::timeout(timeout, self.exchange(method, params)).await {
             Ok(answer) => answer,
             Err(_) => Err(BackendError::Silent {
@@ -263,9 +276,13 @@ impl Process {
         BackendError::Died { name: self.name.clone(), method, status, output: self.last_output() }
     }
 
-    /// What it wrote last may still be on its way, for it takes another one than answers.
+    /// Waits until all is heard that it wrote so far. That may still be on its way, for it takes another one than answers.
     async fn hear_out(&self) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (answer, heard) = oneshot::channel();
+        if self.hearing.send(answer).is_ok() {
+            // One that never stops writing is not waited for.
+            let _ = tokio::time::timeout(FAREWELL, heard).await;
+        }
     }
 
     /// The last lines it wrote.
@@ -432,16 +449,33 @@ fn redact_all(value: &mut Value, secrets: &[String]) {
     }
 }
 
-/// Passes on, line by line, what a backend writes; keeps the last lines.
-async fn pass_on(stream: impl AsyncRead + Unpin, output: Arc<Mutex<Output>>, secrets: Arc<[String]>) {
+/// Passes on, line by line, what a backend writes; keeps the last lines. Who asks is answered when there is nothing to be
+/// read.
+async fn pass_on(
+    stream: impl AsyncRead + Unpin,
+    output: Arc<Mutex<Output>>,
+    secrets: Arc<[String]>,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+) {
     let mut reader = BufReader::new(stream);
     let longest = secrets.iter().map(String::len).max().unwrap_or(0);
     // The end of a part of a line, in which a secret may have begun.
     let mut held = String::new();
+    let mut line = Vec::new();
     loop {
-        let mut line = Vec::new();
-        let is_over = matches!((&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await, Ok(0) | Err(_));
-        if is_over && held.is_empty() {
+        let mut rest = (&mut reader).take(LONGEST_LINE - line.len() as u64);
+        let read = tokio::select! {
+            // What was written before an answer can be read before whoever got the answer goes on to ask here.
+            biased;
+            read = rest.read_until(b'\n', &mut line) => read,
+            Some(asked) = asked.recv() => {
+                let _ = asked.send(());
+                continue;
+            }
+        };
+        let line = std::mem::take(&mut line);
+        let is_over = matches!(read, Ok(0) | Err(_));
+        if is_over && held.is_empty() && line.is_empty() {
             return;
         }
         let is_whole = line.last() == Some(&b'\n') || (line.len() as u64) < LONGEST_LINE;
@@ -487,7 +521,8 @@ mod tests {
         for before in LONGEST_LINE as usize - 20..LONGEST_LINE as usize + 2 {
             let said = format!("{}{secret} and so on\nthe end", "M".repeat(before));
             let output = Arc::new(Mutex::new(Output::default()));
-            pass_on(said.as_bytes(), output.clone(), Arc::from([secret.to_owned()])).await;
+            let (_hearing, asked) = mpsc::unbounded_channel();
+            pass_on(said.as_bytes(), output.clone(), Arc::from([secret.to_owned()]), asked).await;
             let told: Vec<String> = output.lock().expect("nobody panics with it").lines.iter().cloned().collect();
             assert_eq!(told.last().map(String::as_str), Some("the end"));
             assert_eq!(told.concat(), format!("{}*** and so onthe end", "M".repeat(before)), "{before}");

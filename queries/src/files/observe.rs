@@ -266,10 +266,25 @@ impl Observation for FilesSpec {
             }
             _ => Change::new("file changed", place(name), None, None),
         };
-        let link = |name: &str, was: Option<&String>, now: Option<&String>| {
-            Change::new("link", place(name), was.cloned(), now.cloned())
+        let leads_to = |target: &String| Some(format!("(leads to `{target}`)"));
+        let link = |name: &str, from: Option<&String>, to: Option<&String>| match (from, to) {
+            (Some(from), Some(to)) => {
+                Change::new("link leads elsewhere", place(name), Some(from.clone()), Some(to.clone()))
+            }
+            (_, Some(to)) if was.files.contains_key(name) => {
+                Change::new("file became a link", place(name), None, leads_to(to))
+            }
+            (_, Some(to)) => Change::new("link added", place(name), None, leads_to(to)),
+            _ if now.files.contains_key(name) => Change::new("link became a file", place(name), None, None),
+            _ => Change::new("link removed", place(name), None, None),
         };
-        let mut changes = by_name(&was.files, &now.files, file);
+        // What a link leads to is read under its name, so of one that is another this says no more.
+        let is_led = |name: &String| was.links.get(name) != now.links.get(name);
+        let own = |files: &BTreeMap<String, FileIdentity>| -> BTreeMap<String, FileIdentity> {
+            let files = files.iter().filter(|(name, _)| !is_led(name));
+            files.map(|(name, file)| (name.clone(), file.clone())).collect()
+        };
+        let mut changes = by_name(&own(&was.files), &own(&now.files), file);
         changes.extend(by_name(&was.links, &now.links, link));
         Some(changes)
     }

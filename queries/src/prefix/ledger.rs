@@ -45,3 +45,8 @@ impl Ledger {
         replace(&meta(prefix, LEDGER), &text)
     }
 }
+
+/// Whether a directory is a prefix that Doge left behind, in whatever state it is now.
+pub fn was_left_by_us(prefix: &Path) -> bool {
+    meta(prefix, LEDGER).is_file()
+}

@@ -24,6 +24,7 @@ pub use difference::{Difference, differences};
 pub(crate) use files::remove_tree;
 pub(crate) use here::install_here;
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
+pub use ledger::was_left_by_us;
 pub use link::{LinkError, LinkOptions, LinkPrefixSpec, LinkSummary, Relink};
 pub use state::{InstalledPackage, PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, PrefixValue};
 pub use threads::is_inside_installer;

@@ -168,6 +168,40 @@ fn where_a_symbolic_link_leads_counts_though_the_content_is_the_same() {
     sources.assert_settled();
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_elsewhere_is_told_with_both_ends() {
+    let sources = Sources::new();
+    sources.site.needs("b = { path = 'b' }");
+    sources.site.write("b/content/share/b/one", "one\n");
+    sources.site.write("b/content/share/b/two", "two\n");
+    let link = sources.site.path("b/content/share/b/link");
+    let lead = |to: &str| {
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(to, &link).expect("it can be made");
+    };
+    sources.install();
+    let told = |change: &str| {
+        sources.install();
+        let why = sources.run(&["why", "build b"]).succeeded().stdout;
+        let cause: Vec<&str> = why.lines().skip(1).take_while(|line| *line != "by way of").collect();
+        assert_eq!(cause, [format!("  {change}")], "{why}");
+    };
+    lead("one");
+    told("link added: b/content/share/b/link (leads to `one`)");
+    lead("two");
+    told("link leads elsewhere: b/content/share/b/link one -> two");
+    lead("nowhere");
+    told("link leads elsewhere: b/content/share/b/link two -> nowhere");
+    std::fs::remove_file(&link).expect("it is there");
+    sources.site.write("b/content/share/b/link", "one\n");
+    told("link became a file: b/content/share/b/link");
+    lead("one");
+    told("file became a link: b/content/share/b/link (leads to `one`)");
+    std::fs::remove_file(&link).expect("it is there");
+    told("link removed: b/content/share/b/link");
+}
+
 #[test]
 fn what_was_built_is_no_other_without_a_network() {
     let sources = Sources::new();

@@ -4,7 +4,7 @@ mod build;
 mod damage;
 mod failures;
 mod inputs;
-mod places;
+pub(crate) mod places;
 mod solving;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use crate::site::{PLATFORM, Ran};
 use crate::sources::{Sources, backend, git, other_workspace};
 
 /// A repository with the package `b` in the directory `packages/b`.
-fn repository(sources: &Sources) -> PathBuf {
+pub(crate) fn repository(sources: &Sources) -> PathBuf {
     let repository = sources.site.root().join("repository");
     std::fs::create_dir_all(repository.join("packages")).expect("it can be made");
     std::fs::rename(sources.site.path("b"), repository.join("packages/b")).expect("it can be moved");
