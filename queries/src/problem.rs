@@ -236,7 +236,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SolvePixiError::Never(failure) => of(failure),
             SolvePixiError::NoRoot(_) => None,
             SolvePixiError::Engine(failure) => of(failure),
-            SolvePixiError::Outside { .. } => None,
+            SolvePixiError::Outside { .. } | SolvePixiError::TwoPlaces(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<SourceMetadataError>() {

@@ -106,9 +106,12 @@ fn only(located: &Located, arguments: &SolveArguments) -> miette::Result<Only> {
     let mut only = Only::default();
     for name in &arguments.environment {
         let environment = located.workspace.environment(name).map_err(Problem::new)?;
-        for platform in &arguments.platform {
-            // An unknown name is shown with those that are known.
-            located.workspace.describe(&environment.name, platform).map_err(Problem::new)?;
+        let all = || environment.platforms.iter().map(|platform| platform.name.clone()).collect();
+        let platforms = if arguments.platform.is_empty() { all() } else { arguments.platform.clone() };
+        for platform in &platforms {
+            // An unknown name is shown with those that are known, and what is wrong in the manifest with its place.
+            let described = located.workspace.describe(&environment.name, platform);
+            described.and_then(|_| located.workspace.solve_unit(&environment.name, platform)).map_err(Problem::new)?;
         }
         only.environments.insert(environment.name.clone());
     }

@@ -12,6 +12,7 @@ mod context;
 mod dependencies;
 mod dev;
 mod missing;
+mod places;
 mod run_exports;
 mod solve;
 mod source_metadata;
@@ -26,6 +27,7 @@ pub use dependencies::DependencyError;
 pub use dev::{DevSourceMetadataError, DevSourceMetadataSpec, DevSourceRecord};
 pub(crate) use missing::make_again;
 pub use missing::{MissingArtifacts, MissingArtifactsSpec};
+pub use places::TwoPlaces;
 pub use run_exports::{ReadRunExportsSpec, RunExportsError};
 pub(crate) use solve::name_in;
 pub use solve::{

@@ -190,6 +190,32 @@ impl SourceLocation {
         Some(Self::Path { path: way(base_directory(base), path)? })
     }
 
+    /// Whether this is another place, whatever either stands for by now. Two references of one repository may stand for
+    /// the same commit.
+    pub fn is_elsewhere(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Path { path }, Self::Path { path: other }) => path != other,
+            (
+                Self::Git { url, subdirectory, lfs, .. },
+                Self::Git { url: other, subdirectory: in_other, lfs: with, .. },
+            ) => {
+                canonical(url) != canonical(other)
+                    || subdirectory != in_other
+                    || lfs.unwrap_or(false) != with.unwrap_or(false)
+            }
+            (
+                Self::Url { url, sha256, md5, subdirectory },
+                Self::Url { url: other, sha256: hash, md5: other_md5, subdirectory: in_other },
+            ) => {
+                let differ = |one: &Option<String>, other: &Option<String>| {
+                    one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one != other)
+                };
+                url != other || subdirectory != in_other || differ(sha256, hash) || differ(md5, other_md5)
+            }
+            _ => true,
+        }
+    }
+
     /// Whether the pin is one of this location, whatever the location stands for by now.
     pub fn is_pinned_by(&self, pin: &PinnedSource) -> bool {
         match (self, pin) {
@@ -226,6 +252,14 @@ fn canonical(url: &str) -> String {
 }
 
 impl PinnedSource {
+    /// Whether the same is there, however it was asked for.
+    pub fn is_same_source(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Git { commit, .. }, Self::Git { commit: other_commit, .. }) if commit != other_commit => false,
+            _ => !self.location().is_elsewhere(&other.location()),
+        }
+    }
+
     /// What is there cannot change.
     pub fn is_immutable(&self) -> bool {
         !matches!(self, Self::Path { .. })

@@ -1,6 +1,6 @@
 //! Solving environments with packages that are built.
 
-use crate::sources::Sources;
+use crate::sources::{Sources, git, other_workspace};
 
 #[test]
 fn packages_that_need_each_other_to_be_built_are_a_cycle_that_names_them() {
@@ -183,4 +183,120 @@ fn packages_of_a_group_agree_on_what_is_built() {
     assert!(sources.site.path(".pixi/envs/one/bin/a").is_file());
     assert!(sources.site.path(".pixi/envs/two/share/b/data.txt").is_file());
     sources.json(&["install", "-e", "one", "-e", "two"]).assert_nothing_ran();
+}
+
+/// A package `foo` in a directory of another name.
+fn foo(sources: &Sources, directory: &str, tables: &str) {
+    let text = format!(
+        "[package]\nname = 'foo'\nversion = '1.0'\n{tables}\n\
+         [package.build]\nbackend = {{ name = 'doge-test-backend', version = '*' }}\n"
+    );
+    sources.site.write(&format!("{directory}/pixi.toml"), &text);
+}
+
+/// `a` and `b` both run with a package `foo`, each with one of its own.
+fn two_foos() -> Sources {
+    let sources = Sources::new();
+    foo(&sources, "x", "");
+    foo(&sources, "y", "");
+    sources.package("a", "[package.run-dependencies]\nfoo = { path = '../x' }\n", "");
+    sources.package("b", "[package.run-dependencies]\nfoo = { path = '../y' }\n", "");
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }");
+    sources
+}
+
+#[test]
+fn a_package_from_two_places_is_an_error_that_names_both_and_who_asks() {
+    let sources = two_foos();
+    let parts = [
+        "would have `foo` from two places: x, for `a` of a; and y, for `b` of b",
+        "give one of the packages another name",
+    ];
+    sources.run(&["install"]).assert_fails_with(&parts);
+    assert!(!sources.site.path("pixi.lock").exists());
+    // Whatever versions they ask for, it is the places that are told.
+    sources.package("a", "[package.run-dependencies]\nfoo = { path = '../x', version = '1.*' }\n", "");
+    sources.package("b", "[package.run-dependencies]\nfoo = { path = '../y', version = '2.*' }\n", "");
+    sources.run(&["install"]).assert_fails_with(&parts);
+    sources.site.needs("a = { path = 'a' }\nfoo = { path = 'y' }");
+    sources.run(&["install"]).assert_fails_with(&["y, for default@", "and x, for `a` of a"]);
+    sources.package("b", "[package.run-dependencies]\nfoo = { path = '../x' }\n", "");
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }");
+    sources.install();
+    sources.assert_settled();
+}
+
+#[test]
+fn what_is_built_against_comes_from_one_place_too() {
+    let sources = two_foos();
+    sources.package(
+        "a",
+        "[package.host-dependencies]\nfoo = { path = '../x' }\nb = { path = '../b' }\n[package.run-dependencies]\n",
+        "",
+    );
+    sources.site.needs("a = { path = 'a' }");
+    sources.run(&["install"]).assert_fails_with(&[
+        "the host environment of `a` would have `foo` from two places: x, for the host environment of `a`; and y, for `b`",
+    ]);
+    // What runs is another environment than what is built against.
+    sources.package("a", "[package.host-dependencies]\nfoo = { path = '../x' }\n", "");
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }");
+    sources.install();
+    sources.assert_settled();
+}
+
+#[test]
+fn features_that_take_a_package_from_two_places_are_an_error_only_in_one_environment() {
+    let sources = two_foos();
+    let features =
+        "[feature.one.dependencies]\nfoo = { path = 'x' }\n[feature.two.dependencies]\nfoo = { path = 'y' }\n";
+    sources.site.manifest("", &format!("{features}[environments]\ndefault = ['one', 'two']\n"));
+    let both = ["would have `foo` from two places: x and y", "by feature `one`", "by feature `two`"];
+    sources.run(&["install"]).assert_fails_with(&[&["environment `default`"], &both[..]].concat());
+    let group = "one = { features = ['one'], solve-group = 'g' }\ntwo = { features = ['two'], solve-group = 'g' }\n";
+    sources.site.manifest("", &format!("{features}[environments]\n{group}"));
+    for command in ["install", "solve"] {
+        sources.run(&[command, "-e", "one"]).assert_fails_with(&[&["solve group `g`"], &both[..]].concat());
+    }
+    sources.site.manifest("", &format!("{features}[environments]\none = ['one']\ntwo = ['two']\n"));
+    sources.json(&["install", "-e", "one", "-e", "two"]);
+    sources.json(&["install", "-e", "one", "-e", "two"]).assert_nothing_ran();
+}
+
+#[test]
+fn a_lock_file_with_a_package_from_another_place_than_it_is_needed_from_is_not_up_to_date() {
+    let sources = two_foos();
+    sources.package("b", "", "");
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }\n");
+    sources.install();
+    let lock = sources.site.lock_file();
+    sources.site.write("pixi.lock", &lock.replace("@ x\n", "@ y\n"));
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }\nfoo = { path = 'y' }");
+    sources.run(&["install", "--locked"]).assert_fails_with(&["`foo` is wanted from source at x by `a`"]);
+}
+
+#[test]
+fn one_commit_that_is_asked_for_in_two_ways_is_one_place() {
+    let sources = Sources::new();
+    let repository = sources.site.root().join("repository");
+    let package = |name: &str, tables: &str| {
+        let text = format!(
+            "[package]\nname = '{name}'\nversion = '1.0'\n{tables}\n\
+             [package.build]\nbackend = {{ name = 'doge-test-backend', version = '*' }}\n"
+        );
+        std::fs::create_dir_all(repository.join(name)).expect("it can be made");
+        std::fs::write(repository.join(name).join("pixi.toml"), text).expect("it can be written");
+    };
+    package("one", "[package.run-dependencies]\ntwo = { path = '../two' }\n");
+    package("two", "");
+    std::fs::write(repository.join("pixi.toml"), other_workspace()).expect("it can be written");
+    git(&repository, &["init", "--quiet"]);
+    git(&repository, &["add", "."]);
+    git(&repository, &["commit", "--quiet", "-m", "first"]);
+    let url = format!("git = 'file://{}'", repository.display());
+    let needs =
+        format!("one = {{ {url}, subdirectory = 'one' }}\ntwo = {{ {url}, branch = 'main', subdirectory = 'two' }}\n");
+    sources.site.needs(&needs);
+    sources.install();
+    sources.assert_settled();
 }
