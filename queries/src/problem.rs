@@ -179,7 +179,9 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             InstallWorkspaceError::Build(failure) => of(failure),
             InstallWorkspaceError::Never(failure) => of(failure),
             InstallWorkspaceError::Engine(failure) => of(failure),
-            InstallWorkspaceError::NotLocked { .. } | InstallWorkspaceError::CannotRun { .. } => None,
+            InstallWorkspaceError::NotLocked { .. }
+            | InstallWorkspaceError::CannotRun { .. }
+            | InstallWorkspaceError::NoPython(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<LockWorkspaceError>() {
@@ -280,7 +282,9 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SourceBuildError::Build(failure) => of(failure),
             SourceBuildError::Never(failure) => of(failure),
             SourceBuildError::Engine(failure) => of(failure),
-            SourceBuildError::MissingOutput { .. } | SourceBuildError::Dependency { .. } => None,
+            SourceBuildError::MissingOutput { .. }
+            | SourceBuildError::Dependency { .. }
+            | SourceBuildError::NoPython(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<BackendMetadataError>() {
@@ -315,7 +319,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             ToolError::Solve(failure) => of(failure),
             ToolError::Never(failure) => of(failure),
             ToolError::Engine(failure) => of(failure),
-            ToolError::NoMatchingBackend { .. } => None,
+            ToolError::NoMatchingBackend { .. } | ToolError::NoPython(_) => None,
         };
     }
     None

@@ -26,7 +26,7 @@ use crate::environment::{SolveUnitError, SolveUnitSpec};
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::file_stamp::FileStamp;
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{LinkError, install_here, remove_tree};
+use crate::prefix::{LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
 use crate::told::packages;
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
@@ -97,6 +97,10 @@ pub enum ToolError {
         /// The backend.
         name: String,
     },
+    /// Packages need a Python to be installed for, and there is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NoPython(NoPython),
     /// Its packages cannot be chosen.
     #[error(transparent)]
     Solve(#[from] Failure<SolveUnitError>),
@@ -156,6 +160,9 @@ impl Query for InstantiateToolEnvironmentSpec {
         });
         let name = self.needs.requirement.name.clone();
         let Some(api) = api else { return Err(Halt::fail(ToolError::NoMatchingBackend { name })) };
+        let all = packages.as_slice().iter().map(|record| &record.package_record);
+        NoPython::check(|| format!("the environment of the build backend `{name}`"), all)
+            .map_err(|error| Halt::fail(ToolError::NoPython(error)))?;
         let version = version_of(&name).map(|version| version.to_string()).unwrap_or_default();
         Ok(ToolEnvironment { records, version, api })
     }

@@ -32,7 +32,7 @@ use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, PACKAGE_STREAMING, RATTLER, SHELL};
 use crate::files::GlobSet;
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{Force, LinkError, install_here, remove_tree};
+use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
 use crate::source::{SourceRecord, written};
 
@@ -121,6 +121,10 @@ pub enum SourceBuildError {
         /// What is wrong.
         error: DependencyError,
     },
+    /// Packages that it is built with need a Python to be installed for, and there is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NoPython(NoPython),
     /// A package that it is built with could not be built.
     #[error(transparent)]
     Dependencies(#[from] Failure<SourceBuildError>),
@@ -158,6 +162,10 @@ impl Query for SourceBuildSpec {
         };
         let (build, host) =
             (Found::of(db, Arc::new(record.build.clone()))?, Found::of(db, Arc::new(record.host.clone()))?);
+        for (kind, found) in [(Nested::Build, &build), (Nested::Host, &host)] {
+            NoPython::check(|| format!("the {kind} environment of `{}`", self.package), found.packages())
+                .map_err(|error| Halt::fail(SourceBuildError::NoPython(error)))?;
+        }
         let specs = |records: &Records, found: &Found, context: &Context| -> Vec<SourceBuildSpec> {
             let both = records.sources().iter().zip(&found.built);
             both.map(|(name, record)| dependency(record.name(), name, context)).collect()

@@ -33,4 +33,5 @@ pub(crate) use solve::name_in;
 pub use solve::{
     Nested, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SolvePixiError, SolvedEnvironment,
 };
+pub(crate) use source_metadata::Found;
 pub use source_metadata::{SourceMetadataError, SourceMetadataSpec};

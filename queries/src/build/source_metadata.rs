@@ -201,6 +201,12 @@ impl Found {
         let built = records.read_sources(db)?;
         Ok(Self { records, built })
     }
+
+    /// What all of them say of themselves.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = &PackageRecord> {
+        let binary = self.records.as_slice().iter().map(|record| &record.package_record);
+        binary.chain(self.built.iter().map(|record| &record.record))
+    }
 }
 
 impl SourceMetadataSpec {
@@ -415,9 +421,7 @@ where
 pub(crate) fn pins_of<'a>(environments: impl IntoIterator<Item = &'a Found>) -> Pins<'a> {
     let mut pins = Pins::new();
     for found in environments {
-        let binary = found.records.as_slice().iter().map(|record| &record.package_record);
-        let source = found.built.iter().map(|record| &record.record);
-        pins.extend(binary.chain(source).map(|record| (record.name.as_normalized().to_owned(), record)));
+        pins.extend(found.packages().map(|record| (record.name.as_normalized().to_owned(), record)));
     }
     pins
 }

@@ -274,6 +274,25 @@ fn a_backend_that_speaks_another_protocol_is_refused_by_name() {
 }
 
 #[test]
+fn a_backend_whose_environment_lacks_a_python_for_its_packages_is_refused_by_name() {
+    let mut sources = Sources::new();
+    let program = std::fs::read(backend()).expect("it was built");
+    for package in [
+        PackageBuilder::new("pixi-build-api-version", "7"),
+        PackageBuilder::new("pure", "1.0").noarch_python().file("site-packages/pure.py", "x = 1\n"),
+        PackageBuilder::new("doge-test-backend", "1.0")
+            .depends(["pixi-build-api-version >=7,<8", "pure"])
+            .executable("bin/doge-test-backend", program),
+    ] {
+        sources.site.channel.add(package).expect("it can be written");
+    }
+    sources.site.index();
+    isolated(&sources, &["install"]).assert_fails_with(&[
+        "the environment of the build backend `doge-test-backend` has no `python` to install `pure` for",
+    ]);
+}
+
+#[test]
 fn packages_that_write_into_the_checkout_that_they_share_are_all_built() {
     let sources = Sources::new();
     let repository = sources.site.root().join("shared");
