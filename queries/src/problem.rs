@@ -193,6 +193,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             LockWorkspaceError::Take(failure) => of(failure),
             LockWorkspaceError::Write(failure) => of(failure),
             LockWorkspaceError::Never(failure) => of(failure),
+            LockWorkspaceError::AsLocked(failure) => of(failure),
             LockWorkspaceError::Sources(failure) => of(failure),
             LockWorkspaceError::Dev(failure) => of(failure),
             LockWorkspaceError::Machine(failure) => of(failure),
@@ -200,6 +201,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             LockWorkspaceError::Engine(failure) => of(failure),
             LockWorkspaceError::NoLockFile { .. }
             | LockWorkspaceError::OutOfDate { .. }
+            | LockWorkspaceError::NotAsLocked { .. }
             | LockWorkspaceError::NotSettled { .. }
             | LockWorkspaceError::NotAtHand(_) => None,
         };
@@ -247,6 +249,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SourceMetadataError::Environment { failure, .. } => of(failure),
             SourceMetadataError::Fetch(failure) => of(failure),
             SourceMetadataError::RunExports(failure) => of(failure),
+            SourceMetadataError::Never(failure) => of(failure),
             SourceMetadataError::Engine(failure) => of(failure),
             SourceMetadataError::PackageNotProvided { .. }
             | SourceMetadataError::Dependency { .. }

@@ -8,6 +8,7 @@ use doge_queries::environment::{LockMode, LockText, LockWorkspaceSpec, Only, Ren
 use miette::IntoDiagnostic as _;
 
 use crate::arguments::{Common, SolveArguments};
+use crate::commands::install::warned;
 use crate::commands::report::{Report, ReportedDryRun, ReportedEnvironment, ReportedLockFile};
 use crate::outcome::Exit;
 use crate::progress::seconds;
@@ -63,7 +64,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
         Ok(locked
             .targets
             .iter()
-            .map(|target| (target.environment.clone(), target.platform.clone()))
+            .map(|target| (target.environment.clone(), target.platform.clone(), target.differs.clone()))
             .collect::<Vec<_>>())
     };
     let ended = session.run(work).await?;
@@ -77,7 +78,9 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
             let locked = after.and_then(|text| {
                 doge_queries::workspace::lock::LockedFile::parse(&text, &path, located.workspace.root()).ok()
             });
-            for (name, platform) in targets {
+            let differs = targets.iter().flat_map(|(_, _, differs)| differs);
+            report.warnings.extend(warned(&spec.lock_file.path, differs));
+            for (name, platform, _) in targets {
                 let records = located
                     .workspace
                     .environment(&name)

@@ -5,6 +5,7 @@
 //! [`SourceBuildSpec`], after the packages that it is built with. Everything is the same in another place: no key holds an
 //! absolute path.
 
+mod as_locked;
 // The module of the same name is where it happens.
 #[expect(clippy::module_inception, reason = "building is what `build.rs` does, and what this folder is about")]
 mod build;
@@ -17,6 +18,7 @@ mod run_exports;
 mod solve;
 mod source_metadata;
 
+pub use as_locked::{SourceAsLocked, SourceAsLockedSpec};
 pub(crate) use build::{ARTIFACTS, BUILDS};
 pub use build::{
     BackendBuildError, BackendBuildSpec, BuildAgainSpec, BuildProfile, BuildQuestion, BuiltPackage, NOTE, OutputName,

@@ -149,7 +149,7 @@ impl Query for InstallWorkspaceEnvironmentSpec {
             link_scripts: self.link_scripts,
             force: self.force.clone(),
         })?;
-        Ok(InstalledEnvironment::clone(&installed))
+        Ok(InstalledEnvironment { differs: target.differs.clone(), ..InstalledEnvironment::clone(&installed) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Solving environments with packages that are built.
 
+use crate::site::PLATFORM;
 use crate::sources::{Sources, git, other_workspace};
 
 #[test]
@@ -145,6 +146,88 @@ fn locked_and_frozen_hold_for_what_is_built() {
     sources.install();
     assert!(sources.site.lock_file().contains("lib"));
     sources.assert_settled();
+}
+
+#[test]
+fn what_is_locked_to_build_with_is_refused_by_locked_and_taken_by_frozen_if_the_package_wants_something_else() {
+    let sources = Sources::new();
+    sources.install();
+    let before = sources.site.lock_file();
+    let host = |text: &str| sources.package("a", &format!("[package.host-dependencies]\n{text}\n"), "");
+    let b = "b = { path = '../b' }";
+    for (wanted, reason) in [
+        (format!("{b}\nlib = '*'"), "the host environment of `a`: no locked package is `lib`"),
+        // What cannot be solved at all is not tried.
+        (
+            "b = { path = '../b', version = '7.*' }".to_owned(),
+            "the host environment of `a`: no locked package is `b 7.*`",
+        ),
+        (String::new(), "the host environment of `a`: nothing needs the locked packages b"),
+        (
+            format!("{b}\n[package.build-dependencies]\nlib = '*'"),
+            "the build environment of `a`: no locked package is `lib`",
+        ),
+        (format!("{b}\n[package.run-dependencies]\nlib = '*'"), "`a` is locked, but its metadata is not what it was"),
+    ] {
+        host(&wanted);
+        sources.run(&["install", "--locked"]).assert_fails_with(&["is not up to date with the manifest", reason]);
+        for again in 0..2 {
+            let ran = sources.json(&["install", "--frozen"]);
+            assert!(ran.stderr.contains(reason), "{again} {reason}: {}", ran.stderr);
+            assert!(ran.value()["warnings"].to_string().contains(reason), "{}", ran.stdout);
+            for kind in ["solve_conda_environment", "solve_unit", "channel_index"] {
+                assert_eq!(ran.executed().get(kind), None, "{reason}: {:?}", ran.executed());
+            }
+            let inputs = sources.site.read(".pixi/envs/default/share/a/inputs.txt");
+            assert!(inputs.contains("host b 1.0") && !inputs.contains("lib"), "{reason}: {inputs}");
+        }
+        assert_eq!(sources.site.lock_file(), before);
+        assert!(sources.json(&["solve", "--frozen"]).stderr.contains(reason));
+    }
+    host(b);
+    let ran = sources.json(&["install", "--frozen"]);
+    assert_eq!(ran.value()["warnings"].as_array().map(Vec::len), Some(0), "{}", ran.stdout);
+    sources.json(&["install", "--locked"]);
+}
+
+#[test]
+fn what_cannot_be_built_as_it_is_locked_is_told_by_frozen() {
+    let sources = Sources::new();
+    sources.install();
+    let host = "[package.host-dependencies]\nb = { path = '../b' }\nlib = '*'\n";
+    let pin = "[package.run-dependencies]\nlib = { pin-compatible = { lower-bound = 'x.x', upper-bound = 'x' } }\n";
+    sources.package("a", &format!("{host}{pin}"), "");
+    let reason = "the host environment of `a`: no locked package is `lib`";
+    sources
+        .run(&["install", "--frozen"])
+        .assert_fails_with(&["`a` cannot be built as it is locked in `pixi.lock`", reason]);
+    sources.run(&["install", "--locked"]).assert_fails_with(&["is not up to date", reason]);
+    sources.install();
+    sources.json(&["install", "--locked"]);
+}
+
+#[test]
+fn frozen_installs_what_is_locked_of_sources_though_the_manifest_has_none() {
+    let sources = Sources::new();
+    sources.install();
+    std::fs::remove_dir_all(sources.site.path(".pixi/envs")).expect("it is there");
+    sources.site.needs("app = '*'");
+    sources.json(&["install", "--frozen"]);
+    assert!(sources.site.prefix("bin/a").is_file());
+    assert!(!sources.site.prefix("bin/app").exists());
+}
+
+#[test]
+fn frozen_asks_no_backend_for_what_is_not_installed() {
+    let sources = Sources::new();
+    let other = if PLATFORM == "osx-64" { "linux-64" } else { "osx-64" };
+    let text =
+        sources.site.read("pixi.toml").replace(&format!("['{PLATFORM}']"), &format!("['{PLATFORM}', '{other}']"));
+    sources.site.write("pixi.toml", &text);
+    sources.install();
+    std::fs::remove_dir_all(sources.site.cache()).expect("it is there");
+    let ran = sources.json(&["install", "--frozen"]);
+    assert_eq!(ran.executed()["call_outputs"], 2, "{:?}", ran.executed());
 }
 
 #[test]

@@ -169,6 +169,22 @@ pub(crate) fn kept(
     root: &WorkspaceRoot,
 ) -> Option<Records> {
     let records = unchecked(binary, locked, current)?;
+    meets(needs, &records, current, root).ok()?;
+    Some(records)
+}
+
+/// Whether the packages of an environment that is no workspace's are just what is needed there. `current` is as in
+/// [`satisfies`].
+///
+/// # Errors
+///
+/// The first reason why they are not.
+pub(crate) fn meets(
+    needs: &SolveDescription,
+    records: &Records,
+    current: &Records,
+    root: &WorkspaceRoot,
+) -> Result<(), Unsatisfied> {
     let description = EnvironmentDescription {
         environment: String::new(),
         platform: needs.subdir.as_str().to_owned(),
@@ -176,8 +192,7 @@ pub(crate) fn kept(
         has_pypi: false,
         needs: needs.clone(),
     };
-    holds_together(&description, &records, current, root).ok()?;
-    Some(records)
+    holds_together(&description, records, current, root)
 }
 
 fn variant_of(locked: &LockedSource) -> String {
