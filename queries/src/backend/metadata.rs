@@ -207,7 +207,7 @@ impl Query for BuildBackendMetadataSpec {
         };
         let instance =
             BackendInstance { manifest: self.manifest.clone(), build_source, discovered: name, program, variables };
-        let context = BuildContext::wherever_found(db, &self.context)?;
+        let context = BuildContext::as_told(db, &self.context)?;
         db.act(&ReadyPlaceSpec)?;
         let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context })?;
         Ok(BackendMetadata { instance, outputs: Interned::clone(&outputs) })
@@ -274,7 +274,7 @@ impl BuildBackendMetadataSpec {
 pub struct CallOutputsSpec {
     /// The backend.
     pub instance: BackendInstance,
-    /// What is built for.
+    /// What it is told of what is built for.
     pub context: Context,
 }
 
@@ -343,6 +343,8 @@ pub(crate) struct Ready {
     pub(crate) backends: Arc<Backends>,
     pub(crate) launch: Launch,
     pub(crate) initialize: Initialize,
+    /// What the manifest says.
+    pub(crate) discovered: Arc<DiscoveredBackend>,
     /// Where the manifest is.
     pub(crate) manifest: SourcePlace,
     /// Where the sources are.
@@ -456,7 +458,7 @@ impl BackendInstance {
         let identity = Fingerprint::of(&rmp_serde::to_vec_named(&(&self.program, made)).unwrap_or_default());
         let lasting = !self.is_mutable();
         let launch = Launch { name, program, identity, environment, directory, secrets, lasting };
-        Ok(Ready { backends, launch, initialize, manifest, sources, _build_source: build_source })
+        Ok(Ready { backends, launch, initialize, discovered, manifest, sources, _build_source: build_source })
     }
 
     /// Tells the engine which program was run, if it may have been replaced meanwhile.
@@ -563,7 +565,6 @@ impl Action for CallOutputsSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Interned<OutputList>, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
-        let discovered = ctx.value(&self.instance.discovered).await.ok_or_else(|| gone("the build backend"))?;
         let ready = self.instance.ready(ctx).await?;
         let told = context.told(ctx)?;
         let work = work_directory(ctx, &self.instance, &context)?;
@@ -587,7 +588,7 @@ impl Action for CallOutputsSpec {
         let globs = folded(answer.input_glob_sets.as_ref(), &answer.input_globs);
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
-        for read in self.instance.reads(&discovered, &globs)? {
+        for read in self.instance.reads(&ready.discovered, &globs)? {
             crate::files::check(&read.globs, &ready.sources).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
                 message: error.to_string(),

@@ -199,7 +199,7 @@ impl Query for SourceBuildSpec {
             question: db.intern(question)?,
             build_prefix: db.intern(build_prefix)?,
             host_prefix: db.intern(host_prefix)?,
-            context: BuildContext::wherever_found(db, &self.context)?,
+            context: BuildContext::as_told(db, &self.context)?,
             profile: self.profile,
         };
         if let Some(force) = self.force.as_ref().filter(|force| force.is_for(&self.package)) {
@@ -387,7 +387,7 @@ pub struct BackendBuildSpec {
     pub build_prefix: Interned<Prefix>,
     /// What is built against.
     pub host_prefix: Interned<Prefix>,
-    /// What is built for.
+    /// What the backend is told of what is built for.
     pub context: Context,
     /// What for.
     pub profile: BuildProfile,
@@ -540,7 +540,6 @@ impl Action for BackendBuildSpec {
         let question = ctx.value(&self.question).await.ok_or_else(|| gone("what the build needs"))?;
         let build = ctx.value(&self.build_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
         let host = ctx.value(&self.host_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
-        let discovered = ctx.value(&self.instance.discovered).await.ok_or_else(|| gone("the build backend"))?;
         let ready = self.instance.ready(ctx).await?;
         let root = workspace_root(ctx)?.path().to_owned();
         let work = root.join(BUILDS).join(&self.package).join(self.work_key(&context));
@@ -622,7 +621,7 @@ impl Action for BackendBuildSpec {
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
-        for (place, mut read) in self.instance.reads(&discovered, &globs)?.into_iter().enumerate() {
+        for (place, mut read) in self.instance.reads(&ready.discovered, &globs)?.into_iter().enumerate() {
             let directory = read.base(ctx.roots()).unwrap_or_else(|| ready.sources.clone());
             crate::files::check(&read.globs, &directory).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
