@@ -304,9 +304,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             BackendMetadataError::Outputs(failure) => of(failure),
             BackendMetadataError::Never(failure) => of(failure),
             BackendMetadataError::Engine(failure) => of(failure),
-            BackendMetadataError::FromSource { .. }
-            | BackendMetadataError::NoProgram { .. }
-            | BackendMetadataError::Outside { .. } => None,
+            BackendMetadataError::NoProgram { .. } | BackendMetadataError::Outside { .. } => None,
         };
     }
     if let Some(error) = error.downcast_ref::<DiscoverError>() {
@@ -320,6 +318,8 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     if let Some(error) = error.downcast_ref::<ToolError>() {
         return match error {
             ToolError::Solve(failure) => of(failure),
+            ToolError::Sources(failure) => of(failure),
+            ToolError::Build(failure) => of(failure),
             ToolError::Never(failure) => of(failure),
             ToolError::Engine(failure) => of(failure),
             ToolError::NoMatchingBackend { .. } | ToolError::NoPython(_) => None,

@@ -32,7 +32,7 @@ use crate::files::{FilesSpec, GlobSet};
 use crate::source::{
     CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest, written,
 };
-use crate::workspace::{Json, Requirement, ToolRequirement};
+use crate::workspace::{Json, Requirement, SourceRequirement, ToolRequirement};
 
 /// What can be built from a source, in an environment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,15 +134,6 @@ pub enum BackendMetadataError {
     /// The environment of the backend is not ready.
     #[error(transparent)]
     Ready(#[from] ReadyToolError),
-    /// A backend that would have to be built.
-    #[error("the build backend `{name}` would have to be built from {location}, which is not done")]
-    #[diagnostic(help("take the backend from a channel, or name a program with `PIXI_BUILD_BACKEND_OVERRIDE`"))]
-    FromSource {
-        /// The backend.
-        name: String,
-        /// Where it is.
-        location: String,
-    },
     /// A backend of the system that is not there.
     #[error("the program `{program}` of the build backend `{name}` cannot be found")]
     #[diagnostic(help("it is looked for on the `PATH`, because an override says that it is one of the system"))]
@@ -214,18 +205,25 @@ impl Query for BuildBackendMetadataSpec {
     }
 }
 
-/// A package for the environment of a backend.
-fn package_of(tool: &ToolRequirement) -> Result<Requirement, Halt<BackendMetadataError>> {
-    match tool {
-        ToolRequirement::Package(requirement) => Ok(requirement.clone()),
-        ToolRequirement::Source(source) => {
-            let (name, location) = (source.name.clone(), source.location.to_string());
-            Err(Halt::fail(BackendMetadataError::FromSource { name, location }))
-        }
-    }
-}
-
 impl BuildBackendMetadataSpec {
+    /// A package for the environment of a backend. Where it is built from is noted.
+    fn package_of(
+        &self,
+        tool: &ToolRequirement,
+        sources: &mut Vec<SourceRequirement>,
+    ) -> Result<Requirement, Halt<BackendMetadataError>> {
+        let source = match tool {
+            ToolRequirement::Package(requirement) => return Ok(requirement.clone()),
+            ToolRequirement::Source(source) => source,
+        };
+        let Some(location) = source.location.resolved(&self.manifest) else {
+            let (location, manifest) = (source.location.to_string(), self.manifest.to_string());
+            return Err(Halt::fail(BackendMetadataError::Outside { location, manifest }));
+        };
+        sources.push(SourceRequirement { location, ..source.clone() });
+        Ok(Requirement { name: source.name.clone(), spec: source.name.clone(), channel: None, archive: None })
+    }
+
     fn program(
         &self,
         db: &Db<'_>,
@@ -243,9 +241,19 @@ impl BuildBackendMetadataSpec {
             };
             return Ok(BackendProgram::System { program, content });
         }
-        let requirement = package_of(&discovered.backend.requirement)?;
-        let additional = discovered.backend.additional.iter().map(package_of).collect::<Result<Vec<_>, _>>()?;
+        let mut sources = Vec::new();
+        let requirement = self.package_of(&discovered.backend.requirement, &mut sources)?;
+        let additional = discovered.backend.additional.iter().map(|tool| self.package_of(tool, &mut sources));
+        let additional = additional.collect::<Result<Vec<_>, _>>()?;
+        sources.sort();
         let channels = discovered.channels.clone().unwrap_or_else(|| context.channels.clone());
+        let for_tool = || BuildContext {
+            channels: channels.clone(),
+            host: context.tool.clone(),
+            build: context.tool.clone(),
+            ..context.clone()
+        };
+        let tool_context = (!sources.is_empty()).then(|| db.intern(for_tool())).transpose()?;
         let tool = db.get(&InstantiateToolEnvironmentSpec {
             needs: ToolNeeds {
                 requirement,
@@ -254,12 +262,15 @@ impl BuildBackendMetadataSpec {
                 channels,
                 platform: context.tool.clone(),
                 exclude_newer: context.exclude_newer.clone(),
+                sources,
             },
+            context: tool_context,
             offline: context.offline,
         })?;
         let install = InstallToolSpec {
             name: name.clone(),
             records: tool.records.clone(),
+            built: tool.built.clone(),
             platform: BuildPlatform::clone(&context.tool),
         };
         ready_tool(db, &install).map_err(|stop| stop.map(BackendMetadataError::from))?;
@@ -407,7 +418,7 @@ impl BackendInstance {
             }
             BackendProgram::Environment(install) => {
                 let prefixes = ctx.resource::<ToolPrefixes>().ok_or_else(|| gone("the place of tools"))?;
-                let prefix = prefixes.prefix(&install.name, &install.records);
+                let prefix = prefixes.prefix(install);
                 if !ToolPrefixes::is_complete(&prefix) {
                     ctx.remake(install);
                     return Err(gone("the environment of the build backend"));

@@ -31,7 +31,7 @@ pub use pool::{Backends, PASSED_ON};
 pub use process::KEPT_LINES;
 pub use protocol::*;
 pub use tool::{
-    ChosenAnew, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec,
-    ReadyToolError, ToolEnvironment, ToolError, ToolNeeds, ToolPrefixes,
+    ChosenAnew, ChosenPackages, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec,
+    KeepToolSpec, ReadyToolError, ToolEnvironment, ToolError, ToolNeeds, ToolPrefixes,
 };
 pub use variables::{SecretKey, VariableValue, Variables, VariablesSpec};
