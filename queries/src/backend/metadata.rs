@@ -25,7 +25,7 @@ use crate::backend::tool::{
     InstallToolSpec, InstantiateToolEnvironmentSpec, ReadyToolError, ToolError, ToolNeeds, ToolPrefixes, ready_tool,
 };
 use crate::backend::variables::{VariableValue, Variables, VariablesSpec};
-use crate::build::{BuildContext, BuildPlatform, Context};
+use crate::build::{BuildContext, Context};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
 use crate::files::{FilesSpec, GlobSet};
@@ -271,7 +271,7 @@ impl BuildBackendMetadataSpec {
             name: name.clone(),
             records: tool.records.clone(),
             built: tool.built.clone(),
-            platform: BuildPlatform::clone(&context.tool),
+            platform: context.tool.subdir,
         };
         ready_tool(db, &install).map_err(|stop| stop.map(BackendMetadataError::from))?;
         Ok(BackendProgram::Environment(install))
@@ -423,7 +423,7 @@ impl BackendInstance {
                     ctx.remake(install);
                     return Err(gone("the environment of the build backend"));
                 }
-                let (base, platform) = (passed_on(names), install.platform.subdir);
+                let (base, platform) = (passed_on(names), install.platform);
                 let inside = prefix.clone();
                 let activated = ctx.blocking(move || activated(&inside, platform, &base)).await;
                 let environment = activated

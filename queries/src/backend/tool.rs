@@ -17,7 +17,7 @@ use doge::{
     Observation, ObserveContext, Query, Resource, Root, Roots, Seen, Spec, Stop, Values,
 };
 use miette::Diagnostic;
-use rattler_conda_types::RepoDataRecord;
+use rattler_conda_types::{RepoDataRecord, Subdir};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use thiserror::Error;
@@ -487,8 +487,8 @@ pub struct InstallToolSpec {
     /// Those that were built.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub built: Vec<Interned<BuiltPackage>>,
-    /// The platform that it runs on.
-    pub platform: BuildPlatform,
+    /// The platform that it runs on. What the machine has there decided which packages were chosen, and nothing else.
+    pub platform: Subdir,
 }
 
 impl fmt::Display for InstallToolSpec {
@@ -585,7 +585,7 @@ impl Action for InstallToolSpec {
         let half = prefix.clone();
         // What is half there, or damaged, is made from the beginning.
         ctx.blocking(move || remove_tree(&half)).await.map_err(io)?;
-        install_here(ctx, &prefix, &records, self.platform.subdir)
+        install_here(ctx, &prefix, &records, self.platform)
             .await
             .map_err(|error| InstallToolError::Link(Arc::new(error)))?;
         std::fs::write(prefix.join(COMPLETE), b"").map_err(io)?;

@@ -361,6 +361,51 @@ fn a_backend_that_is_built_itself_is_built_before_what_it_builds_and_again_when_
 }
 
 #[test]
+fn a_backend_is_asked_once_though_environments_differ_in_what_the_machine_has_to_have() {
+    let mut sources = Sources::new();
+    package_of_backend(&mut sources, "1.0");
+    sources.site.manifest(
+        "",
+        "[dependencies]\na = { path = 'a' }\n[feature.other.system-requirements]\ncuda = '12'\n\
+         [environments]\nother = ['other']\n",
+    );
+    let ran = isolated(&sources, &["install", "-e", "default", "-e", "other"]).succeeded();
+    let executed = ran.executed();
+    let counts = ["call_outputs", "backend_build", "install_tool"].map(|kind| executed[kind]);
+    assert_eq!(counts, [2, 2, 1], "{executed:?}");
+    isolated(&sources, &["install", "-e", "default", "-e", "other"]).assert_nothing_ran();
+}
+
+#[test]
+fn a_backend_in_the_repository_of_what_it_builds_is_built_from_the_same_commit() {
+    let sources = built_by_what_is_built();
+    let repository = sources.site.root().join("repository");
+    let copy = |inside: &str| {
+        let target = repository.join(inside);
+        std::fs::create_dir_all(target.parent().expect("it is inside")).expect("it can be made");
+        std::fs::copy(sources.site.path(inside), target).expect("it is there");
+    };
+    for path in ["a/pixi.toml", "a/content/bin/a", "b/pixi.toml", "backend/pixi.toml", "backend/content/bin/mine"] {
+        copy(path);
+    }
+    for directory in ["a", "b", "backend"] {
+        std::fs::remove_dir_all(sources.site.path(directory)).expect("it is there");
+    }
+    git(&repository, &["init", "-q", "-b", "main", "."]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "-q", "-m", "as it is"]);
+    let place = format!("git = 'file://{}', branch = 'main', subdirectory = 'a'", repository.display());
+    sources.site.needs(&format!("a = {{ {place} }}"));
+    sources.assert_builds(3);
+    sources.assert_settled();
+    std::fs::write(repository.join("backend/content/bin/mine"), "#!/bin/sh\nexit 1\n").expect("it can be written");
+    git(&repository, &["commit", "-q", "-a", "-m", "it works no more"]);
+    // What is locked stays, and the backend with it.
+    sources.assert_settled();
+    sources.run(&["install", "--update"]).assert_fails_with(&["the build backend `mine`"]);
+}
+
+#[test]
 fn what_a_backend_that_is_built_is_built_with_stays_and_is_built_first() {
     let mut sources = built_by_what_is_built();
     let host = "[package.host-dependencies]\nlib = '*'\nc = { path = '../c' }\n";
