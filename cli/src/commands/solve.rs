@@ -23,6 +23,9 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
         located.check_package_names(&named(update).into_iter().collect::<Vec<_>>())?;
     }
     let only = only(&located, &arguments)?;
+    let left_out = left_out(&located, &only);
+    warn(&left_out);
+    let warnings = [warnings, left_out].concat();
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let session = Session::open(&located, &arguments.lock.run, &title)?;
     let database = session.database.clone();
@@ -103,6 +106,24 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
         }
         Err(problem) => report.end(Some(problem), "", arguments.lock.run.json),
     }
+}
+
+/// The environments that cannot be solved, whatever the channels have, and why. Those that are asked for by name were an
+/// error before.
+fn left_out(located: &Located, only: &Only) -> Vec<String> {
+    let workspace = &located.workspace;
+    let mut left_out = Vec::new();
+    let is_meant = |platform: &String| {
+        only.environments.is_empty() && (only.platforms.is_empty() || only.platforms.contains(platform))
+    };
+    for (environment, platform) in workspace.targets().filter(|(_, platform)| is_meant(&platform.name)) {
+        let described = workspace.describe(&environment.name, &platform.name);
+        if let Err(error) = described.and_then(|_| workspace.solve_unit(&environment.name, &platform.name)) {
+            left_out.push(format!("environment `{}` is left out: {error}", environment.name));
+        }
+    }
+    left_out.dedup();
+    left_out
 }
 
 fn only(located: &Located, arguments: &SolveArguments) -> miette::Result<Only> {

@@ -336,6 +336,14 @@ fn features_that_take_a_package_from_two_places_are_an_error_only_in_one_environ
     sources.site.manifest("", &format!("{features}[environments]\ndefault = ['one', 'two']\n"));
     let both = ["would have `foo` from two places: x and y", "by feature `one`", "by feature `two`"];
     sources.run(&["install"]).assert_fails_with(&[&["environment `default`"], &both[..]].concat());
+    // Others are none the worse for it.
+    sources.site.manifest("", &format!("{features}[environments]\ndefault = ['one', 'two']\nother = ['one']\n"));
+    let ran = sources.json(&["solve"]);
+    let parts = ["environment `default` is left out", "would have `foo` from two places: x and y"];
+    assert!(parts.iter().all(|part| ran.stderr.contains(part)), "{}", ran.stderr);
+    assert_eq!(ran.value()["warnings"].as_array().map(Vec::len), Some(1), "{}", ran.stdout);
+    assert!(!sources.json(&["solve", "-e", "other"]).stderr.contains("left out"));
+    sources.json(&["install", "-e", "other"]);
     let group = "one = { features = ['one'], solve-group = 'g' }\ntwo = { features = ['two'], solve-group = 'g' }\n";
     sources.site.manifest("", &format!("{features}[environments]\n{group}"));
     for command in ["install", "solve"] {
