@@ -367,6 +367,21 @@ fn a_lock_file_with_a_package_from_another_place_than_it_is_needed_from_is_not_u
 }
 
 #[test]
+fn a_directory_that_is_named_from_the_root_and_from_the_workspace_is_one_place() {
+    let sources = two_foos();
+    let root = sources.site.path("x").display().to_string();
+    for named in [root.as_str(), "../x/pixi.toml"] {
+        sources.package("a", &format!("[package.run-dependencies]\nfoo = {{ path = '{named}' }}\n"), "");
+        sources.package("b", "[package.run-dependencies]\nfoo = { path = '../x' }\n", "");
+        for needs in ["a = { path = 'a' }\nb = { path = 'b' }", "a = { path = 'a' }\nfoo = { path = 'x' }"] {
+            sources.site.needs(needs);
+            sources.install();
+            sources.assert_settled();
+        }
+    }
+}
+
+#[test]
 fn one_commit_that_is_asked_for_in_two_ways_is_one_place() {
     let sources = Sources::new();
     let repository = sources.site.root().join("repository");
