@@ -15,8 +15,8 @@ use crate::backend::{
 };
 use crate::build::{
     BackendBuildSpec, BuildAgainSpec, DevSourceMetadataSpec, MissingArtifacts, MissingArtifactsSpec,
-    ReadRunExportsSpec, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SourceBuildSpec,
-    SourceMetadataSpec,
+    ReadRunExportsSpec, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SourceAsLockedSpec,
+    SourceBuildSpec, SourceMetadataSpec,
 };
 use crate::conda::{
     Access, CachedPackagesSpec, ChannelIndexSpec, ChannelStateSpec, Channels, CutoffRankSpec, MachineSpec,
@@ -266,6 +266,7 @@ pub fn kinds(builder: Builder) -> Builder {
         .query::<RunDependencySpec>()
         .query::<SolvePixiEnvironmentSpec>()
         .query::<SolveUnitSpec>()
+        .query::<SourceAsLockedSpec>()
         .query::<SourceBuildSpec>()
         .query::<SourceMetadataSpec>()
         .effect::<KeepToolSpec>()

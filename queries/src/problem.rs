@@ -179,7 +179,9 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             InstallWorkspaceError::Build(failure) => of(failure),
             InstallWorkspaceError::Never(failure) => of(failure),
             InstallWorkspaceError::Engine(failure) => of(failure),
-            InstallWorkspaceError::NotLocked { .. } | InstallWorkspaceError::CannotRun { .. } => None,
+            InstallWorkspaceError::NotLocked { .. }
+            | InstallWorkspaceError::CannotRun { .. }
+            | InstallWorkspaceError::NoPython(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<LockWorkspaceError>() {
@@ -191,6 +193,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             LockWorkspaceError::Take(failure) => of(failure),
             LockWorkspaceError::Write(failure) => of(failure),
             LockWorkspaceError::Never(failure) => of(failure),
+            LockWorkspaceError::AsLocked(failure) => of(failure),
             LockWorkspaceError::Sources(failure) => of(failure),
             LockWorkspaceError::Dev(failure) => of(failure),
             LockWorkspaceError::Machine(failure) => of(failure),
@@ -198,6 +201,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             LockWorkspaceError::Engine(failure) => of(failure),
             LockWorkspaceError::NoLockFile { .. }
             | LockWorkspaceError::OutOfDate { .. }
+            | LockWorkspaceError::NotAsLocked { .. }
             | LockWorkspaceError::NotSettled { .. }
             | LockWorkspaceError::NotAtHand(_) => None,
         };
@@ -236,7 +240,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SolvePixiError::Never(failure) => of(failure),
             SolvePixiError::NoRoot(_) => None,
             SolvePixiError::Engine(failure) => of(failure),
-            SolvePixiError::Outside { .. } => None,
+            SolvePixiError::Outside { .. } | SolvePixiError::TwoPlaces(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<SourceMetadataError>() {
@@ -245,6 +249,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SourceMetadataError::Environment { failure, .. } => of(failure),
             SourceMetadataError::Fetch(failure) => of(failure),
             SourceMetadataError::RunExports(failure) => of(failure),
+            SourceMetadataError::Never(failure) => of(failure),
             SourceMetadataError::Engine(failure) => of(failure),
             SourceMetadataError::PackageNotProvided { .. }
             | SourceMetadataError::Dependency { .. }
@@ -280,7 +285,9 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             SourceBuildError::Build(failure) => of(failure),
             SourceBuildError::Never(failure) => of(failure),
             SourceBuildError::Engine(failure) => of(failure),
-            SourceBuildError::MissingOutput { .. } | SourceBuildError::Dependency { .. } => None,
+            SourceBuildError::MissingOutput { .. }
+            | SourceBuildError::Dependency { .. }
+            | SourceBuildError::NoPython(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<BackendMetadataError>() {
@@ -297,9 +304,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             BackendMetadataError::Outputs(failure) => of(failure),
             BackendMetadataError::Never(failure) => of(failure),
             BackendMetadataError::Engine(failure) => of(failure),
-            BackendMetadataError::FromSource { .. }
-            | BackendMetadataError::NoProgram { .. }
-            | BackendMetadataError::Outside { .. } => None,
+            BackendMetadataError::NoProgram { .. } | BackendMetadataError::Outside { .. } => None,
         };
     }
     if let Some(error) = error.downcast_ref::<DiscoverError>() {
@@ -313,9 +318,11 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     if let Some(error) = error.downcast_ref::<ToolError>() {
         return match error {
             ToolError::Solve(failure) => of(failure),
+            ToolError::Sources(failure) => of(failure),
+            ToolError::Build(failure) => of(failure),
             ToolError::Never(failure) => of(failure),
             ToolError::Engine(failure) => of(failure),
-            ToolError::NoMatchingBackend { .. } => None,
+            ToolError::NoMatchingBackend { .. } | ToolError::NoPython(_) => None,
         };
     }
     None

@@ -50,8 +50,9 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
     let lock = LockWorkspaceSpec {
         manifest: database.intern(located.manifest.clone()).into_diagnostic()?,
         lock_file: located.lock_file(),
+        // What is not checked need not be looked at where it is not installed.
+        only: if mode == LockMode::Frozen { only(&targets) } else { Only::default() },
         mode,
-        only: Only::default(),
         offline: arguments.lock.run.offline,
         build: located.build_options()?,
     };
@@ -98,6 +99,8 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
     });
     match ended.result {
         Ok(installed) => {
+            let differs = installed.iter().flat_map(|installed| &installed.differs);
+            report.warnings.extend(warned(&lock.lock_file.path, differs));
             for (target, installed) in targets.iter().zip(&installed) {
                 report.environments.push(ReportedEnvironment {
                     name: target.environment.clone(),
@@ -124,6 +127,23 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         }
         Err(problem) => report.end(Some(problem), "", arguments.lock.run.json),
     }
+}
+
+fn only(targets: &[Target]) -> Only {
+    Only {
+        environments: targets.iter().map(|target| target.environment.clone()).collect(),
+        platforms: targets.iter().map(|target| target.platform.name.clone()).collect(),
+    }
+}
+
+/// Says in what packages are not what is locked, though that is what is taken.
+pub(crate) fn warned<'a>(lock_file: &str, differs: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let said: BTreeSet<String> = differs
+        .map(|reason| format!("`{lock_file}` is used as it is, though it is not up to date: {reason}"))
+        .collect();
+    let said: Vec<String> = said.into_iter().collect();
+    warn(&said);
+    said
 }
 
 async fn targets(located: &Located, arguments: &InstallArguments, database: &Database) -> miette::Result<Vec<Target>> {
@@ -170,7 +190,10 @@ async fn targets(located: &Located, arguments: &InstallArguments, database: &Dat
             ));
         };
         // What is wrong in the manifest for this environment is shown with its place before anything begins.
-        workspace.describe(&name, &platform.name).map_err(Problem::new)?;
+        workspace
+            .describe(&name, &platform.name)
+            .and_then(|_| workspace.solve_unit(&name, &platform.name))
+            .map_err(Problem::new)?;
         let prefix = match &arguments.prefix {
             Some(path) => {
                 let path = std::path::absolute(path).into_diagnostic()?;

@@ -8,6 +8,7 @@ use doge_queries::environment::{LockMode, LockText, LockWorkspaceSpec, Only, Ren
 use miette::IntoDiagnostic as _;
 
 use crate::arguments::{Common, SolveArguments};
+use crate::commands::install::warned;
 use crate::commands::report::{Report, ReportedDryRun, ReportedEnvironment, ReportedLockFile};
 use crate::outcome::Exit;
 use crate::progress::seconds;
@@ -22,6 +23,9 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
         located.check_package_names(&named(update).into_iter().collect::<Vec<_>>())?;
     }
     let only = only(&located, &arguments)?;
+    let left_out = left_out(&located, &only);
+    warn(&left_out);
+    let warnings = [warnings, left_out].concat();
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let session = Session::open(&located, &arguments.lock.run, &title)?;
     let database = session.database.clone();
@@ -63,7 +67,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
         Ok(locked
             .targets
             .iter()
-            .map(|target| (target.environment.clone(), target.platform.clone()))
+            .map(|target| (target.environment.clone(), target.platform.clone(), target.differs.clone()))
             .collect::<Vec<_>>())
     };
     let ended = session.run(work).await?;
@@ -77,7 +81,9 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
             let locked = after.and_then(|text| {
                 doge_queries::workspace::lock::LockedFile::parse(&text, &path, located.workspace.root()).ok()
             });
-            for (name, platform) in targets {
+            let differs = targets.iter().flat_map(|(_, _, differs)| differs);
+            report.warnings.extend(warned(&spec.lock_file.path, differs));
+            for (name, platform, _) in targets {
                 let records = located
                     .workspace
                     .environment(&name)
@@ -102,13 +108,34 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
     }
 }
 
+/// The environments that cannot be solved, whatever the channels have, and why. Those that are asked for by name were an
+/// error before.
+fn left_out(located: &Located, only: &Only) -> Vec<String> {
+    let workspace = &located.workspace;
+    let mut left_out = Vec::new();
+    let is_meant = |platform: &String| {
+        only.environments.is_empty() && (only.platforms.is_empty() || only.platforms.contains(platform))
+    };
+    for (environment, platform) in workspace.targets().filter(|(_, platform)| is_meant(&platform.name)) {
+        let described = workspace.describe(&environment.name, &platform.name);
+        if let Err(error) = described.and_then(|_| workspace.solve_unit(&environment.name, &platform.name)) {
+            left_out.push(format!("environment `{}` is left out: {error}", environment.name));
+        }
+    }
+    left_out.dedup();
+    left_out
+}
+
 fn only(located: &Located, arguments: &SolveArguments) -> miette::Result<Only> {
     let mut only = Only::default();
     for name in &arguments.environment {
         let environment = located.workspace.environment(name).map_err(Problem::new)?;
-        for platform in &arguments.platform {
-            // An unknown name is shown with those that are known.
-            located.workspace.describe(&environment.name, platform).map_err(Problem::new)?;
+        let all = || environment.platforms.iter().map(|platform| platform.name.clone()).collect();
+        let platforms = if arguments.platform.is_empty() { all() } else { arguments.platform.clone() };
+        for platform in &platforms {
+            // An unknown name is shown with those that are known, and what is wrong in the manifest with its place.
+            let described = located.workspace.describe(&environment.name, platform);
+            described.and_then(|_| located.workspace.solve_unit(&environment.name, platform)).map_err(Problem::new)?;
         }
         only.environments.insert(environment.name.clone());
     }

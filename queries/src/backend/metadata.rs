@@ -25,14 +25,14 @@ use crate::backend::tool::{
     InstallToolSpec, InstantiateToolEnvironmentSpec, ReadyToolError, ToolError, ToolNeeds, ToolPrefixes, ready_tool,
 };
 use crate::backend::variables::{VariableValue, Variables, VariablesSpec};
-use crate::build::{BuildContext, BuildPlatform, Context};
+use crate::build::{BuildContext, Context};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
 use crate::files::{FilesSpec, GlobSet};
 use crate::source::{
     CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest, written,
 };
-use crate::workspace::{Json, Requirement, ToolRequirement};
+use crate::workspace::{Json, Requirement, SourceRequirement, ToolRequirement};
 
 /// What can be built from a source, in an environment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,15 +134,6 @@ pub enum BackendMetadataError {
     /// The environment of the backend is not ready.
     #[error(transparent)]
     Ready(#[from] ReadyToolError),
-    /// A backend that would have to be built.
-    #[error("the build backend `{name}` would have to be built from {location}, which is not done")]
-    #[diagnostic(help("take the backend from a channel, or name a program with `PIXI_BUILD_BACKEND_OVERRIDE`"))]
-    FromSource {
-        /// The backend.
-        name: String,
-        /// Where it is.
-        location: String,
-    },
     /// A backend of the system that is not there.
     #[error("the program `{program}` of the build backend `{name}` cannot be found")]
     #[diagnostic(help("it is looked for on the `PATH`, because an override says that it is one of the system"))]
@@ -207,25 +198,32 @@ impl Query for BuildBackendMetadataSpec {
         };
         let instance =
             BackendInstance { manifest: self.manifest.clone(), build_source, discovered: name, program, variables };
-        let context = BuildContext::wherever_found(db, &self.context)?;
+        let context = BuildContext::as_told(db, &self.context)?;
         db.act(&ReadyPlaceSpec)?;
         let outputs = db.act(&CallOutputsSpec { instance: instance.clone(), context })?;
         Ok(BackendMetadata { instance, outputs: Interned::clone(&outputs) })
     }
 }
 
-/// A package for the environment of a backend.
-fn package_of(tool: &ToolRequirement) -> Result<Requirement, Halt<BackendMetadataError>> {
-    match tool {
-        ToolRequirement::Package(requirement) => Ok(requirement.clone()),
-        ToolRequirement::Source(source) => {
-            let (name, location) = (source.name.clone(), source.location.to_string());
-            Err(Halt::fail(BackendMetadataError::FromSource { name, location }))
-        }
-    }
-}
-
 impl BuildBackendMetadataSpec {
+    /// A package for the environment of a backend. Where it is built from is noted.
+    fn package_of(
+        &self,
+        tool: &ToolRequirement,
+        sources: &mut Vec<SourceRequirement>,
+    ) -> Result<Requirement, Halt<BackendMetadataError>> {
+        let source = match tool {
+            ToolRequirement::Package(requirement) => return Ok(requirement.clone()),
+            ToolRequirement::Source(source) => source,
+        };
+        let Some(location) = source.location.resolved(&self.manifest) else {
+            let (location, manifest) = (source.location.to_string(), self.manifest.to_string());
+            return Err(Halt::fail(BackendMetadataError::Outside { location, manifest }));
+        };
+        sources.push(SourceRequirement { location, ..source.clone() });
+        Ok(Requirement { name: source.name.clone(), spec: source.name.clone(), channel: None, archive: None })
+    }
+
     fn program(
         &self,
         db: &Db<'_>,
@@ -243,9 +241,19 @@ impl BuildBackendMetadataSpec {
             };
             return Ok(BackendProgram::System { program, content });
         }
-        let requirement = package_of(&discovered.backend.requirement)?;
-        let additional = discovered.backend.additional.iter().map(package_of).collect::<Result<Vec<_>, _>>()?;
+        let mut sources = Vec::new();
+        let requirement = self.package_of(&discovered.backend.requirement, &mut sources)?;
+        let additional = discovered.backend.additional.iter().map(|tool| self.package_of(tool, &mut sources));
+        let additional = additional.collect::<Result<Vec<_>, _>>()?;
+        sources.sort();
         let channels = discovered.channels.clone().unwrap_or_else(|| context.channels.clone());
+        let for_tool = || BuildContext {
+            channels: channels.clone(),
+            host: context.tool.clone(),
+            build: context.tool.clone(),
+            ..context.clone()
+        };
+        let tool_context = (!sources.is_empty()).then(|| db.intern(for_tool())).transpose()?;
         let tool = db.get(&InstantiateToolEnvironmentSpec {
             needs: ToolNeeds {
                 requirement,
@@ -254,13 +262,16 @@ impl BuildBackendMetadataSpec {
                 channels,
                 platform: context.tool.clone(),
                 exclude_newer: context.exclude_newer.clone(),
+                sources,
             },
+            context: tool_context,
             offline: context.offline,
         })?;
         let install = InstallToolSpec {
             name: name.clone(),
             records: tool.records.clone(),
-            platform: BuildPlatform::clone(&context.tool),
+            built: tool.built.clone(),
+            platform: context.tool.subdir,
         };
         ready_tool(db, &install).map_err(|stop| stop.map(BackendMetadataError::from))?;
         Ok(BackendProgram::Environment(install))
@@ -274,7 +285,7 @@ impl BuildBackendMetadataSpec {
 pub struct CallOutputsSpec {
     /// The backend.
     pub instance: BackendInstance,
-    /// What is built for.
+    /// What it is told of what is built for.
     pub context: Context,
 }
 
@@ -343,6 +354,8 @@ pub(crate) struct Ready {
     pub(crate) backends: Arc<Backends>,
     pub(crate) launch: Launch,
     pub(crate) initialize: Initialize,
+    /// What the manifest says.
+    pub(crate) discovered: Arc<DiscoveredBackend>,
     /// Where the manifest is.
     pub(crate) manifest: SourcePlace,
     /// Where the sources are.
@@ -405,12 +418,12 @@ impl BackendInstance {
             }
             BackendProgram::Environment(install) => {
                 let prefixes = ctx.resource::<ToolPrefixes>().ok_or_else(|| gone("the place of tools"))?;
-                let prefix = prefixes.prefix(&install.name, &install.records);
+                let prefix = prefixes.prefix(install);
                 if !ToolPrefixes::is_complete(&prefix) {
                     ctx.remake(install);
                     return Err(gone("the environment of the build backend"));
                 }
-                let (base, platform) = (passed_on(names), install.platform.subdir);
+                let (base, platform) = (passed_on(names), install.platform);
                 let inside = prefix.clone();
                 let activated = ctx.blocking(move || activated(&inside, platform, &base)).await;
                 let environment = activated
@@ -456,7 +469,7 @@ impl BackendInstance {
         let identity = Fingerprint::of(&rmp_serde::to_vec_named(&(&self.program, made)).unwrap_or_default());
         let lasting = !self.is_mutable();
         let launch = Launch { name, program, identity, environment, directory, secrets, lasting };
-        Ok(Ready { backends, launch, initialize, manifest, sources, _build_source: build_source })
+        Ok(Ready { backends, launch, initialize, discovered, manifest, sources, _build_source: build_source })
     }
 
     /// Tells the engine which program was run, if it may have been replaced meanwhile.
@@ -478,7 +491,7 @@ impl BackendInstance {
             && !globs.is_empty()
         {
             let (root, directory) = path_place(&split_manifest(path).0)?;
-            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), written: Vec::new() });
+            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), written: Vec::new(), writer: None });
         }
         // What a manifest of pixi says is known already; of others only the backend knows what it reads, and where the
         // manifest is not beside the sources its globs do not reach it.
@@ -488,7 +501,7 @@ impl BackendInstance {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let patterns = vec![discovered.manifest.clone()];
             let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
-            reads.push(FilesSpec { root, directory, globs, written: Vec::new() });
+            reads.push(FilesSpec { root, directory, globs, written: Vec::new(), writer: None });
         }
         Ok(reads)
     }
@@ -563,7 +576,6 @@ impl Action for CallOutputsSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Interned<OutputList>, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
-        let discovered = ctx.value(&self.instance.discovered).await.ok_or_else(|| gone("the build backend"))?;
         let ready = self.instance.ready(ctx).await?;
         let told = context.told(ctx)?;
         let work = work_directory(ctx, &self.instance, &context)?;
@@ -587,7 +599,7 @@ impl Action for CallOutputsSpec {
         let globs = folded(answer.input_glob_sets.as_ref(), &answer.input_globs);
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
-        for read in self.instance.reads(&discovered, &globs)? {
+        for read in self.instance.reads(&ready.discovered, &globs)? {
             crate::files::check(&read.globs, &ready.sources).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
                 message: error.to_string(),

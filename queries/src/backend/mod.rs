@@ -21,17 +21,17 @@ pub use discover::{CheckoutManifestsSpec, DiscoverBackendSpec, DiscoverError, Di
 pub use error::{AtSource, BackendError, Complaint, LastOutput};
 pub use executable::{Executable, ExecutableSpec, ExecutableStamp};
 pub use memory::{MemoryBackend, MemoryBackends, MemoryQuestion};
-pub(crate) use metadata::make;
 pub use metadata::{
     BackendInstance, BackendMetadata, BackendMetadataError, BackendProgram, BuildBackendMetadataSpec, CallError,
     CallOutputsSpec, OutputList, ReadyPlaceSpec,
 };
+pub(crate) use metadata::{Ready, make};
 pub(crate) use pool::Question;
 pub use pool::{Backends, PASSED_ON};
 pub use process::KEPT_LINES;
 pub use protocol::*;
 pub use tool::{
-    ChosenAnew, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec, KeepToolSpec,
-    ReadyToolError, ToolEnvironment, ToolError, ToolNeeds, ToolPrefixes,
+    ChosenAnew, ChosenPackages, ChosenToolSpec, InstallToolError, InstallToolSpec, InstantiateToolEnvironmentSpec,
+    KeepToolSpec, ReadyToolError, ToolEnvironment, ToolError, ToolNeeds, ToolPrefixes,
 };
 pub use variables::{SecretKey, VariableValue, Variables, VariablesSpec};

@@ -2,7 +2,8 @@
 //!
 //! A new release of a backend must not rebuild everything when something unrelated is installed. So what was chosen is
 //! written down in the workspace, and holds until the requirement or the platform changes, or somebody asks for it to
-//! be chosen anew.
+//! be chosen anew. A tool that is built follows its sources; what it is built with and what else is in its environment is
+//! kept in the same way.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -12,30 +13,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use doge::{
-    Action, ActionContext, AnyError, Change, Db, Effect, Epoch, Failure, Fingerprint, Halt, Interned, Last,
+    Action, ActionContext, AnyError, Change, Db, Effect, Epoch, Failure, Fingerprint, Halt, Intern, Interned, Last,
     Observation, ObserveContext, Query, Resource, Root, Roots, Seen, Spec, Stop, Values,
 };
 use miette::Diagnostic;
+use rattler_conda_types::{RepoDataRecord, Subdir};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use thiserror::Error;
 
 use crate::backend::protocol::{API_PACKAGE, BEYOND_API, OLDEST_API};
-use crate::build::BuildPlatform;
+use crate::build::{
+    BuildPlatform, BuildProfile, BuiltPackage, Context, SolvePixiEnvironmentSpec, SolvePixiError, SourceBuildError,
+    SourceBuildSpec,
+};
+use crate::conda::workspace_root;
 use crate::environment::{SolveUnitError, SolveUnitSpec};
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::file_stamp::FileStamp;
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{LinkError, install_here, remove_tree};
+use crate::prefix::{LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
+use crate::source::{LockedPackages, LockedSource, SourceRecord};
 use crate::told::packages;
-use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
+use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription, SourceRequirement};
 
 /// An environment with a tool in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstantiateToolEnvironmentSpec {
     /// What is needed.
     pub needs: ToolNeeds,
+    /// What those packages of it are built for that have to be built, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Context>,
     /// Nothing may be downloaded.
     pub offline: bool,
 }
@@ -55,6 +65,9 @@ pub struct ToolNeeds {
     pub platform: BuildPlatform,
     /// What is too new.
     pub exclude_newer: Option<ExcludeNewer>,
+    /// Those of all that are built from their sources, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceRequirement>,
 }
 
 impl fmt::Display for InstantiateToolEnvironmentSpec {
@@ -75,8 +88,11 @@ impl Spec for InstantiateToolEnvironmentSpec {
 /// The packages of a tool's environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolEnvironment {
-    /// The packages.
+    /// The packages of channels.
     pub records: Interned<Records>,
+    /// Those that were built.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub built: Vec<Interned<BuiltPackage>>,
     /// The version of the tool.
     pub version: String,
     /// The version of the build protocol that it speaks.
@@ -97,9 +113,19 @@ pub enum ToolError {
         /// The backend.
         name: String,
     },
+    /// Packages need a Python to be installed for, and there is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NoPython(NoPython),
     /// Its packages cannot be chosen.
     #[error(transparent)]
     Solve(#[from] Failure<SolveUnitError>),
+    /// Its packages cannot be chosen, of which some are to be built.
+    #[error(transparent)]
+    Sources(#[from] Failure<SolvePixiError>),
+    /// One of its packages cannot be built.
+    #[error(transparent)]
+    Build(#[from] Failure<SourceBuildError>),
     /// What was chosen cannot be kept or read.
     #[error(transparent)]
     Never(#[from] Failure<Infallible>),
@@ -123,9 +149,10 @@ impl Query for InstantiateToolEnvironmentSpec {
     fn compute(&self, db: &Db<'_>) -> Result<ToolEnvironment, Halt<ToolError>> {
         let chosen = ChosenToolSpec { needs: self.needs.clone() };
         let kept = db.observe(&chosen)?;
-        let records = match kept.as_ref() {
-            Some(records) => db.intern(records.clone())?,
-            None => {
+        let (records, built) = match (&self.context, kept.as_ref()) {
+            (Some(context), kept) => self.with_sources(db, &chosen, kept.as_ref(), context)?,
+            (None, Some(kept)) => (db.intern(Records::new(kept.binary.clone()))?, Vec::new()),
+            (None, None) => {
                 let none = db.intern(Records::default())?;
                 let solved = db.get(&SolveUnitSpec {
                     name: self.to_string(),
@@ -139,25 +166,128 @@ impl Query for InstantiateToolEnvironmentSpec {
                 })?;
                 // What happened to be in the cache is not to hold for later.
                 if !self.offline {
-                    db.effect(&KeepToolSpec { chosen, records: solved.records.clone() })?;
+                    let packages = ChosenPackages::of(db, &*db.value(&solved.records)?)?;
+                    db.effect(&KeepToolSpec { chosen, packages: db.intern(packages)? })?;
                 }
                 // Where it cannot be kept it serves all the same.
-                solved.records.clone()
+                (solved.records.clone(), Vec::new())
             }
         };
-        let packages = db.value(&records)?;
-        let version_of = |name: &str| {
-            let package = packages.as_slice().iter().find(|record| record.package_record.name.as_normalized() == name);
-            package.map(|record| record.package_record.version.clone())
+        let (packages, own) =
+            (db.value(&records)?, built.iter().map(|built| db.value(built)).collect::<Result<Vec<_>, _>>()?);
+        let all = || {
+            let binary = packages.as_slice().iter().map(|record| &record.package_record);
+            binary.chain(own.iter().map(|built| &built.record))
         };
+        let version_of =
+            |name: &str| all().find(|record| record.name.as_normalized() == name).map(|record| record.version.clone());
         let api = version_of(API_PACKAGE).and_then(|version| {
             let major = version.segments().next()?.components().next()?.as_number()?;
             (OLDEST_API..BEYOND_API).contains(&major).then_some(major)
         });
         let name = self.needs.requirement.name.clone();
         let Some(api) = api else { return Err(Halt::fail(ToolError::NoMatchingBackend { name })) };
+        NoPython::check(|| format!("the environment of the build backend `{name}`"), all())
+            .map_err(|error| Halt::fail(ToolError::NoPython(error)))?;
         let version = version_of(&name).map(|version| version.to_string()).unwrap_or_default();
-        Ok(ToolEnvironment { records, version, api })
+        Ok(ToolEnvironment { records, built, version, api })
+    }
+}
+
+/// Packages of channels, and those that were built.
+type Packages = (Interned<Records>, Vec<Interned<BuiltPackage>>);
+
+impl InstantiateToolEnvironmentSpec {
+    /// The packages, those built that have to be.
+    fn with_sources(
+        &self,
+        db: &Db<'_>,
+        chosen: &ChosenToolSpec,
+        kept: Option<&ChosenPackages>,
+        context: &Context,
+    ) -> Result<Packages, Halt<ToolError>> {
+        let locked = kept.map(|kept| kept.locked(db)).transpose()?;
+        let solved = db.get(&SolvePixiEnvironmentSpec {
+            name: format!("the {self}"),
+            needs: self.needs.description(),
+            locked: locked.map(|locked| db.intern(locked)).transpose()?,
+            hints: None,
+            renewed: BTreeSet::new(),
+            keep: true,
+            asks: false,
+            recall: false,
+            context: context.clone(),
+        })?;
+        let records = db.value(&solved.records)?;
+        let now = ChosenPackages::of(db, &records)?;
+        if !self.offline && !kept.is_some_and(|kept| kept.is_written_as(&now)) {
+            db.effect(&KeepToolSpec { chosen: chosen.clone(), packages: db.intern(now)? })?;
+        }
+        let sources = records.read_sources(db)?;
+        let named = records.sources().iter().zip(&sources);
+        let builds: Vec<SourceBuildSpec> = named
+            .map(|(name, record)| SourceBuildSpec {
+                package: record.name().to_owned(),
+                record: name.clone(),
+                context: context.clone(),
+                // It is installed away from its sources.
+                profile: BuildProfile::Release,
+                force: None,
+            })
+            .collect();
+        let built = db.join(|join| builds.iter().map(|build| join.get(build)).collect::<Vec<_>>())?;
+        let built = built.iter().map(|built| db.intern(BuiltPackage::clone(built))).collect::<Result<_, _>>()?;
+        Ok((db.intern(Records::new(records.as_slice().to_vec()))?, built))
+    }
+}
+
+/// The packages of a tool that were chosen, down to those that others are built with: it is kept in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenPackages {
+    binary: Vec<RepoDataRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    source: Vec<ChosenSource>,
+}
+
+/// A package that is built, and what it is built with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ChosenSource {
+    itself: LockedSource,
+    build: ChosenPackages,
+    host: ChosenPackages,
+}
+
+impl Intern for ChosenPackages {
+    const NAME: &'static str = "packages chosen for a tool";
+}
+
+impl ChosenPackages {
+    fn of(db: &Db<'_>, records: &Records) -> Result<Self, Stop<Failure<AnyError>>> {
+        let of_source = |record: &Arc<SourceRecord>| {
+            Ok(ChosenSource {
+                itself: LockedSource::of(record, LockedPackages::default(), LockedPackages::default()),
+                build: Self::of(db, &record.build)?,
+                host: Self::of(db, &record.host)?,
+            })
+        };
+        let source = records.read_sources(db)?.iter().map(of_source).collect::<Result<_, _>>()?;
+        Ok(Self { binary: records.as_slice().to_vec(), source })
+    }
+
+    /// The same as a lock file has it.
+    fn locked(&self, db: &Db<'_>) -> Result<LockedPackages, Stop<Failure<AnyError>>> {
+        let of_source = |source: &ChosenSource| {
+            let (build, host) = (source.build.locked(db)?, source.host.locked(db)?);
+            db.intern(LockedSource { build, host, ..source.itself.clone() })
+        };
+        let source = self.source.iter().map(of_source).collect::<Result<_, _>>()?;
+        Ok(LockedPackages::new(self.binary.clone(), source))
+    }
+
+    /// Whether a file would say the same of both.
+    fn is_written_as(&self, other: &Self) -> bool {
+        let written = |packages: &Self| serde_json::to_vec(packages).ok();
+        written(self) == written(other)
     }
 }
 
@@ -184,7 +314,7 @@ impl ToolNeeds {
             strategy: Default::default(),
             requirements,
             constraints,
-            sources: Vec::new(),
+            sources: self.sources.clone(),
             dev: Vec::new(),
             exclude_newer: self.exclude_newer.clone(),
         }
@@ -261,7 +391,7 @@ impl ChosenToolSpec {
 }
 
 impl Observation for ChosenToolSpec {
-    type Output = Option<Records>;
+    type Output = Option<ChosenPackages>;
     type Error = Infallible;
     type Stamp = Option<FileStamp>;
 
@@ -269,9 +399,15 @@ impl Observation for ChosenToolSpec {
         self.file(roots)
     }
 
-    fn changes(&self, was: &Option<Records>, now: &Option<Records>, _: &Values<'_>) -> Option<Vec<Change>> {
+    fn changes(
+        &self,
+        was: &Option<ChosenPackages>,
+        now: &Option<ChosenPackages>,
+        _: &Values<'_>,
+    ) -> Option<Vec<Change>> {
+        let records = |chosen: &ChosenPackages| Records::new(chosen.binary.clone());
         match (was, now) {
-            (Some(was), Some(now)) => Some(packages(was, now)),
+            (Some(was), Some(now)) => Some(packages(&records(was), &records(now))),
             // It is chosen anew; what came of that tells more.
             _ => Some(Vec::new()),
         }
@@ -302,7 +438,7 @@ pub struct KeepToolSpec {
     /// What was asked.
     pub chosen: ChosenToolSpec,
     /// What was chosen.
-    pub records: Interned<Records>,
+    pub packages: Interned<ChosenPackages>,
 }
 
 impl fmt::Display for KeepToolSpec {
@@ -327,7 +463,7 @@ impl Effect for KeepToolSpec {
     }
 
     async fn run(&self, ctx: &ActionContext) -> Result<bool, Infallible> {
-        let Some(records) = ctx.value(&self.records).await else { return Ok(false) };
+        let Some(packages) = ctx.value(&self.packages).await else { return Ok(false) };
         let Some(path) = self.chosen.file(ctx.roots()) else { return Ok(false) };
         if let Some(anew) = ctx.resource::<ChosenAnew>() {
             anew.is_done(&self.chosen);
@@ -335,7 +471,7 @@ impl Effect for KeepToolSpec {
         let keep = move || -> Option<()> {
             let directory = path.parent()?;
             fs::create_dir_all(directory).ok()?;
-            crate::whole::write_whole(&path, &serde_json::to_vec(&*records).ok()?).ok()
+            crate::whole::write_whole(&path, &serde_json::to_vec(&*packages).ok()?).ok()
         };
         Ok(ctx.blocking(keep).await.is_some())
     }
@@ -346,10 +482,13 @@ impl Effect for KeepToolSpec {
 pub struct InstallToolSpec {
     /// The tool, for people.
     pub name: String,
-    /// The packages.
+    /// The packages of channels.
     pub records: Interned<Records>,
-    /// The platform that it runs on.
-    pub platform: BuildPlatform,
+    /// Those that were built.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub built: Vec<Interned<BuiltPackage>>,
+    /// The platform that it runs on. What the machine has there decided which packages were chosen, and nothing else.
+    pub platform: Subdir,
 }
 
 impl fmt::Display for InstallToolSpec {
@@ -379,8 +518,8 @@ pub struct ToolPrefixes {
 
 impl ToolPrefixes {
     /// Where the environment of a tool is.
-    pub(crate) fn prefix(&self, name: &str, records: &Interned<Records>) -> PathBuf {
-        self.directory.join(format!("{name}-{}", &records.fingerprint().to_hex()[..16]))
+    pub(crate) fn prefix(&self, tool: &InstallToolSpec) -> PathBuf {
+        self.directory.join(format!("{}-{}", tool.name, &tool.packages().to_hex()[..16]))
     }
 
     /// Whether the environment there is whole, as far as it says itself.
@@ -403,6 +542,10 @@ pub enum InstallToolError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Link(Arc<LinkError>),
+    /// A package that was built is not at hand.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(Arc<FetchPackageError>),
     /// Its directory cannot be written.
     #[error("the environment of the tool cannot be made at `{}`", path.display())]
     #[diagnostic(help("check that the directory is writable and that the disk is not full"))]
@@ -430,22 +573,58 @@ impl Action for InstallToolSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<String, InstallToolError> {
         let gone = |what| InstallToolError::NotAtHand { what };
         let prefixes = ctx.resource::<ToolPrefixes>().ok_or(gone("the place of tools"))?;
-        let prefix = prefixes.prefix(&self.name, &self.records);
-        let _lock = ctx.lock(&format!("tool-{}", self.records.fingerprint())).await;
+        let prefix = prefixes.prefix(self);
+        let _lock = ctx.lock(&format!("tool-{}", self.packages())).await;
         let file_name = prefix.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // Whoever was waited for may have done it.
         if prefix.join(COMPLETE).is_file() {
             return Ok(file_name);
         }
         let io = |source| InstallToolError::Io { path: prefix.clone(), source: Arc::new(source) };
+        let records = self.all(ctx).await?;
         let half = prefix.clone();
         // What is half there, or damaged, is made from the beginning.
         ctx.blocking(move || remove_tree(&half)).await.map_err(io)?;
-        install_here(ctx, &prefix, &self.records, self.platform.subdir)
+        install_here(ctx, &prefix, &records, self.platform)
             .await
             .map_err(|error| InstallToolError::Link(Arc::new(error)))?;
         std::fs::write(prefix.join(COMPLETE), b"").map_err(io)?;
         Ok(file_name)
+    }
+}
+
+impl InstallToolSpec {
+    /// What tells its packages from others.
+    fn packages(&self) -> Fingerprint {
+        if self.built.is_empty() {
+            return self.records.fingerprint();
+        }
+        Fingerprint::of(&rmp_serde::to_vec_named(&(&self.records, &self.built)).unwrap_or_default())
+    }
+
+    /// The records of all packages, after those that were built came into the cache.
+    async fn all(&self, ctx: &ActionContext) -> Result<Interned<Records>, InstallToolError> {
+        if self.built.is_empty() {
+            return Ok(self.records.clone());
+        }
+        let gone = |what| InstallToolError::NotAtHand { what };
+        let root = workspace_root(ctx).map_err(|_| gone("the workspace"))?;
+        let binary = ctx.value(&self.records).await.ok_or(gone("the list of packages"))?;
+        let mut all = binary.as_slice().to_vec();
+        let mut lost = None;
+        for built in &self.built {
+            let package = ctx.value(built).await.ok_or(gone("a package that was built"))?;
+            let record = package.repodata(root.path()).ok_or(gone("a package that was built"))?;
+            // Those that are gone are built again together, and then this is done.
+            if let Err(error) = FetchPackageSpec::new(&record).run(ctx).await {
+                lost.get_or_insert(InstallToolError::Fetch(Arc::new(error)));
+            }
+            all.push(record);
+        }
+        match lost {
+            Some(error) => Err(error),
+            None => ctx.intern(Records::new(all)).map_err(|_| gone("the list of packages")),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Building packages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::backend::{
     AskBuild, BackendInstance, BackendMetadata, BackendMetadataError, BuildBackendMetadataSpec, BuildOutput,
-    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, Question, folded, make,
+    BuildPrefix, BuildRunExports, Built, CallError, Dep, Output, PackageFormat, Question, Ready, folded, make,
 };
 use crate::build::context::{BuildContext, Context};
 use crate::build::dependencies::{DependencyError, Needed, Said};
@@ -30,9 +30,9 @@ use crate::build::solve::Nested;
 use crate::build::source_metadata::{Found, Wanted, assembled, own_list, own_run_exports, pins_of};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, PACKAGE_STREAMING, RATTLER, SHELL};
-use crate::files::GlobSet;
+use crate::files::{FilesSpec, GlobSet};
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{Force, LinkError, install_here, remove_tree};
+use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
 use crate::source::{SourceRecord, written};
 
@@ -121,6 +121,10 @@ pub enum SourceBuildError {
         /// What is wrong.
         error: DependencyError,
     },
+    /// Packages that it is built with need a Python to be installed for, and there is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NoPython(NoPython),
     /// A package that it is built with could not be built.
     #[error(transparent)]
     Dependencies(#[from] Failure<SourceBuildError>),
@@ -158,6 +162,10 @@ impl Query for SourceBuildSpec {
         };
         let (build, host) =
             (Found::of(db, Arc::new(record.build.clone()))?, Found::of(db, Arc::new(record.host.clone()))?);
+        for (kind, found) in [(Nested::Build, &build), (Nested::Host, &host)] {
+            NoPython::check(|| format!("the {kind} environment of `{}`", self.package), found.packages())
+                .map_err(|error| Halt::fail(SourceBuildError::NoPython(error)))?;
+        }
         let specs = |records: &Records, found: &Found, context: &Context| -> Vec<SourceBuildSpec> {
             let both = records.sources().iter().zip(&found.built);
             both.map(|(name, record)| dependency(record.name(), name, context)).collect()
@@ -191,7 +199,7 @@ impl Query for SourceBuildSpec {
             question: db.intern(question)?,
             build_prefix: db.intern(build_prefix)?,
             host_prefix: db.intern(host_prefix)?,
-            context: BuildContext::wherever_found(db, &self.context)?,
+            context: BuildContext::as_told(db, &self.context)?,
             profile: self.profile,
         };
         if let Some(force) = self.force.as_ref().filter(|force| force.is_for(&self.package)) {
@@ -379,7 +387,7 @@ pub struct BackendBuildSpec {
     pub build_prefix: Interned<Prefix>,
     /// What is built against.
     pub host_prefix: Interned<Prefix>,
-    /// What is built for.
+    /// What the backend is told of what is built for.
     pub context: Context,
     /// What for.
     pub profile: BuildProfile,
@@ -532,7 +540,6 @@ impl Action for BackendBuildSpec {
         let question = ctx.value(&self.question).await.ok_or_else(|| gone("what the build needs"))?;
         let build = ctx.value(&self.build_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
         let host = ctx.value(&self.host_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
-        let discovered = ctx.value(&self.instance.discovered).await.ok_or_else(|| gone("the build backend"))?;
         let ready = self.instance.ready(ctx).await?;
         let root = workspace_root(ctx)?.path().to_owned();
         let work = root.join(BUILDS).join(&self.package).join(self.work_key(&context));
@@ -601,6 +608,7 @@ impl Action for BackendBuildSpec {
                 compression_level: if self.profile == BuildProfile::Release { "default" } else { "lowest" }.to_owned(),
             }),
         };
+        let earlier = self.earlier(ctx, &work, &ready).await?;
         let patience = ready.backends.build_patience;
         let question = Question { method: "conda/build_v1", params: &ask, patience };
         // File times may lag behind the clock.
@@ -614,15 +622,17 @@ impl Action for BackendBuildSpec {
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
-        for (place, mut read) in self.instance.reads(&discovered, &globs)?.into_iter().enumerate() {
+        let mut reads = self.instance.reads(&ready.discovered, &globs)?;
+        for read in &reads {
             let directory = read.base(ctx.roots()).unwrap_or_else(|| ready.sources.clone());
             crate::files::check(&read.globs, &directory).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
                 message: error.to_string(),
             })?;
-            let list = work.join(format!(".written-{place}"));
-            read.written = self.written_again(ctx, list, directory, &read.globs, began).await;
-            ctx.report_read(&read);
+        }
+        self.written_again(ctx, &work, &ready.sources, globs, &mut reads, earlier, began).await;
+        for read in &reads {
+            ctx.report_read(read);
         }
         let kept = self.keep(ctx, &root, &work, &built).await;
         // The archive is kept elsewhere; what else the backend wrote is its own.
@@ -733,38 +743,63 @@ impl BackendBuildSpec {
         Err(BackendBuildError::UnexpectedPackage { wanted: told(wanted), found: told(found) })
     }
 
-    /// The files among its inputs that the build writes each time. What was written for the first time may have been
-    /// written by somebody else, and is built again to see.
+    /// What is known of the build that was made here before, and what there is now of its inputs if it wrote into them.
+    async fn earlier(&self, ctx: &ActionContext, work: &Path, ready: &Ready) -> Result<Earlier, CallError> {
+        let list = work.join(WRITTEN);
+        let written: Written =
+            std::fs::read(list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        if written.files.iter().all(Vec::is_empty) {
+            return Ok(Earlier { written, there: Vec::new() });
+        }
+        let reads = self.instance.reads(&ready.discovered, &written.globs)?;
+        let there = names_of(ctx, &ready.sources, &reads).await;
+        Ok(Earlier { written, there })
+    }
+
+    /// Finds the files among its inputs that the build writes each time. What was written for the first time may have been
+    /// written by somebody else, and is built again to see; so it is if something was taken away from beside them, for that
+    /// shows in nothing but the folder that they are written to.
+    #[expect(clippy::too_many_arguments, reason = "it is one step of the build, which knows all of this")]
     async fn written_again(
         &self,
         ctx: &ActionContext,
-        list: PathBuf,
-        directory: PathBuf,
-        globs: &[GlobSet],
+        work: &Path,
+        sources: &Path,
+        globs: Vec<GlobSet>,
+        reads: &mut [FilesSpec],
+        earlier: Earlier,
         began: SystemTime,
-    ) -> Vec<String> {
-        let globs = globs.to_vec();
-        let again = ctx
+    ) {
+        let places: Vec<(PathBuf, Vec<GlobSet>)> = places_of(ctx, sources, reads);
+        let files: Vec<Vec<String>> = ctx
             .blocking(move || {
-                let written = crate::files::written_since(&directory, &globs, began);
-                let before: Vec<String> =
-                    std::fs::read(&list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-                if written != before {
-                    // Without the list it is built once more.
-                    let _ = std::fs::write(&list, serde_json::to_vec(&written).unwrap_or_default());
-                }
-                let again: Vec<String> = written.into_iter().filter(|path| before.contains(path)).collect();
-                again
+                places.iter().map(|(base, globs)| crate::files::written_since(base, globs, began)).collect()
             })
             .await;
-        for path in &again {
-            let line = format!(
-                "{NOTE}the build of `{}` writes `{path}`, which it also reads; that it does says nothing",
-                self.package
-            );
-            ctx.reporter().output_line(line);
+        let is_any_known = globs == earlier.written.globs && !earlier.there.is_empty();
+        let there = if is_any_known { names_of(ctx, sources, reads).await } else { Vec::new() };
+        for (place, now) in there.iter().enumerate() {
+            let (before, was_written) = (earlier.there.get(place), earlier.written.files.get(place));
+            let (Some(before), Some(was_written)) = (before, was_written) else { continue };
+            let again: Vec<String> = files[place].iter().filter(|path| was_written.contains(path)).cloned().collect();
+            if again.is_empty() || !before.is_subset(now) {
+                continue;
+            }
+            for path in &again {
+                let line = format!(
+                    "{NOTE}the build of `{}` writes `{path}`, which it also reads; that it does says nothing",
+                    self.package
+                );
+                ctx.reporter().output_line(line);
+            }
+            reads[place].written = again;
+            reads[place].writer = Some(RunId::new());
         }
-        again
+        let written = Written { globs, files };
+        if written != earlier.written {
+            // Without the list it is built once more.
+            let _ = std::fs::write(work.join(WRITTEN), serde_json::to_vec(&written).unwrap_or_default());
+        }
     }
 
     /// Keeps what was built, by its content.
@@ -830,6 +865,37 @@ impl BackendBuildSpec {
         }
         Ok(BuiltPackage { artifact, file_name, record })
     }
+}
+
+/// Where it is written down which of its inputs a build wrote, in its directory.
+const WRITTEN: &str = ".written";
+
+/// Which of its inputs a build wrote.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Written {
+    /// The globs of the inputs.
+    globs: Vec<GlobSet>,
+    /// The files, for each look at inputs in turn.
+    files: Vec<Vec<String>>,
+}
+
+/// What there was before a build.
+struct Earlier {
+    written: Written,
+    /// The inputs, for each look in turn; nothing if none of them was written.
+    there: Vec<BTreeSet<String>>,
+}
+
+/// Where looks are made, and at what.
+fn places_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<(PathBuf, Vec<GlobSet>)> {
+    let base = |read: &FilesSpec| read.base(ctx.roots()).unwrap_or_else(|| sources.to_owned());
+    reads.iter().map(|read| (base(read), read.globs.clone())).collect()
+}
+
+/// The names of what is looked at.
+async fn names_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<BTreeSet<String>> {
+    let places = places_of(ctx, sources, reads);
+    ctx.blocking(move || places.iter().map(|(base, globs)| crate::files::names(base, globs)).collect()).await
 }
 
 /// What hindered keeping an artifact.

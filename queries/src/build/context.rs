@@ -81,10 +81,24 @@ impl BuildContext {
         Self { host: self.build.clone(), ..self.clone() }
     }
 
-    /// The name of this for work whose result is the same wherever its inputs were found.
-    pub(crate) fn wherever_found(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
-        let told = db.value(context)?;
-        if told.offline { db.intern(Self { offline: false, ..Self::clone(&told) }) } else { Ok(context.clone()) }
+    /// The name of what a backend is told of this. What else there is decided which backend and which packages are taken;
+    /// that is known where a backend is asked.
+    pub(crate) fn as_told(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
+        let whole = db.value(context)?;
+        let bare = |platform: &BuildPlatform| BuildPlatform { subdir: platform.subdir, virtual_packages: Vec::new() };
+        db.intern(Self {
+            channels: whole.channels.clone(),
+            host: bare(&whole.host),
+            build: bare(&whole.build),
+            variants: whole.variants.clone(),
+            variant_files: whole.variant_files.clone(),
+            channel_priority: ChannelPriority::default(),
+            exclude_newer: None,
+            tool: bare(&whole.build),
+            overrides: BackendOverrides::default(),
+            pass_env: Vec::new(),
+            offline: false,
+        })
     }
 
     /// The look at the files with further values; nothing if there are none.
@@ -92,7 +106,13 @@ impl BuildContext {
         let patterns: Vec<String> = paths.cloned().collect();
         let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
         let is_any = !globs[0].patterns.is_empty();
-        is_any.then(|| FilesSpec { root: Root::Workspace, directory: ".".to_owned(), globs, written: Vec::new() })
+        is_any.then(|| FilesSpec {
+            root: Root::Workspace,
+            directory: ".".to_owned(),
+            globs,
+            written: Vec::new(),
+            writer: None,
+        })
     }
 
     /// Says that an action read the files with further values, which may have changed meanwhile.

@@ -5,6 +5,7 @@
 //! [`SourceBuildSpec`], after the packages that it is built with. Everything is the same in another place: no key holds an
 //! absolute path.
 
+mod as_locked;
 // The module of the same name is where it happens.
 #[expect(clippy::module_inception, reason = "building is what `build.rs` does, and what this folder is about")]
 mod build;
@@ -12,10 +13,12 @@ mod context;
 mod dependencies;
 mod dev;
 mod missing;
+mod places;
 mod run_exports;
 mod solve;
 mod source_metadata;
 
+pub use as_locked::{SourceAsLocked, SourceAsLockedSpec};
 pub(crate) use build::{ARTIFACTS, BUILDS};
 pub use build::{
     BackendBuildError, BackendBuildSpec, BuildAgainSpec, BuildProfile, BuildQuestion, BuiltPackage, NOTE, OutputName,
@@ -26,9 +29,11 @@ pub use dependencies::DependencyError;
 pub use dev::{DevSourceMetadataError, DevSourceMetadataSpec, DevSourceRecord};
 pub(crate) use missing::make_again;
 pub use missing::{MissingArtifacts, MissingArtifactsSpec};
+pub use places::TwoPlaces;
 pub use run_exports::{ReadRunExportsSpec, RunExportsError};
 pub(crate) use solve::name_in;
 pub use solve::{
     Nested, ResolveSourcesSpec, RunDependencySpec, SolvePixiEnvironmentSpec, SolvePixiError, SolvedEnvironment,
 };
+pub(crate) use source_metadata::Found;
 pub use source_metadata::{SourceMetadataError, SourceMetadataSpec};

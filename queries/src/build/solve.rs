@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::build::context::Context;
+use crate::build::places::{Pins, Places, TwoPlaces, is_ambiguous};
 use crate::build::source_metadata::{SourceMetadataError, SourceMetadataSpec};
 use crate::conda::WorkspacePlaceSpec;
 use crate::environment::{RememberedSolutionSpec, SolveUnitError, SolveUnitSpec};
@@ -128,6 +129,10 @@ pub enum SolvePixiError {
         /// Where that would be.
         location: String,
     },
+    /// A package would have to come from two places.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    TwoPlaces(Box<TwoPlaces>),
     /// Something is not at hand.
     #[error(transparent)]
     Engine(#[from] Failure<AnyError>),
@@ -204,7 +209,7 @@ impl Query for ResolveSourcesSpec {
 
     fn compute(&self, db: &Db<'_>) -> Ended<Interned<Records>> {
         let locked = self.locked.as_ref().map(|locked| db.value(locked)).transpose()?;
-        Ok(db.intern(Records::with_sources(Vec::new(), self.all(db, locked.as_deref())?))?)
+        Ok(db.intern(Records::with_sources(Vec::new(), self.all(db, locked.as_deref())?.0))?)
     }
 }
 
@@ -232,8 +237,47 @@ impl Query for SolvePixiEnvironmentSpec {
             asks: self.asks,
             context: self.context.clone(),
         };
-        let sources = db.intern(Records::with_sources(Vec::new(), resolve.all(db, locked.as_deref())?))?;
-        if let Some(locked) = locked.as_ref().filter(|_| self.keep && self.renewed.is_empty())
+        let (sources, pins) = resolve.all(db, locked.as_deref())?;
+        let offered: Vec<Arc<SourceRecord>> =
+            sources.iter().map(|source| db.value(source)).collect::<Result<_, _>>()?;
+        let is_ambiguous = is_ambiguous(&offered);
+        let mut sources: Vec<(Interned<SourceRecord>, Arc<SourceRecord>)> = sources.into_iter().zip(offered).collect();
+        if is_ambiguous {
+            let offered: Vec<_> = sources.iter().map(|(_, record)| record.clone()).collect();
+            let places = Places::certain(&self.name, &pins, &self.needs.sources, &offered).map_err(Halt::fail)?;
+            sources.retain(|(_, record)| places.has_exactly(record));
+        }
+        loop {
+            let names = sources.iter().map(|(name, _)| name.clone()).collect();
+            let found = self.among(db, locked.as_deref(), db.intern(Records::with_sources(Vec::new(), names))?)?;
+            if !is_ambiguous {
+                return Ok(found);
+            }
+            let chosen = db.value(&found.records)?.read_sources(db)?;
+            let places = Places::of_chosen(&self.name, &pins, &self.needs.sources, &chosen).map_err(Halt::fail)?;
+            // What only variants need that were not taken may have been taken all the same; it is left out then.
+            let misplaced = |record: &SourceRecord| {
+                chosen.iter().any(|other| other.name() == record.name() && other.manifest == record.manifest)
+                    && !places.has(record)
+            };
+            let before = sources.len();
+            sources.retain(|(_, record)| !misplaced(record));
+            if sources.len() == before {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+impl SolvePixiEnvironmentSpec {
+    /// The records, if these are all that can be had of packages that are built.
+    fn among(
+        &self,
+        db: &Db<'_>,
+        locked: Option<&LockedPackages>,
+        sources: Interned<Records>,
+    ) -> Ended<SolvedEnvironment> {
+        if let Some(locked) = locked.filter(|_| self.keep && self.renewed.is_empty())
             && let Some(records) = self.kept(db, locked, &sources)?
         {
             return Ok(SolvedEnvironment { records: db.intern(records)?, question: None });
@@ -255,9 +299,7 @@ impl Query for SolvePixiEnvironmentSpec {
         })?;
         Ok(SolvedEnvironment { records: solved.records.clone(), question: Some(solved.question.clone()) })
     }
-}
 
-impl SolvePixiEnvironmentSpec {
     /// What is locked, with the packages that are built as they are now, if that is what is needed.
     fn kept(&self, db: &Db<'_>, locked: &LockedPackages, sources: &Interned<Records>) -> Ended<Option<Records>> {
         let needs = &self.needs;
@@ -274,7 +316,8 @@ impl SolvePixiEnvironmentSpec {
 }
 
 impl ResolveSourcesSpec {
-    fn all(&self, db: &Db<'_>, locked: Option<&LockedPackages>) -> Ended<Vec<Interned<SourceRecord>>> {
+    /// All records, and what the places stand for that they were looked for at.
+    fn all(&self, db: &Db<'_>, locked: Option<&LockedPackages>) -> Ended<(Vec<Interned<SourceRecord>>, Pins)> {
         let asked = self.sources.iter();
         let mut wave: Vec<Pending> = asked
             .map(|source| Pending { name: source.name.clone(), location: source.location.clone(), parent: None })
@@ -283,11 +326,14 @@ impl ResolveSourcesSpec {
         let hints: Vec<Arc<LockedSource>> =
             locked.iter().flat_map(|locked| &locked.source).map(|source| db.value(source)).collect::<Result<_, _>>()?;
         let mut records: BTreeMap<(String, PinnedSource, String), Interned<SourceRecord>> = BTreeMap::new();
+        let mut pins = Pins::new();
         while !wave.is_empty() {
             wave.retain(|pending| seen.insert((pending.name.clone(), pending.location.clone())));
             let mut specs = Vec::new();
             for pending in &wave {
-                specs.push(self.metadata_of(db, pending, &hints)?);
+                let spec = self.metadata_of(db, pending, &hints)?;
+                pins.insert((pending.name.clone(), pending.location.clone()), spec.manifest.clone());
+                specs.push(spec);
             }
             // All of a wave are asked before any is waited for. Those that run with another one go by another name.
             let direct: Vec<&SourceMetadataSpec> =
@@ -335,7 +381,7 @@ impl ResolveSourcesSpec {
             }
             wave = next;
         }
-        Ok(records.into_values().collect())
+        Ok((records.into_values().collect(), pins))
     }
 
     fn metadata_of(&self, db: &Db<'_>, pending: &Pending, hints: &[Arc<LockedSource>]) -> Ended<SourceMetadataSpec> {
@@ -362,19 +408,36 @@ impl ResolveSourcesSpec {
 fn children(record: &SourceRecord) -> Ended<Vec<Pending>> {
     let package = &record.record;
     let all = package.depends.iter().chain(package.extra_depends.values().flatten());
-    let mut children = Vec::new();
-    for name in all.filter_map(|text| name_in(text)) {
+    let places = places_of(record, all).map_err(Halt::fail)?;
+    let parent = || Some(record.name().to_owned());
+    Ok(places.into_iter().map(|(name, location)| Pending { name, location, parent: parent() }).collect())
+}
+
+/// What a record needs in any case that is built, too, and from where.
+pub(crate) fn needed_from_source(record: &SourceRecord) -> Result<Vec<(String, SourceLocation)>, SolvePixiError> {
+    places_of(record, record.record.depends.iter())
+}
+
+fn places_of<'a>(
+    record: &SourceRecord,
+    depends: impl Iterator<Item = &'a String>,
+) -> Result<Vec<(String, SourceLocation)>, SolvePixiError> {
+    let mut places = Vec::new();
+    if record.sources.is_empty() {
+        return Ok(places);
+    }
+    for name in depends.filter_map(|text| name_in(text)) {
         let Some(said) = record.sources.get(&name) else { continue };
         let Some(location) = said.resolved(&record.manifest) else {
-            return Err(Halt::fail(SolvePixiError::Outside {
+            return Err(SolvePixiError::Outside {
                 package: record.name().to_owned(),
                 dependency: name,
                 location: said.to_string(),
-            }));
+            });
         };
-        children.push(Pending { name, location, parent: Some(record.name().to_owned()) });
+        places.push((name, location));
     }
-    Ok(children)
+    Ok(places)
 }
 
 /// The name of the package that a dependency is about.

@@ -1,6 +1,7 @@
 //! The records of the packages that a source offers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use thiserror::Error;
 use crate::backend::{
     BackendMetadataError, BuildBackendMetadataSpec, ConstraintSpec, Dependencies, Named, Output, PackageSpec,
 };
-use crate::build::context::Context;
+use crate::build::context::{BuildContext, Context};
 use crate::build::dependencies::{DependencyError, Needed, Pins, Said, constraint, needed};
 use crate::build::run_exports::{Exporter, ReadRunExportsSpec, RunExported, RunExportsError, exported};
 use crate::build::solve::{Nested, SolvePixiEnvironmentSpec, SolvePixiError};
@@ -23,7 +24,7 @@ use crate::epoch::{CONDA_TYPES, OWN};
 use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::records::Records;
 use crate::source::{LockedPackages, LockedSource, PinnedSource, SourceLocation, SourceRecord, written};
-use crate::workspace::{Requirement, SourceRequirement};
+use crate::workspace::{Requirement, SolveDescription, SourceRequirement};
 
 /// The records of one package of a source: one for each of its variants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,6 +116,9 @@ pub enum SourceMetadataError {
     /// A package does not say what it exports.
     #[error(transparent)]
     RunExports(#[from] Failure<RunExportsError>),
+    /// It is not known where the workspace is.
+    #[error(transparent)]
+    Never(#[from] Failure<Infallible>),
     /// Something is not at hand.
     #[error(transparent)]
     Engine(#[from] Failure<AnyError>),
@@ -152,9 +156,18 @@ impl Query for SourceMetadataSpec {
             return Err(Halt::fail(SourceMetadataError::PackageNotProvided { package, place, offered }));
         }
         let build_source = &metadata.instance.build_source;
+        let assembly = Assembly { package: &self.package, manifest: &self.manifest };
+        let solved = |kind, wanted: &Wanted| {
+            let locked = locked.as_deref().map(|locked| match kind {
+                Nested::Build => &locked.build,
+                Nested::Host => &locked.host,
+            });
+            self.environment(db, kind, wanted, locked)
+        };
+        let wrong = |error| assembly.said_wrong(error);
         let mut records = Vec::new();
         for output in meant {
-            let record = self.assemble(db, output, build_source.as_ref(), locked.as_deref())?;
+            let record = assembly.assemble(db, output, build_source.as_ref(), solved, wrong)?;
             records.push((written(&record.variants), db.intern(record)?));
         }
         records.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -201,33 +214,42 @@ impl Found {
         let built = records.read_sources(db)?;
         Ok(Self { records, built })
     }
+
+    /// What all of them say of themselves.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = &PackageRecord> {
+        let binary = self.records.as_slice().iter().map(|record| &record.package_record);
+        binary.chain(self.built.iter().map(|record| &record.record))
+    }
 }
 
-impl SourceMetadataSpec {
-    fn said_wrong(&self, error: DependencyError) -> Halt<SourceMetadataError> {
-        let (package, place) = (self.package.clone(), self.manifest.to_string());
+/// What makes a record of what a backend says of a package.
+pub(crate) struct Assembly<'a> {
+    /// The normalised name of the package.
+    pub(crate) package: &'a str,
+    /// Where the manifest is.
+    pub(crate) manifest: &'a PinnedSource,
+}
+
+impl Assembly<'_> {
+    pub(crate) fn said_wrong(&self, error: DependencyError) -> Halt<SourceMetadataError> {
+        let (package, place) = (self.package.to_owned(), self.manifest.to_string());
         Halt::fail(SourceMetadataError::Dependency { package, place, error })
     }
 
-    fn assemble(
+    /// The record. `environment` finds the packages of an environment that it is built in, and `wrong` tells what cannot be
+    /// used.
+    pub(crate) fn assemble(
         &self,
         db: &Db<'_>,
         output: &Output,
         build_source: Option<&PinnedSource>,
-        locked: Option<&LockedSource>,
+        environment: impl Fn(Nested, &Wanted) -> Ended<Found>,
+        wrong: impl Fn(DependencyError) -> Halt<SourceMetadataError> + Copy,
     ) -> Ended<SourceRecord> {
-        let wrong = |error| self.said_wrong(error);
-        let solved = |kind, wanted: &Wanted| {
-            let locked = locked.map(|locked| match kind {
-                Nested::Build => &locked.build,
-                Nested::Host => &locked.host,
-            });
-            self.environment(db, kind, wanted, locked)
-        };
         let Assembled { run, build_records, host_records, .. } =
-            assembled::<SourceMetadataError>(db, output, &self.manifest, solved, wrong)?;
+            assembled::<SourceMetadataError>(db, output, self.manifest, environment, wrong)?;
         let pins = pins_of([&build_records, &host_records]);
-        let mut sources = Sources { base: &self.manifest, known: BTreeMap::new() };
+        let mut sources = Sources { base: self.manifest, known: BTreeMap::new() };
         for needed in run.needed.iter().filter(|needed| needed.exported.is_none()) {
             sources.explicit(&needed.said).map_err(wrong)?;
         }
@@ -236,7 +258,7 @@ impl SourceMetadataSpec {
             let own = own_list(specs, &pins).map_err(wrong)?;
             extra_depends.insert(group.clone(), sources.all_explicit(&own).map_err(wrong)?);
         }
-        let run_exports = self.own_exports(output, &pins, &mut sources)?;
+        let run_exports = own_exports(output, &pins, &mut sources).map_err(wrong)?;
         for needed in run.needed.iter().filter(|needed| needed.exported.is_some()) {
             sources.implied_by_export(&needed.said);
         }
@@ -267,7 +289,7 @@ impl SourceMetadataSpec {
         let said = &output.metadata;
         let wrong = |field, value: &str| {
             Halt::fail(SourceMetadataError::Field {
-                package: self.package.clone(),
+                package: self.package.to_owned(),
                 place: self.manifest.to_string(),
                 field,
                 value: value.to_owned(),
@@ -294,7 +316,26 @@ impl SourceMetadataSpec {
         record.python_site_packages_path = said.python_site_packages_path.clone();
         Ok(record)
     }
+}
 
+impl Wanted {
+    /// What a solver has to know.
+    pub(crate) fn needs(&self, context: &BuildContext) -> SolveDescription {
+        let (mut requirements, mut sources) = (BTreeSet::new(), BTreeSet::new());
+        for needed in &self.needed {
+            match &needed.said {
+                Said::Binary(requirement) => drop(requirements.insert(requirement.clone())),
+                Said::Source(requirement) => drop(sources.insert(requirement.clone())),
+            }
+        }
+        let constraints: BTreeSet<Requirement> = self.constraints.iter().cloned().collect();
+        let mut needs = context.needs(requirements.into_iter().collect(), constraints.into_iter().collect());
+        needs.sources = sources.into_iter().collect();
+        needs
+    }
+}
+
+impl SourceMetadataSpec {
     /// What has to be installed for a part of a build.
     fn environment(&self, db: &Db<'_>, kind: Nested, wanted: &Wanted, locked: Option<&LockedPackages>) -> Ended<Found> {
         if wanted.needed.is_empty() {
@@ -305,20 +346,10 @@ impl SourceMetadataSpec {
             Nested::Build => context.for_build(),
             Nested::Host => context.as_ref().clone(),
         };
-        let (mut requirements, mut sources) = (BTreeSet::new(), BTreeSet::new());
-        for needed in &wanted.needed {
-            match &needed.said {
-                Said::Binary(requirement) => drop(requirements.insert(requirement.clone())),
-                Said::Source(requirement) => drop(sources.insert(requirement.clone())),
-            }
-        }
-        let constraints: BTreeSet<Requirement> = wanted.constraints.iter().cloned().collect();
-        let mut needs = context.needs(requirements.into_iter().collect(), constraints.into_iter().collect());
-        needs.sources = sources.into_iter().collect();
         let locked = locked.filter(|locked| !locked.is_empty());
         let spec = SolvePixiEnvironmentSpec {
             name: format!("the {kind} environment of `{}`", self.package),
-            needs,
+            needs: wanted.needs(&context),
             locked: locked.map(|locked| db.intern(locked.clone())).transpose()?,
             hints: None,
             renewed: self.renewed.clone(),
@@ -333,18 +364,17 @@ impl SourceMetadataSpec {
         let records = db.value(&solved.records)?;
         Ok(Found::of(db, records)?)
     }
+}
 
-    fn own_exports(&self, output: &Output, pins: &Pins<'_>, sources: &mut Sources<'_>) -> Ended<RunExportsJson> {
-        let wrong = |error| self.said_wrong(error);
-        let own = own_run_exports(output, pins).map_err(wrong)?;
-        Ok(RunExportsJson {
-            weak: sources.all_explicit(&own.weak).map_err(wrong)?,
-            strong: sources.all_explicit(&own.strong).map_err(wrong)?,
-            noarch: sources.all_explicit(&own.noarch).map_err(wrong)?,
-            weak_constrains: limits(&own.weak_constrains).map_err(wrong)?,
-            strong_constrains: limits(&own.strong_constrains).map_err(wrong)?,
-        })
-    }
+fn own_exports(output: &Output, pins: &Pins<'_>, sources: &mut Sources<'_>) -> Result<RunExportsJson, DependencyError> {
+    let own = own_run_exports(output, pins)?;
+    Ok(RunExportsJson {
+        weak: sources.all_explicit(&own.weak)?,
+        strong: sources.all_explicit(&own.strong)?,
+        noarch: sources.all_explicit(&own.noarch)?,
+        weak_constrains: limits(&own.weak_constrains)?,
+        strong_constrains: limits(&own.strong_constrains)?,
+    })
 }
 
 /// What a package exports itself.
@@ -415,9 +445,7 @@ where
 pub(crate) fn pins_of<'a>(environments: impl IntoIterator<Item = &'a Found>) -> Pins<'a> {
     let mut pins = Pins::new();
     for found in environments {
-        let binary = found.records.as_slice().iter().map(|record| &record.package_record);
-        let source = found.built.iter().map(|record| &record.record);
-        pins.extend(binary.chain(source).map(|record| (record.name.as_normalized().to_owned(), record)));
+        pins.extend(found.packages().map(|record| (record.name.as_normalized().to_owned(), record)));
     }
     pins
 }

@@ -10,12 +10,12 @@ use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::build::{BuildProfile, Context, SourceBuildError, SourceBuildSpec};
+use crate::build::{BuildProfile, Context, Found, SourceBuildError, SourceBuildSpec};
 use crate::conda::{MachineError, MachineSpec, WorkspacePlaceSpec};
 use crate::environment::lock::{LockWorkspaceError, LockWorkspaceSpec};
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::prefix::{
-    Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment, LinkOptions, PrefixStateSpec,
+    Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment, LinkOptions, NoPython, PrefixStateSpec,
 };
 use crate::records::Records;
 use crate::told::option;
@@ -91,6 +91,10 @@ pub enum InstallWorkspaceError {
         /// What is needed by which package.
         lacking: Vec<String>,
     },
+    /// Packages need a Python to be installed for, and there is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NoPython(#[from] NoPython),
     /// There are no records.
     #[error(transparent)]
     Lock(#[from] Failure<LockWorkspaceError>),
@@ -121,6 +125,9 @@ impl Query for InstallWorkspaceEnvironmentSpec {
             let (environment, platform) = (self.environment.clone(), self.platform.clone());
             return Err(Halt::fail(InstallWorkspaceError::NotLocked { environment, platform }));
         };
+        let found = Found::of(db, db.value(&target.records)?)?;
+        NoPython::check(|| format!("environment `{}`", self.environment), found.packages())
+            .map_err(|error| Halt::fail(InstallWorkspaceError::NoPython(error)))?;
         let records = match &target.context {
             Some(context) => self.built(db, &target.records, context)?,
             None => target.records.clone(),
@@ -142,7 +149,7 @@ impl Query for InstallWorkspaceEnvironmentSpec {
             link_scripts: self.link_scripts,
             force: self.force.clone(),
         })?;
-        Ok(InstalledEnvironment::clone(&installed))
+        Ok(InstalledEnvironment { differs: target.differs.clone(), ..InstalledEnvironment::clone(&installed) })
     }
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::build::{
     Context, DevSourceMetadataError, DevSourceMetadataSpec, DevSourceRecord, ResolveSourcesSpec,
-    SolvePixiEnvironmentSpec, SolvePixiError,
+    SolvePixiEnvironmentSpec, SolvePixiError, SourceAsLockedSpec, SourceMetadataError,
 };
 use crate::conda::{ChannelError, CutoffRankSpec, MachineError, WorkspacePlaceSpec, is_same_record};
 use crate::environment::check::{CheckLockError, CheckLockSpec, CheckedLock};
@@ -174,6 +174,9 @@ pub struct LockedTarget {
     pub records: Interned<Records>,
     /// What its packages are built for, if some have to be.
     pub context: Option<Context>,
+    /// In what packages that are built are not what their sources want by now, where the lock file is taken as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
 }
 
 impl LockedWorkspace {
@@ -206,6 +209,17 @@ pub enum LockWorkspaceError {
         /// What is not up to date.
         reason: String,
     },
+    /// A package cannot be built with what is locked.
+    #[error("`{package}` cannot be built as it is locked in `{path}`: {}", reasons.join("; "))]
+    #[diagnostic(help("run without `--frozen` to bring the lock file up to date"))]
+    NotAsLocked {
+        /// The lock file.
+        path: String,
+        /// The package.
+        package: String,
+        /// In what it is not what is locked.
+        reasons: Vec<String>,
+    },
     /// The lock file was just written, and still is not what the manifest asks for.
     #[error("what was solved is not taken for what the manifest asks for: {reason}")]
     #[diagnostic(help("somebody else may be writing `{path}`; if not, this is a defect of doge"))]
@@ -233,6 +247,9 @@ pub enum LockWorkspaceError {
     /// The lock file cannot be written.
     #[error(transparent)]
     Write(#[from] Failure<WriteLockFileError>),
+    /// It is not known what a package is that is locked.
+    #[error(transparent)]
+    AsLocked(#[from] Failure<SourceMetadataError>),
     /// A package that has to be built cannot be resolved.
     #[error(transparent)]
     Sources(#[from] Failure<SolvePixiError>),
@@ -273,6 +290,8 @@ struct Compared {
 struct BuiltUnit {
     context: Context,
     sources: Interned<Records>,
+    /// In what they are not what their sources want by now.
+    differs: Vec<String>,
 }
 
 impl Query for LockWorkspaceSpec {
@@ -287,23 +306,26 @@ impl Query for LockWorkspaceSpec {
         let interned_needs = Interned::clone(&interned_needs);
         let needs = db.value(&interned_needs)?;
         let lock = lock.as_ref().clone().map(|text| db.intern(text)).transpose()?;
-        let compared = self.compare(db, needs, interned_needs, lock)?;
         let path = || self.lock_file.path.clone();
-        match &self.mode {
-            LockMode::Frozen => {
-                if compared.lock.is_none() {
-                    return Err(Halt::fail(LockWorkspaceError::NoLockFile { path: path() }));
-                }
-                Ok(compared.locked(&self.only))
+        let compared = match (&self.mode, lock) {
+            (LockMode::Frozen | LockMode::Locked, None) => {
+                return Err(Halt::fail(LockWorkspaceError::NoLockFile { path: path() }));
             }
+            (LockMode::Frozen | LockMode::Locked, Some(lock)) => self.as_locked(db, needs, interned_needs, lock)?,
+            (_, lock) => self.compare(db, needs, interned_needs, lock)?,
+        };
+        match &self.mode {
+            LockMode::Frozen => Ok(compared.locked(&self.only)),
             LockMode::Locked => {
-                if compared.lock.is_none() {
-                    return Err(Halt::fail(LockWorkspaceError::NoLockFile { path: path() }));
+                let differs = compared.built.iter().flatten().find_map(|built| built.differs.first().cloned());
+                let reason = match differs {
+                    Some(reason) => Some(reason),
+                    None => self.unsatisfied(db, &compared)?.into_iter().next().map(|(_, reason)| reason),
+                };
+                match reason {
+                    Some(reason) => Err(Halt::fail(LockWorkspaceError::OutOfDate { path: path(), reason })),
+                    None => Ok(compared.locked(&self.only)),
                 }
-                if let Some((_, reason)) = self.unsatisfied(db, &compared)?.into_iter().next() {
-                    return Err(Halt::fail(LockWorkspaceError::OutOfDate { path: path(), reason }));
-                }
-                Ok(compared.locked(&self.only))
             }
             LockMode::Satisfy => {
                 let unsatisfied = self.unsatisfied(db, &compared)?;
@@ -389,7 +411,7 @@ impl LockWorkspaceSpec {
             .into_iter()
             .map(|context| {
                 let context = context?;
-                Some(BuiltUnit { sources: Interned::clone(&*resolved.next()?), context })
+                Some(BuiltUnit { sources: Interned::clone(&*resolved.next()?), context, differs: Vec::new() })
             })
             .collect();
         let sources = built.iter().map(|built| built.as_ref().map(|built| built.sources.clone())).collect();
@@ -397,6 +419,70 @@ impl LockWorkspaceSpec {
             |sources| lock.as_ref().map(|lock| self.check(db, &needs, &interned_needs, lock, sources)).transpose();
         let checked = check(sources)?;
         Ok(Compared { needs, interned_needs, lock, checked, built })
+    }
+
+    /// Looks at what is locked, with packages that are built with just what is locked. Nothing is solved.
+    fn as_locked(
+        &self,
+        db: &Db<'_>,
+        needs: Arc<WorkspaceNeeds>,
+        interned_needs: Interned<WorkspaceNeeds>,
+        lock: Interned<LockText>,
+    ) -> Ended<Compared> {
+        let is_unchecked = self.mode == LockMode::Frozen;
+        let checked = self.check(db, &needs, &interned_needs, &lock, Vec::new())?;
+        let units = needs.units.iter().zip(&checked.units).enumerate();
+        let is_built: Vec<bool> = units
+            .map(|(place, (unit, checked))| {
+                let is_needed = !is_unchecked && needs.is_built(place);
+                self.only.has(&unit.environments, &unit.platform) && (is_needed || checked.locked.is_some())
+            })
+            .collect();
+        if !is_built.contains(&true) {
+            let built = vec![None; needs.units.len()];
+            return Ok(Compared { needs, interned_needs, lock: Some(lock), checked: Some(checked), built });
+        }
+        let contexts = contexts::<LockWorkspaceError>(db, &needs, &is_built, &self.build, self.offline)?;
+        let (needs, interned_needs) = match is_unchecked {
+            true => (needs, interned_needs),
+            false => self.with_dev(db, needs, interned_needs, &contexts)?,
+        };
+        let mut specs = Vec::new();
+        for (checked, context) in checked.units.iter().zip(&contexts) {
+            let Some(context) = context else { continue };
+            let locked = checked.locked.as_ref().map(|locked| db.value(locked)).transpose()?;
+            let sources = locked.iter().flat_map(|locked| &locked.source);
+            let of_unit = sources.map(|source| SourceAsLockedSpec::of(db, source, context));
+            specs.push((context, of_unit.collect::<Result<Vec<_>, _>>()?));
+        }
+        let found = db.join(|join| {
+            let of_unit = |(_, specs): &(_, Vec<_>)| specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>();
+            specs.iter().map(of_unit).collect::<Vec<_>>()
+        })?;
+        let mut units = Vec::new();
+        for ((context, specs), found) in specs.iter().zip(&found) {
+            let (mut sources, mut differs) = (Vec::new(), Vec::new());
+            for (spec, found) in specs.iter().zip(found) {
+                differs.extend(found.differs.iter().cloned());
+                match &found.record {
+                    Some(record) => sources.push(record.clone()),
+                    None if is_unchecked => {
+                        let (path, package) = (self.lock_file.path.clone(), spec.package.clone());
+                        let reasons = found.differs.clone();
+                        return Err(Halt::fail(LockWorkspaceError::NotAsLocked { path, package, reasons }));
+                    }
+                    None => {}
+                }
+            }
+            let sources = db.intern(Records::with_sources(Vec::new(), sources))?;
+            units.push(BuiltUnit { context: Context::clone(context), sources, differs });
+        }
+        let mut units = units.into_iter();
+        let built: Vec<Option<BuiltUnit>> =
+            contexts.iter().map(|context| context.as_ref().and_then(|_| units.next())).collect();
+        let sources = built.iter().map(|built| built.as_ref().map(|built| built.sources.clone())).collect();
+        let checked = self.check(db, &needs, &interned_needs, &lock, sources)?;
+        Ok(Compared { needs, interned_needs, lock: Some(lock), checked: Some(checked), built })
     }
 
     /// The needs with what it takes to work on packages in their place.
@@ -610,6 +696,7 @@ impl Compared {
                 platform: target.platform.clone(),
                 records: records.clone().filter(|_| is_meant)?,
                 context: built.map(|built| built.context.clone()),
+                differs: built.map(|built| built.differs.clone()).unwrap_or_default(),
             })
         });
         LockedWorkspace { targets: targets.collect() }

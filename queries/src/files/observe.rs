@@ -1,13 +1,13 @@
 //! Observing the files that some globs match.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, Seen, Spec, Values};
+use doge::{Change, Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, RunId, Seen, Spec, Values};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -32,6 +32,9 @@ pub struct FilesSpec {
     /// Files that the work which reads these writes itself. That they were written just now says nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub written: Vec<String>,
+    /// Which work it is that writes them. What they were before it says nothing of it, so each looks for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<RunId>,
 }
 
 impl fmt::Display for FilesSpec {
@@ -147,6 +150,12 @@ const FEW: usize = 32;
 
 /// How old a file has to be for its stamp to tell it from an edited one.
 const TRUSTED_AFTER: Duration = Duration::from_secs(2);
+
+/// The files and links that some globs match, relative to the directory.
+pub(crate) fn names(base: &Path, globs: &[GlobSet]) -> BTreeSet<String> {
+    let Ok(walked) = walk(globs, base) else { return BTreeSet::new() };
+    walked.files.iter().chain(&walked.links).map(|path| relative(base, path)).collect()
+}
 
 /// The files that some globs match and that were written since a moment, relative to the directory.
 pub(crate) fn written_since(base: &Path, globs: &[GlobSet], moment: SystemTime) -> Vec<String> {

@@ -77,6 +77,9 @@ pub struct InstalledEnvironment {
     pub packages: usize,
     /// What tells it from others: its packages, by name and hash.
     pub fingerprint: Fingerprint,
+    /// In what packages that were built are not what their sources want by now, if that was not to matter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
 }
 
 /// Why an environment could not be installed.
@@ -149,6 +152,7 @@ impl Query for InstallPixiEnvironmentSpec {
             path: state.as_ref().as_ref().map(|prefix| prefix.path.clone()).unwrap_or_default(),
             packages: records.as_slice().len(),
             fingerprint: self.records.fingerprint(),
+            differs: Vec::new(),
         })
     }
 }

@@ -27,6 +27,7 @@ use crate::prefix::files::{
 use crate::prefix::inventory::Inventory;
 use crate::prefix::journal::{CLOBBERS, CleanedUp, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
+use crate::prefix::python::NoPython;
 use crate::prefix::state::{
     PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, is_record, look_now, parse_record,
 };
@@ -140,6 +141,10 @@ pub enum LinkError {
         #[source]
         source: Box<InstallerError>,
     },
+    /// Packages need a Python to be installed for, and there is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NoPython(#[from] NoPython),
     /// The installer met something that it takes for impossible.
     #[error("the installer failed in the environment at `{}`: {message}", path.display())]
     #[diagnostic(help("somebody may have changed the environment while it was linked; try again"))]
@@ -190,6 +195,8 @@ impl Effect for LinkPrefixSpec {
             .ok_or_else(|| PrefixError::NoRoot { root: self.prefix.root.clone(), path: self.prefix.path.clone() })?;
         let records = ctx.value(&self.records).await.ok_or(LinkError::NotAtHand { what: "the list of packages" })?;
         let packages = ctx.resource::<Packages>().ok_or(LinkError::NotAtHand { what: "the package cache" })?;
+        let environment = || format!("the environment at `{}`", path.display());
+        NoPython::check(environment, records.as_slice().iter().map(|record| &record.package_record))?;
 
         let lock = Arc::new(lock(ctx, &path).await?);
         let state = {

@@ -17,6 +17,7 @@ mod inventory;
 mod journal;
 mod ledger;
 mod link;
+mod python;
 mod state;
 mod threads;
 
@@ -26,5 +27,6 @@ pub(crate) use here::install_here;
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
 pub use ledger::was_left_by_us;
 pub use link::{LinkError, LinkOptions, LinkPrefixSpec, LinkSummary, Relink};
+pub use python::NoPython;
 pub use state::{InstalledPackage, PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, PrefixValue};
 pub use threads::is_inside_installer;

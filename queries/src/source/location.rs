@@ -123,6 +123,28 @@ fn joined(base: &str, path: &str) -> String {
     normalized(if base_directory(base).is_empty() { path } else { &joined })
 }
 
+/// Whether two paths may lead to the same manifest.
+fn may_be_same(one: &str, other: &str) -> bool {
+    let has_manifest = |path: &str| base_directory(path) != path;
+    let (one, other) = match has_manifest(one) == has_manifest(other) {
+        true => (one, other),
+        false => (base_directory(one), base_directory(other)),
+    };
+    match (is_absolute(one), is_absolute(other)) {
+        (true, false) => may_lead_to(other, one),
+        (false, true) => may_lead_to(one, other),
+        _ => normalized(one) == normalized(other),
+    }
+}
+
+/// Whether a path from somewhere may be that path from the root.
+fn may_lead_to(relative: &str, absolute: &str) -> bool {
+    let parts = |path: &str| -> Vec<String> {
+        path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).map(str::to_owned).collect()
+    };
+    parts(absolute).ends_with(&parts(relative))
+}
+
 /// A directory in a checkout: as a path, with nothing for the top.
 fn inside(path: String) -> String {
     if path == "." { String::new() } else { path }
@@ -190,6 +212,32 @@ impl SourceLocation {
         Some(Self::Path { path: way(base_directory(base), path)? })
     }
 
+    /// Whether this is surely another place, whatever either stands for by now. Two references of one repository may stand
+    /// for the same commit, and a path may be said from the root and from the workspace, or with the manifest in it.
+    pub fn is_elsewhere(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Path { path }, Self::Path { path: other }) => !may_be_same(path, other),
+            (
+                Self::Git { url, subdirectory, lfs, .. },
+                Self::Git { url: other, subdirectory: in_other, lfs: with, .. },
+            ) => {
+                canonical(url) != canonical(other)
+                    || subdirectory != in_other
+                    || lfs.unwrap_or(false) != with.unwrap_or(false)
+            }
+            (
+                Self::Url { url, sha256, md5, subdirectory },
+                Self::Url { url: other, sha256: hash, md5: other_md5, subdirectory: in_other },
+            ) => {
+                let differ = |one: &Option<String>, other: &Option<String>| {
+                    one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one != other)
+                };
+                url != other || subdirectory != in_other || differ(sha256, hash) || differ(md5, other_md5)
+            }
+            _ => true,
+        }
+    }
+
     /// Whether the pin is one of this location, whatever the location stands for by now.
     pub fn is_pinned_by(&self, pin: &PinnedSource) -> bool {
         match (self, pin) {
@@ -226,6 +274,14 @@ fn canonical(url: &str) -> String {
 }
 
 impl PinnedSource {
+    /// Whether the same is there, however it was asked for.
+    pub fn is_same_source(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Git { commit, .. }, Self::Git { commit: other_commit, .. }) if commit != other_commit => false,
+            _ => !self.location().is_elsewhere(&other.location()),
+        }
+    }
+
     /// What is there cannot change.
     pub fn is_immutable(&self) -> bool {
         !matches!(self, Self::Path { .. })
@@ -377,6 +433,29 @@ mod tests {
         assert!(asking(GitReference::Rev("0123456".to_owned())).is_pinned_by(&git("a")));
         assert!(!asking(GitReference::DefaultBranch).is_pinned_by(&git("a")));
         assert!(!asking(GitReference::Branch("main".to_owned())).is_pinned_by(&git("b")));
+    }
+
+    #[test]
+    fn only_what_is_surely_another_place_is_elsewhere() {
+        let elsewhere = |one: &str, other: &str| SourceLocation::path(one).is_elsewhere(&SourceLocation::path(other));
+        for (one, other) in [("a", "a"), ("a/pixi.toml", "a"), ("/w/x/a", "x/a"), ("../a", "/a"), (".", "pixi.toml")] {
+            assert!(!elsewhere(one, other) && !elsewhere(other, one), "{one} {other}");
+        }
+        for (one, other) in
+            [("a", "b"), ("a/pixi.toml", "a/recipe.yaml"), ("/w/x/a", "y/a"), ("/a", "/b"), ("a", "../a")]
+        {
+            assert!(elsewhere(one, other) && elsewhere(other, one), "{one} {other}");
+        }
+        let asking = |reference| SourceLocation::Git {
+            url: "https://host/repository".to_owned(),
+            reference,
+            subdirectory: "a".to_owned(),
+            lfs: None,
+        };
+        let main = asking(GitReference::Branch("main".to_owned()));
+        assert!(!main.is_elsewhere(&asking(GitReference::DefaultBranch)));
+        assert!(main.is_elsewhere(&SourceLocation::path("a")));
+        assert!(git("a").is_same_source(&git("a")) && !git("a").is_same_source(&git("b")));
     }
 
     #[test]

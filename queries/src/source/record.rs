@@ -223,6 +223,16 @@ impl Locking {
             return Some(known.clone());
         }
         let record = name.at_hand()?;
+        let (build, host) = (self.packages(&record.build)?, self.packages(&record.host)?);
+        let locked = Interned::named(LockedSource::of(&record, build, host)).ok()?;
+        self.known.insert(name.fingerprint(), locked.clone());
+        Some(locked)
+    }
+}
+
+impl LockedSource {
+    /// What a lock file says of a package that is built, if it says this of what it is built with.
+    pub(crate) fn of(record: &SourceRecord, build: LockedPackages, host: LockedPackages) -> Self {
         let package = &record.record;
         let metadata = if record.is_mutable() {
             LockedMetadata::Partial(Box::new(PartialMetadata {
@@ -238,17 +248,14 @@ impl Locking {
         } else {
             LockedMetadata::Full(Box::new(package.clone()))
         };
-        let locked = Interned::named(LockedSource {
+        Self {
             metadata,
             sources: record.sources.clone(),
             manifest: record.manifest.clone(),
             build_source: record.build_source.clone(),
             variants: record.variants.clone(),
-            build: self.packages(&record.build)?,
-            host: self.packages(&record.host)?,
-        })
-        .ok()?;
-        self.known.insert(name.fingerprint(), locked.clone());
-        Some(locked)
+            build,
+            host,
+        }
     }
 }

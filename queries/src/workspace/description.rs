@@ -4,7 +4,10 @@
 //! machine. Two environments that need the same share it; so it can be the key of a solve. Its lists are sorted and
 //! without duplicates, except for the channels, whose order means something.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use rattler_conda_types::{GenericVirtualPackage, MatchSpec, ParseMatchSpecError, Subdir};
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
@@ -280,22 +283,24 @@ impl Workspace {
         };
         let (mut all, mut constraints, mut dev) = (Gathered::default(), Gathered::default(), Gathered::default());
         for environment in wanted {
-            for feature in self.features_of(environment) {
+            for name in &environment.features {
+                let Some(feature) = self.features.get(name) else { continue };
+                let by = Asker { environment, feature: name };
                 for (name, dependency) in feature.dependencies(platform) {
-                    self.gather(environment, name, dependency, &needs.channels, &mut all)?;
+                    self.gather(by, name, dependency, &needs.channels, &mut all)?;
                 }
                 for (name, dependency) in feature.constraints(platform) {
-                    self.gather(environment, name, dependency, &needs.channels, &mut constraints)?;
+                    self.gather(by, name, dependency, &needs.channels, &mut constraints)?;
                 }
                 for (name, dependency) in feature.dev(platform) {
-                    self.gather(environment, name, dependency, &needs.channels, &mut dev)?;
+                    self.gather(by, name, dependency, &needs.channels, &mut dev)?;
                 }
             }
         }
         needs.requirements = all.packages.into_iter().collect();
-        needs.sources = all.sources.into_iter().collect();
+        needs.sources = all.sources.into_keys().collect();
         needs.constraints = constraints.packages.into_iter().collect();
-        needs.dev = dev.sources.into_iter().collect();
+        needs.dev = dev.sources.into_keys().collect();
         Ok(needs)
     }
 
@@ -329,19 +334,25 @@ impl Workspace {
     }
 
     /// Adds what a dependency requires, unless it is one that cannot be installed.
-    fn gather(
+    fn gather<'w>(
         &self,
-        environment: &Environment,
+        by: Asker<'w>,
         name: &str,
-        dependency: &Dependency,
+        dependency: &'w Dependency,
         channels: &[Location],
-        gathered: &mut Gathered,
+        gathered: &mut Gathered<'w>,
     ) -> Result<(), ManifestError> {
-        let environment = environment.name.clone();
+        let environment = by.environment.name.clone();
         let requirement = match &dependency.kind {
             DependencyKind::Package(requirement) => requirement.as_ref(),
             DependencyKind::Source(source) => {
-                gathered.sources.insert(source.as_ref().clone());
+                let is_elsewhere = |(other, _): &(&SourceRequirement, &Said<'w>)| {
+                    other.name == source.name && other.location.is_elsewhere(&source.location)
+                };
+                if let Some((first, said)) = gathered.sources.iter().find(is_elsewhere) {
+                    return Err(self.two_places(by, source, dependency, first, said));
+                }
+                gathered.sources.entry(source.as_ref().clone()).or_insert(Said { by, dependency });
                 return Ok(());
             }
             DependencyKind::Unhandled { field } => {
@@ -367,13 +378,52 @@ impl Workspace {
         gathered.packages.insert(requirement.clone());
         Ok(())
     }
+
+    fn two_places(
+        &self,
+        by: Asker<'_>,
+        source: &SourceRequirement,
+        dependency: &Dependency,
+        first: &SourceRequirement,
+        said: &Said<'_>,
+    ) -> ManifestError {
+        let (what, owner) = match &by.environment.solve_group {
+            Some(group) if said.by.environment.name != by.environment.name => ("solve group", group),
+            _ => ("environment", &by.environment.name),
+        };
+        let kind = ManifestErrorKind::TwoPlaces {
+            what,
+            owner: owner.clone(),
+            dependency: source.name.clone(),
+            first: first.location.to_string(),
+            second: source.location.to_string(),
+        };
+        let help = "what is solved together has one package of a name: name one place for it, or put the features into \
+                    environments that are solved apart";
+        let feature = |by: Asker<'_>| format!("by feature `{}`", by.feature);
+        let error = self.source.error(kind).at_with(&said.dependency.value_span, feature(said.by));
+        error.at_with(&dependency.value_span, feature(by)).help(help).done()
+    }
+}
+
+/// Where in a manifest something is asked for.
+#[derive(Clone, Copy)]
+struct Asker<'w> {
+    environment: &'w Environment,
+    feature: &'w str,
+}
+
+/// A dependency, and who has it.
+struct Said<'w> {
+    by: Asker<'w>,
+    dependency: &'w Dependency,
 }
 
 /// What the dependencies of some tables require.
 #[derive(Default)]
-struct Gathered {
+struct Gathered<'w> {
     packages: BTreeSet<Requirement>,
-    sources: BTreeSet<SourceRequirement>,
+    sources: BTreeMap<SourceRequirement, Said<'w>>,
 }
 
 /// The name a priority has in a manifest.

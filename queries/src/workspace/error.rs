@@ -209,6 +209,20 @@ pub enum ManifestErrorKind {
         /// The field.
         field: String,
     },
+    /// A package that is built is to come from two places.
+    #[error("{what} `{owner}` would have `{dependency}` from two places: {first} and {second}")]
+    TwoPlaces {
+        /// "environment" or "solve group".
+        what: &'static str,
+        /// Its name.
+        owner: String,
+        /// The package.
+        dependency: String,
+        /// One place.
+        first: String,
+        /// The other place.
+        second: String,
+    },
     /// A requirement names a channel that its environment does not use.
     #[error("`{dependency}` is wanted from `{channel}`, which is no channel of environment `{environment}`")]
     ChannelNotListed {

@@ -123,9 +123,9 @@ async fn an_operation_that_nobody_needs_any_more_is_finished_and_so_are_those_ar
     }
     request.abort();
     assert!(request.await.is_err());
-    may_end.store(true, Ordering::SeqCst);
-    // The withdrawal is on its way to the planner; what is asked afterwards is answered after it.
+    // The withdrawal is on its way to the planner; what is asked afterwards is answered after it. Before, the build may not end.
     assert!(database.counts().await.is_ok());
+    may_end.store(true, Ordering::SeqCst);
     assert_eq!(reporter.violations(), Vec::<String>::new());
     let told = reporter.render();
     assert!(told.contains("backend_build: build a 1.0 0 (started, cancelled)"), "{told}");

@@ -75,6 +75,13 @@ pub(crate) fn build(project: &Project, configuration: &Configuration, params: &R
     if told_to(Kind::TouchOwnGlobs) {
         touch(&project.place.source.join(&configuration.touch))?;
     }
+    if let Some(path) = &configuration.remove {
+        let path = project.place.source.join(path);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot("remove", &path, &error)),
+            _ => {}
+        }
+    }
     let stem = format!("{}-{}-{}", wanted.name, wanted.version, wanted.build);
     let mut bytes = archive::pack(&package, &stem, level).map_err(|error| cannot("write", Path::new(&stem), &error))?;
     if told_to(Kind::DamagedFile) {

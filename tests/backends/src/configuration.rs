@@ -28,6 +28,7 @@ const KEYS: &[&str] = &[
     "fail_while",
     "error_code",
     "flood_bytes",
+    "remove",
     "touch",
 ];
 
@@ -94,6 +95,7 @@ pub(crate) struct Configuration {
     pub(crate) slow: Option<(u64, Option<Step>)>,
     pub(crate) failure: Option<Failure>,
     pub(crate) touch: PathBuf,
+    pub(crate) remove: Option<PathBuf>,
 }
 
 /// One of several outputs. What is not said here is as it is for the project.
@@ -138,6 +140,7 @@ impl Configuration {
             env_into_package: reader.strings("env_into_package")?.unwrap_or_default(),
             slow: reader.natural("slow")?.map(|milliseconds| (milliseconds, slow_in)),
             failure: Failure::read(&reader)?,
+            remove: reader.string("remove")?.map(Into::into),
             touch: reader.string("touch")?.unwrap_or("content/touched.txt").into(),
         })
     }

@@ -56,6 +56,7 @@
 //! | `fail_while` | path | always | fails only as long as there is such a file |
 //! | `error_code` | integer | by kind | the JSON-RPC code of an error that was asked for |
 //! | `flood_bytes` | integer | by kind | how much is a flood |
+//! | `remove` | path | none | a file that a build removes after it has read it, if it is there |
 //! | `touch` | path | `content/touched.txt` | what `touch_own_globs` writes |
 //!
 //! The default globs are `content/**`, `pixi.toml`, `pyproject.toml` and `recipe.yaml`; none if there are glob sets.

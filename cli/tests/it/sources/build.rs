@@ -188,3 +188,17 @@ fn a_kill_at_any_moment_of_a_build_leaves_nothing_that_is_trusted() {
     };
     assert_eq!(files(&sources), files(&fresh));
 }
+
+#[test]
+fn a_backend_is_asked_once_for_environments_that_make_no_difference_to_it() {
+    let sources = Sources::new();
+    sources.site.manifest(
+        "",
+        "[dependencies]\na = { path = 'a' }\n[feature.other]\nchannel-priority = 'disabled'\n\
+         [feature.other.system-requirements]\ncuda = '12'\n[environments]\nother = ['other']\n",
+    );
+    let ran = sources.json(&["install", "-e", "default", "-e", "other"]);
+    let executed = ran.executed();
+    assert_eq!((executed["call_outputs"], executed["backend_build"]), (2, 2), "{executed:?}");
+    sources.json(&["install", "-e", "default", "-e", "other"]).assert_nothing_ran();
+}

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use doge_queries::testing::PackageBuilder;
+
+use crate::site::PLATFORM;
 use crate::sources::{Sources, git};
 
 fn failing(configuration: &str) -> Sources {
@@ -160,4 +163,45 @@ fn a_source_that_is_not_there_or_is_no_package_is_told() {
     sources.run(&["install"]).assert_fails_with(&["describes no package"]);
     sources.site.needs("other-name = { path = 'a' }");
     sources.run(&["install"]).assert_fails_with(&["offers no package `other-name`", "it offers a"]);
+}
+
+/// Something that passes for a Python.
+fn python() -> PackageBuilder {
+    PackageBuilder::new("python", "3.12.1").subdir(PLATFORM).file("bin/python", "")
+}
+
+#[test]
+fn a_package_for_any_python_without_one_is_told_before_anything_is_built() {
+    let mut sources = Sources::new();
+    let all = "noarch = 'python'\nembed = false";
+    sources.package("a", "", all);
+    sources.site.needs("a = { path = 'a' }");
+    let parts = ["environment `default` has no `python` to install `a` for, which is `noarch: python`", "add `python`"];
+    let ran = sources.run(&["install"]);
+    ran.assert_fails_with(&parts);
+    assert!(!ran.stderr.contains("built a"), "{}", ran.stderr);
+    sources.package("b", "", all);
+    sources.package("a", "[package.host-dependencies]\nb = { path = '../b' }\n", "");
+    sources.run(&["install"]).assert_fails_with(&["the host environment of `a` has no `python` to install `b` for"]);
+    sources.site.channel.add(python()).expect("it can be written");
+    sources.site.index();
+    sources.package("b", "[package.run-dependencies]\npython = '*'\n", all);
+    sources.install();
+    sources.assert_settled();
+}
+
+#[test]
+fn an_environment_that_loses_its_python_stays_as_it_was_while_packages_need_one() {
+    let mut site = crate::site::Site::new();
+    let pure = PackageBuilder::new("pure", "1.0").noarch_python().file("site-packages/pure.py", "x = 1\n");
+    for package in [pure, python()] {
+        site.channel.add(package).expect("it can be written");
+    }
+    site.index();
+    site.needs("pure = '*'\npython = '*'");
+    site.install();
+    site.needs("pure = '*'");
+    site.run(&["install"]).assert_fails_with(&["environment `default` has no `python` to install `pure` for"]);
+    assert!(site.prefix("bin/python").is_file());
+    assert!(site.prefix("lib/python3.12/site-packages/pure.py").is_file());
 }

@@ -132,6 +132,49 @@ fn a_build_that_writes_into_its_own_globs_is_recognised_and_does_not_go_on_for_e
     panic!("it is built again and again");
 }
 
+/// `a` writes `share/own.txt` while it is built, with these further lines, and that is known.
+fn writing_into_its_own_globs(configuration: &str) -> Sources {
+    let sources = Sources::new();
+    let own = "fail = 'touch_own_globs'\ntouch = 'content/share/own.txt'";
+    sources.package("a", "", &format!("{own}\n{configuration}"));
+    sources.site.needs("a = { path = 'a' }");
+    sources.site.write("a/content/share/kept.txt", "kept\n");
+    sources.assert_builds(1);
+    sources.assert_builds(1);
+    sources.assert_builds(0);
+    sources.assert_settled();
+    sources
+}
+
+#[test]
+fn an_edit_beside_what_a_build_writes_itself_is_built_once() {
+    let sources = writing_into_its_own_globs("");
+    for text in ["edited\n", "edited again\n"] {
+        sources.site.write("a/content/share/kept.txt", text);
+        sources.assert_builds(1);
+        assert_eq!(sources.site.read(".pixi/envs/default/share/kept.txt"), text);
+        sources.assert_builds(0);
+        sources.assert_settled();
+    }
+    sources.site.write("a/content/share/own.txt", "70");
+    sources.assert_builds(1);
+    sources.assert_builds(0);
+    sources.assert_settled();
+}
+
+#[test]
+fn what_is_taken_away_during_a_build_beside_what_it_writes_itself_counts() {
+    let sources = writing_into_its_own_globs("remove = 'content/share/extra.txt'");
+    sources.site.write("a/content/share/extra.txt", "read by one build only\n");
+    sources.assert_builds(1);
+    assert!(!sources.site.path("a/content/share/extra.txt").exists());
+    sources.assert_builds(1);
+    assert!(!sources.site.prefix("share/extra.txt").exists(), "it was built from a file that is gone");
+    sources.assert_builds(0);
+    sources.assert_settled();
+    assert!(sources.site.prefix("share/kept.txt").is_file());
+}
+
 #[test]
 fn configuration_and_project_count_though_no_glob_names_the_manifest() {
     let sources = Sources::new();

@@ -274,6 +274,216 @@ fn a_backend_that_speaks_another_protocol_is_refused_by_name() {
 }
 
 #[test]
+fn a_backend_whose_environment_lacks_a_python_for_its_packages_is_refused_by_name() {
+    let mut sources = Sources::new();
+    let program = std::fs::read(backend()).expect("it was built");
+    for package in [
+        PackageBuilder::new("pixi-build-api-version", "7"),
+        PackageBuilder::new("pure", "1.0").noarch_python().file("site-packages/pure.py", "x = 1\n"),
+        PackageBuilder::new("doge-test-backend", "1.0")
+            .depends(["pixi-build-api-version >=7,<8", "pure"])
+            .executable("bin/doge-test-backend", program),
+    ] {
+        sources.site.channel.add(package).expect("it can be written");
+    }
+    sources.site.index();
+    isolated(&sources, &["install"]).assert_fails_with(&[
+        "the environment of the build backend `doge-test-backend` has no `python` to install `pure` for",
+    ]);
+}
+
+/// `a` is built by `mine`, which is built itself, from the directory `backend`.
+fn built_by_what_is_built() -> Sources {
+    let mut sources = Sources::new();
+    sources.site.channel.add(PackageBuilder::new("pixi-build-api-version", "7")).expect("it can be written");
+    sources.site.index();
+    backend_from_source(&sources, API, "one");
+    let text = sources.site.read("a/pixi.toml");
+    let by = |backend: &str| format!("backend = {{ name = '{backend}'");
+    sources.site.write(
+        "a/pixi.toml",
+        &text.replace(
+            &format!("{}, version = '*' }}", by("doge-test-backend")),
+            &format!("{}, path = '../backend' }}", by("mine")),
+        ),
+    );
+    sources.site.needs("a = { path = 'a' }");
+    sources
+}
+
+fn backend_from_source(sources: &Sources, tables: &str, remark: &str) {
+    let text = format!(
+        "[package]\nname = 'mine'\nversion = '1.0'\n{tables}\n\
+         [package.build]\nbackend = {{ name = 'doge-test-backend', version = '*' }}\n"
+    );
+    sources.site.write("backend/pixi.toml", &text);
+    let program = format!("#!/bin/sh\n# {remark}\nexec {} \"$@\"\n", backend().display());
+    sources.site.write("backend/content/bin/mine", &program);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = sources.site.path("backend/content/bin/mine");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+}
+
+const API: &str = "[package.run-dependencies]\npixi-build-api-version = '>=7,<8'\n";
+
+#[test]
+fn a_backend_that_is_built_itself_is_built_before_what_it_builds_and_again_when_its_sources_change() {
+    let mut sources = built_by_what_is_built();
+    // `mine`, `b` and `a`.
+    sources.assert_builds(3);
+    assert!(sources.site.prefix("bin/a").is_file());
+    assert!(!sources.site.prefix("bin/mine").exists(), "it is no package of the environment");
+    sources.assert_settled();
+    sources.site.write("a/content/bin/a", "#!/bin/sh\necho changed\n");
+    sources.assert_builds(1);
+    backend_from_source(&sources, API, "two");
+    sources.assert_builds(2);
+    sources.assert_settled();
+    // What is in its environment beside it stays until that is asked for.
+    sources.site.channel.add(PackageBuilder::new("pixi-build-api-version", "7.1")).expect("it can be written");
+    sources.site.index();
+    sources.assert_settled();
+    backend_from_source(&sources, API, "three");
+    sources.assert_builds(2);
+    sources.assert_settled();
+    let kept = || {
+        let mut texts = std::fs::read_dir(sources.site.path(".pixi/doge/backends")).expect("it is there").flatten();
+        std::fs::read_to_string(texts.next().expect("one is kept").path()).expect("it is text")
+    };
+    assert!(kept().contains("pixi-build-api-version-7-") && !kept().contains("pixi-build-api-version-7.1-"));
+    let ran = sources.json(&["install", "--refresh=mine"]);
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+    assert!(kept().contains("pixi-build-api-version-7.1-"), "{}", kept());
+    sources.assert_settled();
+}
+
+#[test]
+fn a_backend_is_asked_once_though_environments_differ_in_what_the_machine_has_to_have() {
+    let mut sources = Sources::new();
+    package_of_backend(&mut sources, "1.0");
+    sources.site.manifest(
+        "",
+        "[dependencies]\na = { path = 'a' }\n[feature.other.system-requirements]\ncuda = '12'\n\
+         [environments]\nother = ['other']\n",
+    );
+    let ran = isolated(&sources, &["install", "-e", "default", "-e", "other"]).succeeded();
+    let executed = ran.executed();
+    let counts = ["call_outputs", "backend_build", "install_tool"].map(|kind| executed[kind]);
+    assert_eq!(counts, [2, 2, 1], "{executed:?}");
+    isolated(&sources, &["install", "-e", "default", "-e", "other"]).assert_nothing_ran();
+}
+
+#[test]
+fn a_backend_in_the_repository_of_what_it_builds_is_built_from_the_same_commit() {
+    let sources = built_by_what_is_built();
+    let repository = sources.site.root().join("repository");
+    let copy = |inside: &str| {
+        let target = repository.join(inside);
+        std::fs::create_dir_all(target.parent().expect("it is inside")).expect("it can be made");
+        std::fs::copy(sources.site.path(inside), target).expect("it is there");
+    };
+    for path in ["a/pixi.toml", "a/content/bin/a", "b/pixi.toml", "backend/pixi.toml", "backend/content/bin/mine"] {
+        copy(path);
+    }
+    for directory in ["a", "b", "backend"] {
+        std::fs::remove_dir_all(sources.site.path(directory)).expect("it is there");
+    }
+    git(&repository, &["init", "-q", "-b", "main", "."]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "-q", "-m", "as it is"]);
+    let place = format!("git = 'file://{}', branch = 'main', subdirectory = 'a'", repository.display());
+    sources.site.needs(&format!("a = {{ {place} }}"));
+    sources.assert_builds(3);
+    sources.assert_settled();
+    std::fs::write(repository.join("backend/content/bin/mine"), "#!/bin/sh\nexit 1\n").expect("it can be written");
+    git(&repository, &["commit", "-q", "-a", "-m", "it works no more"]);
+    // What is locked stays, and the backend with it.
+    sources.assert_settled();
+    sources.run(&["install", "--update"]).assert_fails_with(&["the build backend `mine`"]);
+}
+
+#[test]
+fn what_a_backend_that_is_built_is_built_with_stays_and_is_built_first() {
+    let mut sources = built_by_what_is_built();
+    let host = "[package.host-dependencies]\nlib = '*'\nc = { path = '../c' }\n";
+    sources.package("c", "", "");
+    backend_from_source(&sources, &format!("{host}{API}"), "one");
+    sources.assert_builds(4);
+    sources.assert_settled();
+    sources.site.channel.add(PackageBuilder::new("lib", "3.0").file("share/lib", "3.0\n")).expect("it can be written");
+    sources.site.index();
+    sources.assert_settled();
+    sources.site.write("c/content/share/c.txt", "new\n");
+    // `c`, and what is built with it: `mine`, and so `a`.
+    sources.assert_builds(3);
+    sources.assert_settled();
+}
+
+#[test]
+fn a_backend_that_is_built_is_built_again_when_it_is_gone_and_somebody_needs_it() {
+    let sources = built_by_what_is_built();
+    sources.install();
+    let lose = || {
+        std::fs::remove_dir_all(sources.site.cache().join("tools")).expect("it is there");
+        std::fs::remove_dir_all(sources.site.cache().join("pkgs")).expect("it is there");
+        std::fs::remove_dir_all(sources.site.path(".pixi/doge/artifacts")).expect("it is there");
+    };
+    lose();
+    sources.assert_settled();
+    sources.site.write("a/content/bin/a", "#!/bin/sh\necho changed\n");
+    sources.install();
+    assert!(sources.site.read(".pixi/envs/default/bin/a").contains("changed"));
+    // What was looked for and not found is no more what it was.
+    sources.assert_builds(0);
+    sources.assert_settled();
+}
+
+#[test]
+fn a_backend_that_would_have_to_build_itself_is_a_cycle_that_names_it() {
+    let sources = built_by_what_is_built();
+    let text = sources.site.read("backend/pixi.toml");
+    let own = "backend = { name = 'mine', path = '.' }";
+    sources
+        .site
+        .write("backend/pixi.toml", &text.replace("backend = { name = 'doge-test-backend', version = '*' }", own));
+    sources.run(&["install"]).assert_fails_with(&["dependency cycle", "environment of the tool mine", "backend"]);
+    // So is one that is built with what it builds.
+    backend_from_source(&sources, &format!("[package.host-dependencies]\na = {{ path = '../a' }}\n{API}"), "one");
+    sources.run(&["install"]).assert_fails_with(&[
+        "dependency cycle",
+        "environment of the tool mine",
+        "the host environment of `mine`",
+    ]);
+}
+
+#[test]
+fn a_backend_that_is_built_and_speaks_no_protocol_is_refused_by_name() {
+    let sources = built_by_what_is_built();
+    backend_from_source(&sources, "", "one");
+    let parts = ["`mine` does not say which version of the build protocol", "pixi-build-api-version"];
+    sources.run(&["install"]).assert_fails_with(&parts);
+    std::fs::remove_dir_all(sources.site.path("backend")).expect("it is there");
+    sources.run(&["install"]).assert_fails_with(&["there is no source at backend", "the package `mine` at backend"]);
+}
+
+#[test]
+fn a_workspace_with_a_backend_that_is_built_can_be_moved() {
+    let sources = built_by_what_is_built();
+    sources.install();
+    let moved = sources.site.root().join("moved");
+    std::fs::rename(sources.site.path(""), &moved).expect("it can be moved");
+    let mut command = sources.command(&["install", "--json"]);
+    command.current_dir(&moved);
+    let ran = Ran::by(command).succeeded();
+    for kind in ["backend_build", "call_outputs", "install_tool"] {
+        assert_eq!(ran.executed().get(kind), None, "{:?}", ran.executed());
+    }
+}
+
+#[test]
 fn packages_that_write_into_the_checkout_that_they_share_are_all_built() {
     let sources = Sources::new();
     let repository = sources.site.root().join("shared");

@@ -21,6 +21,7 @@ use super::{
     sources::{Comparison, Unreadable},
     unsatisfied::Unsatisfied,
 };
+use crate::build::name_in;
 use crate::records::Records;
 use crate::source::{LockedSource, Locking, SourceRecord, written};
 use crate::workspace::{
@@ -168,6 +169,22 @@ pub(crate) fn kept(
     root: &WorkspaceRoot,
 ) -> Option<Records> {
     let records = unchecked(binary, locked, current)?;
+    meets(needs, &records, current, root).ok()?;
+    Some(records)
+}
+
+/// Whether the packages of an environment that is no workspace's are just what is needed there. `current` is as in
+/// [`satisfies`].
+///
+/// # Errors
+///
+/// The first reason why they are not.
+pub(crate) fn meets(
+    needs: &SolveDescription,
+    records: &Records,
+    current: &Records,
+    root: &WorkspaceRoot,
+) -> Result<(), Unsatisfied> {
     let description = EnvironmentDescription {
         environment: String::new(),
         platform: needs.subdir.as_str().to_owned(),
@@ -175,8 +192,7 @@ pub(crate) fn kept(
         has_pypi: false,
         needs: needs.clone(),
     };
-    holds_together(&description, &records, current, root).ok()?;
-    Some(records)
+    holds_together(&description, records, current, root)
 }
 
 fn variant_of(locked: &LockedSource) -> String {
@@ -360,6 +376,11 @@ pub(crate) fn holds_together(
             message: error.to_string(),
         })?);
     }
+    for record in &built {
+        if let Some((package, wanted, locked)) = elsewhere(record, &built) {
+            return Err(Unsatisfied::SourceElsewhere { package, wanted, locked });
+        }
+    }
     let reached = set.walk(roots, |broken| {
         Err(match broken {
             Broken::Missing { spec, required_by, found } => Unsatisfied::NoMatch { spec, required_by, found },
@@ -384,4 +405,14 @@ pub(crate) fn holds_together(
     }
     packages.sort_unstable();
     Err(Unsatisfied::NotNeeded { packages })
+}
+
+/// A package that a record needs from another place than it is locked from; that place, and the other.
+fn elsewhere(record: &SourceRecord, built: &[Arc<SourceRecord>]) -> Option<(String, String, String)> {
+    record.sources.iter().find_map(|(name, said)| {
+        let (wanted, locked) = (said.resolved(&record.manifest)?, built.iter().find(|other| other.name() == name)?);
+        let is_needed = || record.record.depends.iter().any(|text| name_in(text).as_ref() == Some(name));
+        let is_elsewhere = wanted.is_elsewhere(&locked.manifest.location()) && is_needed();
+        is_elsewhere.then(|| (name.clone(), format!("{wanted} by `{}`", record.name()), locked.manifest.to_string()))
+    })
 }

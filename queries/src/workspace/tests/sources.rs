@@ -94,7 +94,7 @@ b = { path = "b" }
 [target.linux.dependencies]
 a = "1"
 [feature.f.dependencies]
-b = { path = "other/b" }
+c = { path = "c" }
 [environments]
 f = { features = ["f"], solve-group = "g" }
 g = { solve-group = "g" }
@@ -104,8 +104,30 @@ g = { solve-group = "g" }
     let default = workspace.describe("default", "linux-64").unwrap().needs;
     assert_eq!(names(&default), ["b from b"]);
     assert_eq!(default.to_string(), "linux-64: a ==1, b from b");
-    assert_eq!(names(&workspace.describe("f", "linux-64").unwrap().needs), ["b from b", "b from other/b"]);
-    assert_eq!(names(&workspace.solve_unit("g", "linux-64").unwrap().needs), ["b from b", "b from other/b"]);
+    assert_eq!(names(&workspace.describe("f", "linux-64").unwrap().needs), ["b from b", "c from c"]);
+    assert_eq!(names(&workspace.solve_unit("g", "linux-64").unwrap().needs), ["b from b", "c from c"]);
+}
+
+#[test]
+fn features_that_name_two_places_for_one_package_do_so_for_their_environments_only() {
+    let workspace = small(
+        r#"
+[dependencies]
+b = { path = "b" }
+[feature.f.dependencies]
+b = { path = "other/b" }
+[feature.same.dependencies]
+b = { path = "./b", version = "1.*" }
+[environments]
+f = ["f"]
+same = ["same"]
+"#,
+    );
+    assert!(workspace.describe("default", "linux-64").is_ok());
+    assert!(workspace.describe("same", "linux-64").is_ok());
+    let error = workspace.describe("f", "linux-64").unwrap_err();
+    assert_eq!(error.to_string(), "environment `f` would have `b` from two places: other/b and b");
+    assert_eq!(error.spans().count(), 2);
 }
 
 #[test]
