@@ -335,7 +335,7 @@ impl History {
                 told.push(Explanation { cause: Some(cause), ..explanation(&run.specs[place], steps) });
                 return told;
             }
-            if let Some(place) = pick(run, false).filter(|_| is_newest) {
+            if is_newest && let Some(place) = pick(run, false) {
                 let spec = &run.specs[place];
                 let steps = vec![self.step(spec, "it held".to_owned(), Vec::new())];
                 told.push(Explanation { checked: Some(checked(run, place)), ..explanation(spec, steps) });
@@ -347,11 +347,15 @@ impl History {
     /// What people mean most of all that is meant: work, of which a query of the same name is only the caller; and what took
     /// the longest.
     fn pick(&self, run: &RunRecord, is_meant: &dyn Fn(&RecordedSpec) -> bool, worked_only: bool) -> Option<usize> {
+        let meant: Vec<usize> = (0..run.specs.len()).filter(|place| is_meant(&run.specs[*place])).collect();
+        if meant.is_empty() {
+            // How it was before is not looked up for nothing.
+            return None;
+        }
         let earlier = self.earlier(run);
-        let meant = run.specs.iter().enumerate().filter(|(_, spec)| {
-            let is_candidate = if worked_only { worked(run, &earlier, spec) } else { spec.outcome != Outcome::Pending };
-            is_candidate && is_meant(spec)
-        });
+        let is_candidate = |spec: &RecordedSpec| {
+            if worked_only { worked(run, &earlier, spec) } else { spec.outcome != Outcome::Pending }
+        };
         let weight = |spec: &RecordedSpec| {
             let is_work = matches!(spec.role, Role::Action | Role::Effect);
             // What had to be fetched again, because something else of its name was there, is not what changed.
@@ -365,7 +369,8 @@ impl History {
                 spec.saved_us,
             )
         };
-        meant.max_by_key(|(_, spec)| weight(spec)).map(|(place, _)| place)
+        let candidates = meant.into_iter().filter(|place| is_candidate(&run.specs[*place]));
+        candidates.max_by_key(|place| weight(&run.specs[*place]))
     }
 
     /// Why a spec of a run ran, in one step; nothing if it did not.
