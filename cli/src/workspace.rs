@@ -89,6 +89,11 @@ impl Located {
         self.workspace.warnings().iter().map(|warning| format!("{file}, {warning}")).collect()
     }
 
+    /// What the runs of this workspace are told apart by from those of others.
+    pub(crate) fn scope(&self) -> String {
+        self.root.display().to_string()
+    }
+
     /// Whether something was built or installed here, as far as it is still there.
     pub(crate) fn has_installed(&self) -> bool {
         let environments = std::fs::read_dir(self.root.join(".pixi/envs")).into_iter().flatten().flatten();

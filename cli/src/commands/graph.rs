@@ -75,7 +75,7 @@ pub(crate) fn shown(history: &History, located: &Located, id: Option<&str>) -> m
     if let Some(id) = id {
         return whole(history, named(history, id)?);
     }
-    let scope = located.root.display().to_string();
+    let scope = located.scope();
     let is_ours = |run: &RunRecord| run.scope.as_deref() == Some(&*scope) && did_anything(run);
     let runs: Vec<RunRecord> = history.runs(usize::MAX).into_iter().filter(is_ours).collect();
     let later = runs.iter().position(|run| !run.specs.is_empty());

@@ -190,10 +190,7 @@ async fn targets(located: &Located, arguments: &InstallArguments, database: &Dat
             ));
         };
         // What is wrong in the manifest for this environment is shown with its place before anything begins.
-        workspace
-            .describe(&name, &platform.name)
-            .and_then(|_| workspace.solve_unit(&name, &platform.name))
-            .map_err(Problem::new)?;
+        workspace.check(&name, &platform.name).map_err(Problem::new)?;
         let prefix = match &arguments.prefix {
             Some(path) => {
                 let path = std::path::absolute(path).into_diagnostic()?;

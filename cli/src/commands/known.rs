@@ -3,8 +3,7 @@
 use doge_queries::doge::History;
 use miette::miette;
 
-use crate::outcome::say;
-use crate::workspace::Located;
+use crate::workspace::{Located, warn};
 
 /// The error of a store that cannot be read, if that is why something is not there.
 pub(crate) fn unreadable(history: &History) -> Option<miette::Report> {
@@ -29,6 +28,6 @@ pub(crate) fn nothing(history: &History, located: &Located) -> miette::Report {
 /// Says if what was shown may not be all there is.
 pub(crate) fn warn_if_damaged(history: &History) {
     if let Some(report) = unreadable(history) {
-        say(&format!("warning: {report}; what is shown may not be all"));
+        warn(&[format!("{report}; what is shown may not be all")]);
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
 fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
     let located = if arguments.all { None } else { Some(Located::find(common)?) };
     let caches = located.as_ref().map_or_else(|| cache_dirs(common), |located| Ok(located.caches.clone()))?;
-    let scope = located.as_ref().map(|located| located.root.display().to_string());
+    let scope = located.as_ref().map(Located::scope);
     let history = History::open(&caches.store);
     let records: Vec<RunRecord> = history
         .runs(usize::MAX)

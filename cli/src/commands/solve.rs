@@ -117,8 +117,7 @@ fn left_out(located: &Located, only: &Only) -> Vec<String> {
         only.environments.is_empty() && (only.platforms.is_empty() || only.platforms.contains(platform))
     };
     for (environment, platform) in workspace.targets().filter(|(_, platform)| is_meant(&platform.name)) {
-        let described = workspace.describe(&environment.name, &platform.name);
-        if let Err(error) = described.and_then(|_| workspace.solve_unit(&environment.name, &platform.name)) {
+        if let Err(error) = workspace.check(&environment.name, &platform.name) {
             left_out.push(format!("environment `{}` is left out: {error}", environment.name));
         }
     }
@@ -134,8 +133,7 @@ fn only(located: &Located, arguments: &SolveArguments) -> miette::Result<Only> {
         let platforms = if arguments.platform.is_empty() { all() } else { arguments.platform.clone() };
         for platform in &platforms {
             // An unknown name is shown with those that are known, and what is wrong in the manifest with its place.
-            let described = located.workspace.describe(&environment.name, platform);
-            described.and_then(|_| located.workspace.solve_unit(&environment.name, platform)).map_err(Problem::new)?;
+            located.workspace.check(&environment.name, platform).map_err(Problem::new)?;
         }
         only.environments.insert(environment.name.clone());
     }

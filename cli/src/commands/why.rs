@@ -14,7 +14,7 @@ use crate::workspace::Located;
 pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<Exit> {
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let scope = located.root.display().to_string();
+    let scope = located.scope();
     let wanted: Option<RunId> =
         arguments.run.as_deref().map(|id| Ok::<_, miette::Report>(named(&history, id)?.id)).transpose()?;
     let is_ours = |run: &RunRecord| match wanted {
@@ -93,10 +93,10 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
         if all > checked.seen.len() {
             text.push_str(&format!("    and {} more\n", all - checked.seen.len()));
         }
-        match checked.held {
-            0 => {}
-            1 => text.push_str("  1 result that was made of that is as it was\n"),
-            held => text.push_str(&format!("  {held} results that were made of that are as they were\n")),
+        if checked.held > 0 {
+            let one = "result that was made of that is as it was";
+            let many = "results that were made of that are as they were";
+            text.push_str(&format!("  {}\n", counted(checked.held as u64, one, many)));
         }
         text.push_str(&format!("in run {run}, the newest\n"));
         return text;

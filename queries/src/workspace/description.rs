@@ -220,6 +220,17 @@ impl Workspace {
         })
     }
 
+    /// Looks whether an environment can be put together on a platform, by itself and with its group.
+    ///
+    /// # Errors
+    ///
+    /// As [`describe`](Self::describe) and [`solve_unit`](Self::solve_unit).
+    pub fn check(&self, environment: &str, platform: &str) -> Result<(), ManifestError> {
+        // What is wrong with it alone goes before what is wrong with others.
+        self.describe(environment, platform)?;
+        self.solve_unit(environment, platform).map(drop)
+    }
+
     /// Every environment on every platform it has, in the order of the manifest.
     pub fn targets(&self) -> impl Iterator<Item = (&Environment, &Platform)> {
         self.environments()
