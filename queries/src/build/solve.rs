@@ -237,22 +237,17 @@ impl Query for SolvePixiEnvironmentSpec {
             asks: self.asks,
             context: self.context.clone(),
         };
-        let (sources, pins) = resolve.all(db, locked.as_deref())?;
-        let offered: Vec<Arc<SourceRecord>> =
-            sources.iter().map(|source| db.value(source)).collect::<Result<_, _>>()?;
-        let is_ambiguous = is_ambiguous(&offered);
-        let mut sources: Vec<(Interned<SourceRecord>, Arc<SourceRecord>)> = sources.into_iter().zip(offered).collect();
-        if is_ambiguous {
-            let offered: Vec<_> = sources.iter().map(|(_, record)| record.clone()).collect();
-            let places = Places::certain(&self.name, &pins, &self.needs.sources, &offered).map_err(Halt::fail)?;
-            sources.retain(|(_, record)| places.has_exactly(record));
+        let (names, pins) = resolve.all(db, locked.as_deref())?;
+        let offered: Vec<Arc<SourceRecord>> = names.iter().map(|source| db.value(source)).collect::<Result<_, _>>()?;
+        let among = |names| self.among(db, locked.as_deref(), db.intern(Records::with_sources(Vec::new(), names))?);
+        if !is_ambiguous(&offered) {
+            return among(names);
         }
+        let places = Places::certain(&self.name, &pins, &self.needs.sources, &offered).map_err(Halt::fail)?;
+        let mut sources: Vec<(Interned<SourceRecord>, Arc<SourceRecord>)> = names.into_iter().zip(offered).collect();
+        sources.retain(|(_, record)| places.has_exactly(record));
         loop {
-            let names = sources.iter().map(|(name, _)| name.clone()).collect();
-            let found = self.among(db, locked.as_deref(), db.intern(Records::with_sources(Vec::new(), names))?)?;
-            if !is_ambiguous {
-                return Ok(found);
-            }
+            let found = among(sources.iter().map(|(name, _)| name.clone()).collect())?;
             let chosen = db.value(&found.records)?.read_sources(db)?;
             let places = Places::of_chosen(&self.name, &pins, &self.needs.sources, &chosen).map_err(Halt::fail)?;
             // What only variants need that were not taken may have been taken all the same; it is left out then.
