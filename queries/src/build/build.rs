@@ -608,7 +608,7 @@ impl Action for BackendBuildSpec {
                 compression_level: if self.profile == BuildProfile::Release { "default" } else { "lowest" }.to_owned(),
             }),
         };
-        let earlier = self.earlier(ctx, &work, &ready).await?;
+        let earlier = self.earlier(ctx, work.join(WRITTEN), &ready).await?;
         let patience = ready.backends.build_patience;
         let question = Question { method: "conda/build_v1", params: &ask, patience };
         // File times may lag behind the clock.
@@ -623,14 +623,14 @@ impl Action for BackendBuildSpec {
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
         let mut reads = self.instance.reads(&ready.discovered, &globs)?;
-        for read in &reads {
-            let directory = read.base(ctx.roots()).unwrap_or_else(|| ready.sources.clone());
-            crate::files::check(&read.globs, &directory).map_err(|error| CallError::Glob {
+        let places = places_of(ctx, &ready.sources, &reads);
+        for (directory, globs) in &places {
+            crate::files::check(globs, directory).map_err(|error| CallError::Glob {
                 place: self.instance.manifest.to_string(),
                 message: error.to_string(),
             })?;
         }
-        self.written_again(ctx, &work, &ready.sources, globs, &mut reads, earlier, began).await;
+        self.written_again(ctx, places, globs, &mut reads, earlier, began).await;
         for read in &reads {
             ctx.report_read(read);
         }
@@ -744,40 +744,38 @@ impl BackendBuildSpec {
     }
 
     /// What is known of the build that was made here before, and what there is now of its inputs if it wrote into them.
-    async fn earlier(&self, ctx: &ActionContext, work: &Path, ready: &Ready) -> Result<Earlier, CallError> {
-        let list = work.join(WRITTEN);
+    async fn earlier(&self, ctx: &ActionContext, list: PathBuf, ready: &Ready) -> Result<Earlier, CallError> {
         let written: Written =
-            std::fs::read(list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            std::fs::read(&list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         if written.files.iter().all(Vec::is_empty) {
-            return Ok(Earlier { written, there: Vec::new() });
+            return Ok(Earlier { list, written, there: Vec::new() });
         }
         let reads = self.instance.reads(&ready.discovered, &written.globs)?;
-        let there = names_of(ctx, &ready.sources, &reads).await;
-        Ok(Earlier { written, there })
+        let there = names_of(ctx, Arc::new(places_of(ctx, &ready.sources, &reads))).await;
+        Ok(Earlier { list, written, there })
     }
 
     /// Finds the files among its inputs that the build writes each time. What was written for the first time may have been
     /// written by somebody else, and is built again to see; so it is if something was taken away from beside them, for that
     /// shows in nothing but the folder that they are written to.
-    #[expect(clippy::too_many_arguments, reason = "it is one step of the build, which knows all of this")]
     async fn written_again(
         &self,
         ctx: &ActionContext,
-        work: &Path,
-        sources: &Path,
+        places: Vec<Place>,
         globs: Vec<GlobSet>,
         reads: &mut [FilesSpec],
         earlier: Earlier,
         began: SystemTime,
     ) {
-        let places: Vec<(PathBuf, Vec<GlobSet>)> = places_of(ctx, sources, reads);
+        let places = Arc::new(places);
+        let looked_at = places.clone();
         let files: Vec<Vec<String>> = ctx
             .blocking(move || {
-                places.iter().map(|(base, globs)| crate::files::written_since(base, globs, began)).collect()
+                looked_at.iter().map(|(base, globs)| crate::files::written_since(base, globs, began)).collect()
             })
             .await;
         let is_any_known = globs == earlier.written.globs && !earlier.there.is_empty();
-        let there = if is_any_known { names_of(ctx, sources, reads).await } else { Vec::new() };
+        let there = if is_any_known { names_of(ctx, places).await } else { Vec::new() };
         for (place, now) in there.iter().enumerate() {
             let (before, was_written) = (earlier.there.get(place), earlier.written.files.get(place));
             let (Some(before), Some(was_written)) = (before, was_written) else { continue };
@@ -798,7 +796,7 @@ impl BackendBuildSpec {
         let written = Written { globs, files };
         if written != earlier.written {
             // Without the list it is built once more.
-            let _ = std::fs::write(work.join(WRITTEN), serde_json::to_vec(&written).unwrap_or_default());
+            let _ = std::fs::write(earlier.list, serde_json::to_vec(&written).unwrap_or_default());
         }
     }
 
@@ -881,20 +879,23 @@ struct Written {
 
 /// What there was before a build.
 struct Earlier {
+    /// Where it is written down.
+    list: PathBuf,
     written: Written,
     /// The inputs, for each look in turn; nothing if none of them was written.
     there: Vec<BTreeSet<String>>,
 }
 
-/// Where looks are made, and at what.
-fn places_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<(PathBuf, Vec<GlobSet>)> {
+/// Where a look is made, and at what.
+type Place = (PathBuf, Vec<GlobSet>);
+
+fn places_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<Place> {
     let base = |read: &FilesSpec| read.base(ctx.roots()).unwrap_or_else(|| sources.to_owned());
     reads.iter().map(|read| (base(read), read.globs.clone())).collect()
 }
 
 /// The names of what is looked at.
-async fn names_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<BTreeSet<String>> {
-    let places = places_of(ctx, sources, reads);
+async fn names_of(ctx: &ActionContext, places: Arc<Vec<Place>>) -> Vec<BTreeSet<String>> {
     ctx.blocking(move || places.iter().map(|(base, globs)| crate::files::names(base, globs)).collect()).await
 }
 
