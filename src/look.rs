@@ -45,8 +45,8 @@ pub(crate) struct Sighting {
     pub(crate) began: SystemTime,
     /// How long it took.
     pub(crate) took: Duration,
-    /// The stamp alone answered.
-    pub(crate) by_stamp: bool,
+    /// The key of the stamp that alone answered, if one did.
+    pub(crate) by_stamp: Option<Key>,
     /// The encoding of the value, if it was read now.
     pub(crate) bytes: Option<Arc<[u8]>>,
 }
@@ -75,19 +75,21 @@ impl Sighting {
         self.fingerprint().is_some() && self.newest.is_none_or(|newest| newest + TICK < start)
     }
 
-    /// What the next look may go by.
-    pub(crate) fn as_last(&self) -> Option<KnownLast> {
+    /// What the next look may go by; `key` is that of the stamp.
+    pub(crate) fn as_last(&self, key: Key) -> Option<KnownLast> {
         let Answer::Value(found) = &self.answer else { return None };
         if !self.settled || self.stamp.is_empty() {
             return None;
         }
-        Some(KnownLast { stamp: self.stamp.clone(), cell: found.cell.clone(), bytes: self.bytes.clone() })
+        Some(KnownLast { key, stamp: self.stamp.clone(), cell: found.cell.clone(), bytes: self.bytes.clone() })
     }
 }
 
 /// A trusted look from before: of this session, or from the store.
 #[derive(Clone)]
 pub(crate) struct KnownLast {
+    /// The key under which its stamp is kept.
+    pub(crate) key: Key,
     pub(crate) stamp: Arc<[u8]>,
     pub(crate) cell: Cell,
     pub(crate) bytes: Option<Arc<[u8]>>,
@@ -99,7 +101,7 @@ pub(crate) fn stamp_key(shared: &Shared, spec: &SharedSpec, key: Key) -> Key {
     match ops.place(spec, &shared.roots) {
         None => key,
         Some(place) => {
-            let mut hasher = blake3::Hasher::new_derive_key("doge 2026 stamp key");
+            let mut hasher = blake3::Hasher::new_keyed(b"doge: the stamp of what was seen");
             hasher.update(key.as_bytes());
             hasher.update(place.as_os_str().as_encoded_bytes());
             Key::from_bytes(*hasher.finalize().as_bytes())
@@ -159,7 +161,7 @@ async fn sighting(
                 newest_is_of_all: false,
                 began,
                 took: Duration::ZERO,
-                by_stamp: false,
+                by_stamp: None,
                 bytes: None,
             };
         }
@@ -174,7 +176,7 @@ async fn sighting(
             newest_is_of_all: false,
             began,
             took: Duration::ZERO,
-            by_stamp: true,
+            by_stamp: Some(last.key),
             bytes: last.bytes,
         },
         (RawSeen::Same, None) => {
@@ -193,7 +195,7 @@ async fn sighting(
                 newest_is_of_all: ops.newest_is_of_all(spec),
                 began,
                 took: Duration::ZERO,
-                by_stamp: false,
+                by_stamp: None,
                 bytes: Some(bytes.into()),
             }
         }
@@ -211,7 +213,7 @@ fn failed(spec: &SharedSpec, began: SystemTime, message: &str) -> Sighting {
         newest_is_of_all: false,
         began,
         took: Duration::ZERO,
-        by_stamp: false,
+        by_stamp: None,
         bytes: None,
     }
 }

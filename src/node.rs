@@ -205,7 +205,9 @@ struct Aside {
 pub(crate) enum Flag {
     /// On the stack of active specs.
     Active = 1,
-    /// The traces of the store are among its worlds.
+    /// The newest trace of the store is among its worlds.
+    Begun = 128,
+    /// All traces of the store are among its worlds.
     Loaded = 2,
     /// The spec is in the store or in the batch that goes there.
     Kept = 4,
@@ -388,6 +390,10 @@ impl NodeData {
     pub(crate) fn add_recorded(&mut self, recorded: Vec<World>) {
         if recorded.is_empty() {
             return;
+        }
+        if !self.has_worlds() {
+            // Those that were recorded differ from each other.
+            return self.put_worlds(recorded);
         }
         let mut worlds = self.take_worlds();
         for world in recorded {

@@ -86,6 +86,11 @@ impl Persist {
         self.snapshot.traces(key)
     }
 
+    /// The newest trace of a key, and whether there may be others.
+    pub(crate) fn newest_trace(&mut self, key: Key) -> (Option<Trace>, bool) {
+        self.snapshot.newest_trace(key)
+    }
+
     /// Whether a spec of this key was recorded under a label.
     pub(crate) fn had(&mut self, label: &str, key: Key) -> bool {
         let entries = self.snapshot.label(&scoped(label, self.scope.as_deref()));
@@ -96,7 +101,7 @@ impl Persist {
         if let Some(spec) = self.batch.specs.get(&key) {
             return Some(spec.encoded.clone());
         }
-        self.snapshot.spec(key).map(|spec| spec.encoded)
+        self.snapshot.encoded_spec(key)
     }
 
     /// The encoding of a value, if it can be produced together with everything that it names.
@@ -182,7 +187,7 @@ impl Persist {
     /// Remembers the stamp and the value of an observation.
     pub(crate) fn keep_sighting(&mut self, stamp_key: Key, sighting: &Sighting) {
         let Some(value) = sighting.fingerprint() else { return };
-        if sighting.by_stamp {
+        if sighting.by_stamp.is_some() {
             return;
         }
         if let Some(bytes) = &sighting.bytes {

@@ -391,7 +391,7 @@ async fn read_back(
             continue;
         }
         let before = shared.sighting(key).filter(|sighting| sighting.began <= start);
-        let last = before.as_ref().and_then(|before| before.as_last());
+        let last = before.as_ref().and_then(|before| before.as_last(stamp_key(shared, &spec, key)));
         let now = look(shared, &spec, cancel, last).await;
         let sighting = match before {
             Some(before) => {
@@ -444,7 +444,7 @@ fn batch_of(shared: &Shared, spec: &SharedSpec, key: Key, found: &Found, answere
         if let Some(bytes) = &read.sighting.bytes {
             batch.values.insert(fingerprint, bytes.clone());
         }
-        if read.sighting.settled && !read.sighting.by_stamp && !read.sighting.stamp.is_empty() {
+        if read.sighting.settled && read.sighting.by_stamp.is_none() && !read.sighting.stamp.is_empty() {
             let stamp = doge_storage::Stamp {
                 digest: Fingerprint::of(&read.sighting.stamp),
                 value: fingerprint,

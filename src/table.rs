@@ -242,17 +242,18 @@ impl Table {
 
     /// The spec of a node, read from the store if need be.
     pub(crate) fn spec(&self, node: NodeIndex) -> Option<SharedSpec> {
-        if let Some(spec) = self.with(node, |node| node.spec.clone()) {
-            return Some(spec);
+        match self.with(node, |node| node.spec.clone()) {
+            Some(spec) => Some(spec),
+            None => self.restore_spec(node).map(|(spec, _)| spec),
         }
+    }
+
+    /// The spec of a node from the store, and its encoding there.
+    fn restore_spec(&self, node: NodeIndex) -> Option<(SharedSpec, Vec<u8>)> {
         let (key, kind) = self.with(node, |node| (node.key, node.kind));
-        let registered = self.registered(kind);
         let stored = self.persist.borrow_mut().as_mut()?.spec(key)?;
+        let spec = self.registered(kind).kind.decode_spec(&stored).ok()?;
         // The identity is checked: a spec that decodes to something else than was encoded must not pass for it.
-        if key_of(&registered.seed, &stored) != key {
-            return None;
-        }
-        let spec = registered.kind.decode_spec(&stored).ok()?;
         if self.key_of_spec(kind, &spec) != key {
             return None;
         }
@@ -261,20 +262,24 @@ impl Table {
             node.set(Flag::Restored, true);
             node.spec = Some(spec.clone());
         });
-        Some(spec)
+        Some((spec, stored))
     }
 
     /// The spec of a node that is about to run: one from the store only if what it names is there.
     pub(crate) fn spec_to_run(&self, node: NodeIndex) -> Option<SharedSpec> {
-        let spec = self.spec(node)?;
-        if self.with(node, |node| node.is(Flag::Restored)) {
-            let mut encoded = Vec::new();
-            spec.encode(&mut encoded).ok()?;
-            if !self.persist.borrow_mut().as_mut()?.has_what_is_named(&encoded) {
-                return None;
+        let (spec, encoded) = match self.with(node, |node| (node.spec.clone(), node.is(Flag::Restored))) {
+            (Some(spec), false) => return Some(spec),
+            (Some(spec), true) => {
+                let mut encoded = Vec::new();
+                spec.encode(&mut encoded).ok()?;
+                (spec, encoded)
             }
-            self.change(node, |node| node.set(Flag::Restored, false));
+            (None, _) => self.restore_spec(node)?,
+        };
+        if !self.persist.borrow_mut().as_mut()?.has_what_is_named(&encoded) {
+            return None;
         }
+        self.change(node, |node| node.set(Flag::Restored, false));
         Some(spec)
     }
 
@@ -312,6 +317,26 @@ impl Table {
         let bytes = self.persist.borrow().is_some().then(|| Arc::from(scratch.as_slice()));
         self.scratch.replace(scratch);
         Ok((fingerprint, bytes))
+    }
+
+    /// Reads the newest trace of the store into the node, once: mostly it is the one that holds.
+    pub(crate) fn load_newest(&self, node: NodeIndex) {
+        let (known, key) = self.with(node, |node| (node.is(Flag::Begun) || node.is(Flag::Loaded), node.key));
+        if known {
+            return;
+        }
+        let newest = self.persist.borrow_mut().as_mut().map(|persist| persist.newest_trace(key));
+        let (newest, others) = newest.unwrap_or((None, false));
+        match newest.and_then(|trace| self.world_of(&trace)) {
+            Some(world) => self.change(node, |node| {
+                node.set(Flag::Begun, true);
+                node.set(Flag::Loaded, !others);
+                node.set(Flag::Kept, true);
+                node.add_recorded(vec![world]);
+            }),
+            None if others => self.load_worlds(node),
+            None => self.change(node, |node| node.set(Flag::Loaded, true)),
+        }
     }
 
     /// Reads the traces of the store into the node, once.
@@ -362,7 +387,10 @@ impl Table {
 
     /// Forgets which traces were read, so that what another process recorded meanwhile is found.
     pub(crate) fn forget_loaded(&self, node: NodeIndex) {
-        self.change(node, |node| node.set(Flag::Loaded, false));
+        self.change(node, |node| {
+            node.set(Flag::Begun, false);
+            node.set(Flag::Loaded, false);
+        });
     }
 
     /// The height of a node above those it asked.
@@ -483,7 +511,7 @@ impl Table {
             let worlds: Vec<World> = worlds.collect();
             table.change(index, |new| {
                 new.put_worlds(worlds);
-                for flag in [Flag::Loaded, Flag::Kept, Flag::Restored, Flag::Lost] {
+                for flag in [Flag::Begun, Flag::Loaded, Flag::Kept, Flag::Restored, Flag::Lost] {
                     new.set(flag, node.is(flag));
                 }
                 new.height = node.height;

@@ -2,7 +2,7 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,19 @@ impl FileStamp {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether everything below a folder has the stamp that it had; the empty name is that of the folder.
+    pub(crate) fn are_current<'a>(base: &Path, stamps: impl IntoIterator<Item = &'a (String, Option<Self>)>) -> bool {
+        let mut path = PathBuf::new();
+        stamps.into_iter().all(|(name, stamp)| {
+            path.clear();
+            path.push(base);
+            if !name.is_empty() {
+                path.push(name);
+            }
+            Self::of(&path).ok() == Some(*stamp)
+        })
     }
 
     #[cfg(unix)]

@@ -247,7 +247,7 @@ fn restore(db: &dyn Engine, node: NodeIndex, forced: bool) -> Restored {
         let why = table.with(node, |node| node.stale());
         return Restored::Not(why.unwrap_or(Stale::Forced));
     }
-    table.load_worlds(node);
+    table.load_newest(node);
     if !table.with(node, NodeData::has_worlds) {
         return Restored::Not(Stale::Missing);
     }
@@ -255,7 +255,14 @@ fn restore(db: &dyn Engine, node: NodeIndex, forced: bool) -> Restored {
     let mut worlds = table.change(node, NodeData::take_worlds);
     let mut first = None;
     let mut ended = None;
-    for (place, world) in worlds.iter().enumerate() {
+    for place in 0.. {
+        if place == worlds.len() && !table.with(node, |node| node.is(Flag::Loaded)) {
+            // The newest trace does not hold, so the older ones are read: they come after those that are known.
+            table.change(node, |node| node.put_worlds(worlds));
+            table.load_worlds(node);
+            worlds = table.change(node, NodeData::take_worlds);
+        }
+        let Some(world) = worlds.get(place) else { break };
         match verify::check(db, world) {
             verify::Check::Holds => {
                 ended = Some(Ok(place));

@@ -30,7 +30,7 @@ impl Planner {
             node.came_to(sighting.fingerprint(), Duration::ZERO);
         });
         table.tally.borrow_mut().observed += 1;
-        table.emit(|| Event::DidObserve { spec: table.name(node), by_stamp: sighting.by_stamp, changed });
+        table.emit(|| Event::DidObserve { spec: table.name(node), by_stamp: sighting.by_stamp.is_some(), changed });
         if let Answer::Failed(failure) = &sighting.answer {
             table.fail(node, failure);
         }
@@ -65,7 +65,7 @@ impl Planner {
         for node in table.indices().filter(|node| table.with(*node, NodeData::role) == Role::Observation) {
             let (key, kind) = table.with(node, |node| (node.key, node.kind));
             let Some(sighting) = self.shared.sighting(key) else { continue };
-            let mut sighting = Sighting { by_stamp: false, ..Sighting::clone(&sighting) };
+            let mut sighting = Sighting { by_stamp: None, ..Sighting::clone(&sighting) };
             if let (None, Answer::Value(found)) = (&sighting.bytes, &sighting.answer) {
                 sighting.bytes = table.bytes_of(kind, &found.cell);
             }
@@ -319,13 +319,10 @@ impl Planner {
     fn used(&self) -> Vec<Key> {
         let table = self.table();
         let used = table.indices().filter_map(|index| {
-            let (status, key, spec) = table.with(index, |node| (node.status(), node.key, node.spec.clone()));
+            let (status, key) = table.with(index, |node| (node.status(), node.key));
             match status {
                 Status::Verified => Some(key),
-                Status::Observed => {
-                    let believed = self.shared.sighting(key).is_some_and(|sighting| sighting.by_stamp);
-                    spec.filter(|_| believed).map(|spec| stamp_key(&self.shared, &spec, key))
-                }
+                Status::Observed => self.shared.sighting(key)?.by_stamp,
                 _ => None,
             }
         });

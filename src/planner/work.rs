@@ -114,13 +114,15 @@ impl Planner {
             // The stamp would say that the value is the one that nobody has any more.
             return None;
         }
+        let stamp_key = || stamp_key(&self.shared, spec, key);
         if let Some(sighting) = self.shared.sighting(key) {
-            return sighting.as_last();
+            return sighting.as_last(stamp_key());
         }
         let mut persist = self.table().persist.borrow_mut();
         let persist = persist.as_mut()?;
-        let stamp = persist.stamp(stamp_key(&self.shared, spec, key))?;
-        Some(KnownLast { stamp: stamp.detail.into(), cell: Cell::stored(stamp.value), bytes: None })
+        let key = stamp_key();
+        let stamp = persist.stamp(key)?;
+        Some(KnownLast { key, stamp: stamp.detail.into(), cell: Cell::stored(stamp.value), bytes: None })
     }
 
     pub(super) fn start_observation(&mut self, node: NodeIndex) {

@@ -126,7 +126,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Troubl
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(trouble(&error)),
-        Err(_) => Err(Trouble::Damaged("reading it panicked".to_owned())),
+        Err(_) => Err(Trouble::Damaged("redb gave up on what stands in it".to_owned())),
     }
 }
 
@@ -281,19 +281,23 @@ impl Reader {
         })
     }
 
-    /// The entries whose keys begin with `prefix`.
-    pub(crate) fn beginning_with(&self, table: In, prefix: &[u8]) -> Result<Entries, Trouble> {
+    /// Shows the entries whose keys begin with `prefix`, in the order of keys.
+    pub(crate) fn beginning_with(
+        &self,
+        table: In,
+        prefix: &[u8],
+        mut show: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Trouble> {
         guarded(|| {
-            let mut entries = Vec::new();
-            let Some(table) = self.table(table)? else { return Ok(entries) };
+            let Some(table) = self.table(table)? else { return Ok(()) };
             for entry in table.range(prefix..)? {
                 let (key, value) = entry?;
                 if !key.value().starts_with(prefix) {
                     break;
                 }
-                entries.push((key.value().to_vec(), value.value().to_vec()));
+                show(key.value(), value.value());
             }
-            Ok(entries)
+            Ok(())
         })
     }
 

@@ -11,7 +11,7 @@
 //!
 //! A run that is under way may rely on what it has seen. If there is one, only what nobody has used for a day goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -311,6 +311,29 @@ fn read(shared: &Shared, reader: &Reader, used_today: &[Key], end: Option<Instan
         });
         true
     })?;
+    // Days that belong to nothing: of keys that were used together, and of what is gone.
+    let owned: HashSet<&[u8]> = held
+        .units
+        .iter()
+        .flat_map(|unit| &unit.entries)
+        .filter(|(table, _)| *table == In::Access)
+        .map(|(_, key)| &key[..])
+        .collect();
+    let mut alone: Vec<([u8; 32], u32, u64)> = days
+        .iter()
+        .filter(|(name, (_, bytes))| *bytes > 0 && !owned.contains(&name[..]))
+        .map(|(name, (day, bytes))| (*name, *day, *bytes))
+        .collect();
+    alone.sort_unstable();
+    held.units.extend(alone.into_iter().map(|(name, day, bytes)| Unit {
+        table: In::Access,
+        entries: vec![(In::Access, name.to_vec())],
+        count: 1,
+        bytes,
+        last_use: end_of_use(day),
+        names: Vec::new(),
+        below: Vec::new(),
+    }));
     each(In::Labels, &mut |key, sealed| {
         let Some(labelled) = shared.open(In::Labels, key, sealed, decode_labels) else { return false };
         let used = labelled.iter().map(|entry| {

@@ -139,6 +139,25 @@ name! {
     RunId, 16, short |bytes| hex(bytes)
 }
 
+impl Key {
+    /// The name of some keys as a whole, in whatever order they come; each counts as often as it is there.
+    ///
+    /// Keys are hashes, so their sum tells other keys from these.
+    pub(crate) fn of_all(keys: &[Key]) -> Self {
+        let mut sums = [0_u64; 4];
+        for key in keys {
+            for (sum, lane) in sums.iter_mut().zip(key.0.chunks_exact(8)) {
+                *sum = sum.wrapping_add(lane.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+            }
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("doge store: keys that were used together");
+        for sum in sums {
+            hasher.update(&sum.to_le_bytes());
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
 impl Fingerprint {
     /// The fingerprint of an encoded value.
     pub fn of(bytes: &[u8]) -> Self {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::{In, Reader, Trouble};
-use crate::format::{Cursor, decode_access, decode_labels, decode_spec, decode_stamp, decode_trace};
+use crate::format::{
+    Cursor, decode_access, decode_encoding, decode_labels, decode_spec, decode_stamp, decode_trace, decode_trace_after,
+};
 use crate::keys::{Fingerprint, Key, RunId};
 use crate::logs;
 use crate::store::Shared;
@@ -66,11 +68,12 @@ impl Snapshot {
 
     /// The traces of a key, the newest first, at most eight.
     pub fn traces(&self, key: Key) -> Vec<Trace> {
-        let mut traces: Vec<Trace> = self
-            .read(|reader| reader.beginning_with(In::Traces, key.as_bytes()))
-            .into_iter()
-            .filter_map(|(entry_key, sealed)| self.open(In::Traces, &entry_key, &sealed, decode_trace))
-            .collect();
+        let mut traces: Vec<Trace> = Vec::new();
+        self.read(|reader| {
+            reader.beginning_with(In::Traces, key.as_bytes(), |entry_key, sealed| {
+                traces.extend(self.open(In::Traces, entry_key, sealed, decode_trace));
+            })
+        });
         for batch in self.waiting.iter() {
             for (_, trace) in batch.traces.iter().filter(|(other, _)| *other == key) {
                 // What waits may have been committed already; then it is the same.
@@ -84,10 +87,40 @@ impl Snapshot {
         traces
     }
 
+    /// The newest trace of a key, and whether it may have others; those are not decoded.
+    pub fn newest_trace(&self, key: Key) -> (Option<Trace>, bool) {
+        if self.waiting.iter().flat_map(|batch| &batch.traces).any(|(other, _)| *other == key) {
+            let traces = self.traces(key);
+            let others = traces.len() > 1;
+            return (traces.into_iter().next(), others);
+        }
+        let (mut newest, mut count) = (None::<Trace>, 0);
+        self.read(|reader| {
+            reader.beginning_with(In::Traces, key.as_bytes(), |entry_key, sealed| {
+                count += 1;
+                let known = newest.as_ref().map(|trace| trace.recorded);
+                let newer = self.open(In::Traces, entry_key, sealed, |bytes| decode_trace_after(bytes, known));
+                if let Some(Some(newer)) = newer {
+                    newest = Some(newer);
+                }
+            })
+        });
+        (newest, count > 1)
+    }
+
     /// The spec of a key.
     pub fn spec(&self, key: Key) -> Option<StoredSpec> {
         let waiting = self.waiting.iter().rev().find_map(|batch| batch.specs.get(&key).cloned());
         waiting.or_else(|| self.entry(In::Specs, key.as_bytes(), decode_spec))
+    }
+
+    /// The encoding of the spec of a key.
+    pub fn encoded_spec(&self, key: Key) -> Option<Vec<u8>> {
+        let waiting = self.waiting.iter().rev().find_map(|batch| batch.specs.get(&key));
+        match waiting {
+            Some(spec) => Some(spec.encoded.clone()),
+            None => self.entry(In::Specs, key.as_bytes(), |payload| decode_encoding(payload).map(ToOwned::to_owned)),
+        }
     }
 
     /// Whether there is a value, as far as its first piece tells.
@@ -148,13 +181,14 @@ impl Snapshot {
 
     /// The labels that contain a text, with their last specs.
     pub fn labels_containing(&self, part: &str) -> Vec<(String, Vec<LabelEntry>)> {
-        let mut labels: Vec<String> = self
-            .read(|reader| reader.beginning_with(In::Labels, b""))
-            .into_iter()
-            .filter_map(|(label, _)| String::from_utf8(label).ok())
-            .chain(self.waiting.iter().flat_map(|batch| &batch.labels).map(|(label, _)| label.clone()))
-            .filter(|label| label.contains(part))
-            .collect();
+        let waiting = self.waiting.iter().flat_map(|batch| &batch.labels).map(|(label, _)| label.clone());
+        let mut labels: Vec<String> = waiting.filter(|label| label.contains(part)).collect();
+        self.read(|reader| {
+            reader.beginning_with(In::Labels, b"", |label, _| {
+                let label = std::str::from_utf8(label).ok().filter(|label| label.contains(part));
+                labels.extend(label.map(ToOwned::to_owned));
+            })
+        });
         labels.sort();
         labels.dedup();
         labels.into_iter().map(|label| (label.clone(), self.label(&label))).collect()

@@ -412,20 +412,26 @@ impl Store {
     }
 
     /// Remembers that keys were used, if the store does not know that of today or yesterday.
+    ///
+    /// The keys as a whole have a name, which is used when all of them are: who uses the same keys again asks for one day
+    /// in the place of theirs.
     pub fn log_touched(&self, snapshot: &Snapshot, keys: &[Key]) {
-        let recent = today().saturating_sub(1);
-        let is_old = |key: &&Key| snapshot.last_used(**key).is_none_or(|day| day < recent);
-        let mut old: Vec<Key> = keys.iter().filter(is_old).copied().collect();
-        if old.is_empty() {
+        if keys.is_empty() {
+            return;
+        }
+        let all = Key::of_all(keys);
+        let used_before = |key: Key, day: u32| snapshot.last_used(key).is_none_or(|used| used < day);
+        if !used_before(all, today().saturating_sub(1)) {
             return;
         }
         // What is in the log already counts as used on the day on which the log is taken in.
         let logged: HashSet<Key> = touched(&logs::read(&self.shared.files.log(TOUCH_LOG))).collect();
-        old.retain(|key| !logged.contains(key));
-        if !old.is_empty() {
-            let record: Vec<u8> = old.iter().flat_map(|key| *key.as_bytes()).collect();
-            self.append(TOUCH_LOG, &record);
+        if logged.contains(&all) {
+            return;
         }
+        let is_new = |key: &&Key| !logged.contains(key) && used_before(**key, today());
+        let record: Vec<u8> = keys.iter().filter(is_new).chain([&all]).flat_map(|key| *key.as_bytes()).collect();
+        self.append(TOUCH_LOG, &record);
     }
 
     fn append(&self, log: &str, record: &[u8]) {

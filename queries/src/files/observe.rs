@@ -110,12 +110,7 @@ pub enum FilesError {
 
 impl FilesStamp {
     fn is_current(&self, base: &Path) -> bool {
-        self.base == base.to_string_lossy()
-            && self
-                .folders
-                .iter()
-                .chain(&self.files)
-                .all(|(path, stamp)| FileStamp::of(&base.join(path)).ok() == Some(*stamp))
+        self.base == base.to_string_lossy() && FileStamp::are_current(base, self.folders.iter().chain(&self.files))
     }
 }
 

@@ -83,6 +83,10 @@ pub(crate) const MANIFESTS: [&str; 6] =
 
 /// A path without needless `.` and `..`, with forward slashes; the empty path is `.`.
 pub fn normalized(path: &str) -> String {
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    if !path.contains('\\') && path.strip_prefix('/').unwrap_or(path).split('/').all(is_plain) {
+        return path.to_owned();
+    }
     let path = path.replace('\\', "/");
     let absolute = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

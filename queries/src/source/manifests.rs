@@ -149,11 +149,7 @@ impl Observation for ManifestsSpec {
             sources.written.look_in(&directory);
         }
         let is_current = |stamp: &ManifestsStamp| {
-            stamp.place == directory.to_string_lossy()
-                && stamp.stamps.iter().all(|(name, stamp)| {
-                    let path = if name.is_empty() { directory.clone() } else { directory.join(name) };
-                    FileStamp::of(&path).ok() == Some(*stamp)
-                })
+            stamp.place == directory.to_string_lossy() && FileStamp::are_current(&directory, &stamp.stamps)
         };
         // A few stamps; to have somebody else look at them takes longer.
         if last.is_some_and(|last| is_current(&last.stamp)) {

@@ -1,6 +1,7 @@
 //! Manifests as they are written at this moment, for what is kept nowhere: logins, and where a hash comes from.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,14 +9,14 @@ use crate::source::manifests::NAMES;
 
 /// The directories of the manifests that this process looked at. Cheap to clone; nothing is read before it is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Written(Arc<Mutex<BTreeSet<PathBuf>>>);
+pub struct Written(Arc<Mutex<BTreeSet<OsString>>>);
 
 impl Written {
     /// Adds the manifests of a directory.
     pub fn look_in(&self, directory: &Path) {
         let mut directories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !directories.contains(directory) {
-            directories.insert(directory.to_owned());
+        if !directories.contains(directory.as_os_str()) {
+            directories.insert(directory.into());
         }
     }
 
@@ -24,7 +25,7 @@ impl Written {
         let directories = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         directories
             .into_iter()
-            .flat_map(|directory| NAMES.map(|name| directory.join(name)))
+            .flat_map(|directory| NAMES.map(|name| Path::new(&directory).join(name)))
             .filter_map(|path| std::fs::read_to_string(&path).ok().map(|text| (path, text)))
     }
 

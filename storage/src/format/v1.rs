@@ -70,6 +70,14 @@ pub(crate) fn decode_trace(bytes: &[u8]) -> Option<Trace> {
     whole(&cursor, trace)
 }
 
+/// The trace, unless it was not recorded later than that; `None` if it cannot be decoded.
+pub(crate) fn decode_trace_after(bytes: &[u8], earlier: Option<u64>) -> Option<Option<Trace>> {
+    let mut cursor = Cursor::new(bytes);
+    fingerprint(&mut cursor)?;
+    let recorded = cursor.number()?;
+    if earlier.is_some_and(|earlier| recorded <= earlier) { Some(None) } else { decode_trace(bytes).map(Some) }
+}
+
 /// kind, label (a byte that tells whether there is one), encoding.
 pub(crate) fn encode_spec(spec: &StoredSpec, into: &mut Vec<u8>) {
     put_bytes(spec.kind.as_bytes(), into);
@@ -83,14 +91,26 @@ pub(crate) fn encode_spec(spec: &StoredSpec, into: &mut Vec<u8>) {
     put_bytes(&spec.encoded, into);
 }
 
-fn spec(cursor: &mut Cursor<'_>) -> Option<StoredSpec> {
-    let kind = cursor.text()?.to_owned();
+fn spec_parts<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a str, Option<&'a str>, &'a [u8])> {
+    let kind = cursor.text()?;
     let label = match cursor.byte()? {
         0 => None,
-        1 => Some(cursor.text()?.to_owned()),
+        1 => Some(cursor.text()?),
         _ => return None,
     };
-    Some(StoredSpec { kind, encoded: cursor.bytes()?.to_vec(), label })
+    Some((kind, label, cursor.bytes()?))
+}
+
+fn spec(cursor: &mut Cursor<'_>) -> Option<StoredSpec> {
+    let (kind, label, encoded) = spec_parts(cursor)?;
+    Some(StoredSpec { kind: kind.to_owned(), encoded: encoded.to_vec(), label: label.map(ToOwned::to_owned) })
+}
+
+/// Of a spec only its encoding.
+pub(crate) fn decode_encoding(bytes: &[u8]) -> Option<&[u8]> {
+    let mut cursor = Cursor::new(bytes);
+    let (_, _, encoded) = spec_parts(&mut cursor)?;
+    whole(&cursor, encoded)
 }
 
 pub(crate) fn decode_spec(bytes: &[u8]) -> Option<StoredSpec> {
@@ -437,8 +457,8 @@ mod tests {
         let sealed = check(
             |into| into.extend(seal("pending", b"name", b"payload")),
             expect![[r#"
-            010001000000022b29f8287804cc9af52a21ab976e967061796c6f6164
-        "#]],
+                020001000000f0c563e1fa6c21bc662850e7ad77daa57061796c6f6164
+            "#]],
         );
         assert_eq!(unseal("pending", b"name", &sealed).as_deref(), Ok(b"payload".as_slice()));
     }

@@ -145,6 +145,27 @@ fn ten() -> tempfile::TempDir {
     directory
 }
 
+/// Keys that were used together have a day of their own, and results that are gone leave theirs.
+#[test]
+fn a_day_that_belongs_to_nothing_goes_with_its_age() {
+    let directory = ten();
+    let alone = [key(100), key(101), key(102)];
+    let (store, _) = open_naming(directory.path());
+    store.commit(Batch { touches: alone.to_vec(), ..Batch::default() });
+    drop(store);
+    age(directory.path(), [(alone[0], 40), (alone[1], 60)]);
+    let days = || {
+        let tables = open_naming(directory.path()).0.info().tables;
+        tables.iter().find(|(name, ..)| *name == "access").map(|(_, count, _)| *count)
+    };
+    assert_eq!(days(), Some(13));
+    let collected = collect(directory.path(), &older_than(50 * DAY));
+    assert_eq!(collected.kinds["access"].removed.count, 1);
+    // Those of four results went with them.
+    assert_eq!(days(), Some(8));
+    assert_eq!(there(&open_naming(directory.path()).0, 0..10), [0, 1, 2, 3, 4, 5]);
+}
+
 #[test]
 fn what_was_not_used_for_so_long_goes_and_nothing_else_does() {
     let directory = ten();

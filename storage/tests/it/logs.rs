@@ -23,7 +23,7 @@ fn a_run_that_only_reads_writes_nothing_to_the_file_and_the_next_writer_takes_it
         events.assert_silent();
     }
     assert!(before == fs::read(file(directory.path())).expect("it can be read"));
-    let logs: Vec<String> = bytes_below(&directory.path().join("store-v1")).into_keys().collect();
+    let logs: Vec<String> = bytes_below(&directory.path().join("store-v2")).into_keys().collect();
     assert_eq!(logs, ["runs.log", "store.redb", "touch.log"]);
 
     // Whoever looks sees the runs, though they are only in the log.
@@ -37,11 +37,11 @@ fn a_run_that_only_reads_writes_nothing_to_the_file_and_the_next_writer_takes_it
     assert_eq!(access(&store), Some(5));
 
     assert_eq!(store.commit(batch(5..6)), Committed::Stored);
-    let logs: Vec<String> = bytes_below(&directory.path().join("store-v1")).into_keys().collect();
+    let logs: Vec<String> = bytes_below(&directory.path().join("store-v2")).into_keys().collect();
     assert_eq!(logs, ["store.redb"]);
     let (store, _) = open(directory.path());
     assert_eq!(store.snapshot().runs(3), [run(102), run(101), run(100)]);
-    assert_eq!(access(&store), Some(9), "five, one, and three that were touched");
+    assert_eq!(access(&store), Some(12), "five, one, and three that were touched, each together with another");
     events.assert_silent();
 }
 
@@ -52,8 +52,24 @@ fn a_key_used_today_is_not_logged_again() {
     store.commit(batch(0..1));
     let touched = Batch { touches: vec![key("touched", 1)], ..Batch::default() };
     store.commit(touched);
-    store.log_touched(&store.snapshot(), &[key("key", 0), key("touched", 1)]);
-    assert!(!directory.path().join("store-v1/touch.log").exists());
+    let log = directory.path().join("store-v2/touch.log");
+    let logged = || fs::metadata(&log).map_or(0, |log| log.len());
+    let used = [key("key", 0), key("touched", 1)];
+    store.log_touched(&store.snapshot(), &used);
+    let length = logged();
+    assert_eq!(length, 4 + 22 + 32, "only that they were used together");
+    // The same keys, in whatever order, are not logged again, also once the log was taken in.
+    store.log_touched(&store.snapshot(), &[used[1], used[0]]);
+    assert_eq!(logged(), length);
+    store.commit(batch(1..2));
+    assert_eq!(logged(), 0);
+    store.log_touched(&store.snapshot(), &used);
+    assert_eq!(logged(), 0);
+    // Others are.
+    store.log_touched(&store.snapshot(), &[used[0]]);
+    assert_eq!(logged(), length);
+    store.log_touched(&store.snapshot(), &[used[0], key("touched", 2)]);
+    assert_eq!(logged(), length + 4 + 22 + 64, "one of them was not known");
 }
 
 #[test]
@@ -65,7 +81,7 @@ fn a_torn_log_costs_its_last_record_and_no_commit() {
         store.log_run(&run(2));
         store.log_touched(&store.snapshot(), &[key("touched", 1)]);
         for log in ["runs.log", "touch.log"] {
-            let path = directory.path().join("store-v1").join(log);
+            let path = directory.path().join("store-v2").join(log);
             let whole = fs::read(&path).expect("it can be read");
             fs::write(&path, &whole[..whole.len() - cut]).expect("it can be written");
         }

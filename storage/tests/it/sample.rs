@@ -9,10 +9,11 @@ use doge_storage::{
     Batch, Dependency, Fingerprint, Key, LabelEntry, RunEntry, RunId, Snapshot, Stamp, StoredSpec, Trace,
 };
 use redb::{Builder, ConcurrencyMode, Database};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// Where the file of a store is.
 pub(crate) fn file(directory: &Path) -> std::path::PathBuf {
-    directory.join("store-v1").join("store.redb")
+    directory.join("store-v2").join("store.redb")
 }
 
 /// Takes the write lease as another process would, and keeps it.
@@ -200,14 +201,10 @@ pub(crate) fn names(bytes: &[u8]) -> Vec<Fingerprint> {
 
 /// An entry as the page on the format describes it, so that this is a second reading of that page.
 pub(crate) fn seal(table: &str, key: &[u8], version: u32, payload: &[u8]) -> Vec<u8> {
-    let mut sealed = vec![1, 0];
+    let mut sealed = vec![2, 0];
     sealed.extend_from_slice(&version.to_le_bytes());
-    let mut hasher = blake3::Hasher::new_keyed(b"doge store: the seal of an entry");
-    for part in [table.as_bytes(), key] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    hasher.update(&sealed).update(payload);
-    sealed.extend_from_slice(&hasher.finalize().as_bytes()[..16]);
+    let seed = [table.as_bytes(), key, &sealed].into_iter().fold(0, |seed, part| xxh3_64_with_seed(part, seed));
+    sealed.extend_from_slice(&xxh3_128_with_seed(payload, seed).to_le_bytes());
     sealed.extend_from_slice(payload);
     sealed
 }

@@ -22,8 +22,12 @@ fn batch(worlds: impl IntoIterator<Item = Trace>) -> Batch {
     Batch { traces: worlds.into_iter().map(|trace| (key("key", 0), trace)).collect(), ..Batch::default() }
 }
 
+/// The values of all traces, the newest first, which is also found by itself.
 fn values(directory: &std::path::Path) -> Vec<Fingerprint> {
-    open(directory).0.snapshot().traces(key("key", 0)).iter().map(|trace| trace.value).collect()
+    let snapshot = open(directory).0.snapshot();
+    let traces = snapshot.traces(key("key", 0));
+    assert_eq!(snapshot.newest_trace(key("key", 0)), (traces.first().cloned(), traces.len() > 1));
+    traces.iter().map(|trace| trace.value).collect()
 }
 
 fn numbers(numbers: impl IntoIterator<Item = u64>) -> Vec<Fingerprint> {
