@@ -491,7 +491,7 @@ impl BackendInstance {
             && !globs.is_empty()
         {
             let (root, directory) = path_place(&split_manifest(path).0)?;
-            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), written: Vec::new(), writer: None });
+            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), own: None });
         }
         // What a manifest of pixi says is known already; of others only the backend knows what it reads, and where the
         // manifest is not beside the sources its globs do not reach it.
@@ -501,7 +501,7 @@ impl BackendInstance {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let patterns = vec![discovered.manifest.clone()];
             let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
-            reads.push(FilesSpec { root, directory, globs, written: Vec::new(), writer: None });
+            reads.push(FilesSpec { root, directory, globs, own: None });
         }
         Ok(reads)
     }

@@ -30,7 +30,7 @@ use crate::build::solve::Nested;
 use crate::build::source_metadata::{Found, Wanted, assembled, own_list, own_run_exports, pins_of};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, PACKAGE_STREAMING, RATTLER, SHELL};
-use crate::files::{FilesSpec, GlobSet};
+use crate::files::{FileIdentity, FilesSpec, GlobSet, OwnFiles};
 use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
@@ -743,21 +743,22 @@ impl BackendBuildSpec {
         Err(BackendBuildError::UnexpectedPackage { wanted: told(wanted), found: told(found) })
     }
 
-    /// What is known of the build that was made here before, and what there is now of its inputs if it wrote into them.
+    /// What is known of the builds that were made here before, and what there is now of their inputs if they wrote into them.
     async fn earlier(&self, ctx: &ActionContext, list: PathBuf, ready: &Ready) -> Result<Earlier, CallError> {
         let written: Written =
             std::fs::read(&list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        if written.files.iter().all(Vec::is_empty) {
-            return Ok(Earlier { list, written, there: Vec::new() });
-        }
-        let reads = self.instance.reads(&ready.discovered, &written.globs)?;
-        let there = names_of(ctx, Arc::new(places_of(ctx, &ready.sources, &reads))).await;
-        Ok(Earlier { list, written, there })
+        let Some(ended) = written.ended.filter(|_| written.is_any()) else {
+            return Ok(Earlier { list, written, there: Vec::new(), is_quiet: false });
+        };
+        let places = Arc::new(places_of(ctx, &ready.sources, &self.instance.reads(&ready.discovered, &written.globs)?));
+        let files = written.files.iter().map(|files| files.keys().cloned().collect()).collect();
+        let there = Inputs::of(ctx, &places, files).await;
+        let is_quiet = written_since(ctx, &places, ended).await.iter().all(Vec::is_empty);
+        Ok(Earlier { list, written, there, is_quiet })
     }
 
-    /// Finds the files among its inputs that the build writes each time. What was written for the first time may have been
-    /// written by somebody else, and is built again to see; so it is if something was taken away from beside them, for that
-    /// shows in nothing but the folder that they are written to.
+    /// Finds the files among its inputs that the build writes each time, see [`Written`]. If something was taken away from
+    /// beside them it is built again to see, for that shows in nothing but the folder that they are written to.
     async fn written_again(
         &self,
         ctx: &ActionContext,
@@ -768,35 +769,47 @@ impl BackendBuildSpec {
         began: SystemTime,
     ) {
         let places = Arc::new(places);
-        let looked_at = places.clone();
-        let files: Vec<Vec<String>> = ctx
-            .blocking(move || {
-                looked_at.iter().map(|(base, globs)| crate::files::written_since(base, globs, began)).collect()
-            })
-            .await;
-        let is_any_known = globs == earlier.written.globs && !earlier.there.is_empty();
-        let there = if is_any_known { names_of(ctx, places).await } else { Vec::new() };
-        for (place, now) in there.iter().enumerate() {
-            let (before, was_written) = (earlier.there.get(place), earlier.written.files.get(place));
-            let (Some(before), Some(was_written)) = (before, was_written) else { continue };
-            let again: Vec<String> = files[place].iter().filter(|path| was_written.contains(path)).cloned().collect();
-            if again.is_empty() || !before.is_subset(now) {
-                continue;
+        let written = written_since(ctx, &places, began).await;
+        let mut list = Written { globs, files: vec![BTreeMap::new(); places.len()], ended: None };
+        if written.iter().any(|files| !files.is_empty()) {
+            let now = Inputs::of(ctx, &places, written).await;
+            let is_comparable = list.globs == earlier.written.globs;
+            for (place, now) in now.into_iter().enumerate() {
+                let before = earlier.there.get(place).filter(|_| is_comparable);
+                let known = earlier.written.files.get(place).filter(|_| is_comparable);
+                let mut own = BTreeMap::new();
+                for (path, identity) in now.files {
+                    let is_same = before.is_some_and(|before| before.files.get(&path) == Some(&identity));
+                    let count = known.and_then(|known| known.get(&path)).copied();
+                    let count = match count {
+                        Some(count) if is_same || count >= PROVEN => count,
+                        Some(count) if earlier.is_quiet => count + 1,
+                        _ => 1,
+                    };
+                    list.files[place].insert(path.clone(), count);
+                    if is_same || count >= PROVEN {
+                        own.insert(path, identity);
+                    }
+                }
+                let is_all_there = before.is_some_and(|before| before.names.is_subset(&now.names));
+                if own.is_empty() || !is_all_there {
+                    continue;
+                }
+                for path in own.keys() {
+                    let line = format!(
+                        "{NOTE}the build of `{}` writes `{path}`, which it also reads; that it does says nothing",
+                        self.package
+                    );
+                    ctx.reporter().output_line(line);
+                }
+                let names = crate::files::fingerprint_of(&now.names);
+                reads[place].own = Some(OwnFiles { writer: RunId::new(), files: own, names });
             }
-            for path in &again {
-                let line = format!(
-                    "{NOTE}the build of `{}` writes `{path}`, which it also reads; that it does says nothing",
-                    self.package
-                );
-                ctx.reporter().output_line(line);
-            }
-            reads[place].written = again;
-            reads[place].writer = Some(RunId::new());
+            list.ended = Some(SystemTime::now());
         }
-        let written = Written { globs, files };
-        if written != earlier.written {
+        if list.is_any() || earlier.written.is_any() {
             // Without the list it is built once more.
-            let _ = std::fs::write(earlier.list, serde_json::to_vec(&written).unwrap_or_default());
+            let _ = std::fs::write(earlier.list, serde_json::to_vec(&list).unwrap_or_default());
         }
     }
 
@@ -868,13 +881,27 @@ impl BackendBuildSpec {
 /// Where it is written down which of its inputs a build wrote, in its directory.
 const WRITTEN: &str = ".written";
 
-/// Which of its inputs a build wrote.
+/// Which of its inputs a build wrote, as far as can be told: whoever edits a source while it is built writes it, too.
+///
+/// A file that is after a build what it was before it says nothing, whoever wrote it. One that is another after each build is
+/// taken for what the build makes of it when that was so [`PROVEN`] times in a row, while nothing else happened in between.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Written {
     /// The globs of the inputs.
     globs: Vec<GlobSet>,
-    /// The files, for each look at inputs in turn.
-    files: Vec<Vec<String>>,
+    /// The files, for each look at inputs in turn; and how many builds in a row made something else of each.
+    files: Vec<BTreeMap<String, usize>>,
+    /// When it was written down.
+    ended: Option<SystemTime>,
+}
+
+/// How often a file has to be changed by builds alone to be taken for one that they change.
+const PROVEN: usize = 3;
+
+impl Written {
+    fn is_any(&self) -> bool {
+        self.files.iter().any(|files| !files.is_empty())
+    }
 }
 
 /// What there was before a build.
@@ -883,7 +910,9 @@ struct Earlier {
     list: PathBuf,
     written: Written,
     /// The inputs, for each look in turn; nothing if none of them was written.
-    there: Vec<BTreeSet<String>>,
+    there: Vec<Inputs>,
+    /// Nothing was written there since.
+    is_quiet: bool,
 }
 
 /// Where a look is made, and at what.
@@ -894,9 +923,31 @@ fn places_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<Pl
     reads.iter().map(|read| (base(read), read.globs.clone())).collect()
 }
 
-/// The names of what is looked at.
-async fn names_of(ctx: &ActionContext, places: Arc<Vec<Place>>) -> Vec<BTreeSet<String>> {
-    ctx.blocking(move || places.iter().map(|(base, globs)| crate::files::names(base, globs)).collect()).await
+/// The files that were written since a moment, for each look in turn.
+async fn written_since(ctx: &ActionContext, places: &Arc<Vec<Place>>, moment: SystemTime) -> Vec<Vec<String>> {
+    let places = places.clone();
+    let of_place = move |(base, globs): &Place| crate::files::written_since(base, globs, moment);
+    ctx.blocking(move || places.iter().map(of_place).collect()).await
+}
+
+/// What is looked at.
+struct Inputs {
+    /// The names of everything.
+    names: BTreeSet<String>,
+    /// What is in some of the files.
+    files: BTreeMap<String, FileIdentity>,
+}
+
+impl Inputs {
+    /// What there is in each place, and what is in these files.
+    async fn of(ctx: &ActionContext, places: &Arc<Vec<Place>>, files: Vec<Vec<String>>) -> Vec<Self> {
+        let places = places.clone();
+        let of_place = |((base, globs), files): (&Place, &Vec<String>)| Self {
+            names: crate::files::names(base, globs),
+            files: crate::files::identities(base, files.iter()),
+        };
+        ctx.blocking(move || places.iter().zip(&files).map(of_place).collect()).await
+    }
 }
 
 /// What hindered keeping an artifact.

@@ -106,13 +106,7 @@ impl BuildContext {
         let patterns: Vec<String> = paths.cloned().collect();
         let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
         let is_any = !globs[0].patterns.is_empty();
-        is_any.then(|| FilesSpec {
-            root: Root::Workspace,
-            directory: ".".to_owned(),
-            globs,
-            written: Vec::new(),
-            writer: None,
-        })
+        is_any.then(|| FilesSpec { root: Root::Workspace, directory: ".".to_owned(), globs, own: None })
     }
 
     /// Says that an action read the files with further values, which may have changed meanwhile.
