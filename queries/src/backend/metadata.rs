@@ -247,13 +247,7 @@ impl BuildBackendMetadataSpec {
         let additional = additional.collect::<Result<Vec<_>, _>>()?;
         sources.sort();
         let channels = discovered.channels.clone().unwrap_or_else(|| context.channels.clone());
-        let for_tool = || BuildContext {
-            channels: channels.clone(),
-            host: context.tool.clone(),
-            build: context.tool.clone(),
-            ..context.clone()
-        };
-        let tool_context = (!sources.is_empty()).then(|| db.intern(for_tool())).transpose()?;
+        let tool_context = (!sources.is_empty()).then(|| db.intern(context.for_tool(channels.clone()))).transpose()?;
         let tool = db.get(&InstantiateToolEnvironmentSpec {
             needs: ToolNeeds {
                 requirement,

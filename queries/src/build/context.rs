@@ -38,6 +38,9 @@ pub struct BuildContext {
     pub tool: BuildPlatform,
     /// The values that variants are made of.
     pub variants: BTreeMap<String, Vec<VariantValue>>,
+    /// The same for what runs on the platform of backends, where it is not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_variants: Option<BTreeMap<String, Vec<VariantValue>>>,
     /// Files with further values: their paths in the workspace, in order, and what is in them.
     pub variant_files: Vec<(String, Option<Fingerprint>)>,
     /// Backends that are taken from somewhere else.
@@ -81,6 +84,33 @@ impl BuildContext {
         Self { host: self.build.clone(), ..self.clone() }
     }
 
+    /// The context of a backend that is built, and of what is in its environment. It is for this machine, whatever is built
+    /// with it.
+    pub(crate) fn for_tool(&self, channels: Vec<Location>) -> Self {
+        Self {
+            channels,
+            host: self.tool.clone(),
+            build: self.tool.clone(),
+            variants: self.tool_variants.as_ref().unwrap_or(&self.variants).clone(),
+            tool_variants: None,
+            ..self.clone()
+        }
+    }
+
+    /// The name of what of this makes another question of which packages are chosen. The rest is the same for all who ask in
+    /// a workspace, and what was chosen stays though it changes.
+    pub(crate) fn as_asked(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
+        let whole = db.value(context)?;
+        let paths = whole.variant_files.iter().map(|(path, _)| (path.clone(), None));
+        db.intern(Self {
+            variant_files: paths.collect(),
+            overrides: BackendOverrides::default(),
+            pass_env: Vec::new(),
+            offline: false,
+            ..whole.as_ref().clone()
+        })
+    }
+
     /// The name of what a backend is told of this. What else there is decided which backend and which packages are taken;
     /// that is known where a backend is asked.
     pub(crate) fn as_told(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
@@ -91,6 +121,7 @@ impl BuildContext {
             host: bare(&whole.host),
             build: bare(&whole.build),
             variants: whole.variants.clone(),
+            tool_variants: None,
             variant_files: whole.variant_files.clone(),
             channel_priority: ChannelPriority::default(),
             exclude_newer: None,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use doge_queries::testing::PackageBuilder;
+use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 
 use crate::site::{PLATFORM, Ran};
 use crate::sources::{Sources, backend, git, other_workspace};
@@ -374,6 +374,51 @@ fn a_backend_is_asked_once_though_environments_differ_in_what_the_machine_has_to
     let counts = ["call_outputs", "backend_build", "install_tool"].map(|kind| executed[kind]);
     assert_eq!(counts, [2, 2, 1], "{executed:?}");
     isolated(&sources, &["install", "-e", "default", "-e", "other"]).assert_nothing_ran();
+}
+
+#[test]
+fn a_backend_that_is_built_is_built_for_the_machine_whatever_it_builds_for() {
+    let sources = built_by_what_is_built();
+    backend_from_source(&sources, &format!("[package.host-dependencies]\nlib = '*'\n{API}"), "one");
+    let other = if PLATFORM == "osx-64" { "linux-64" } else { "osx-64" };
+    let variants = |platform: &str, lib: &str| format!("target.{platform}.build-variants = {{ lib = ['{lib}'] }}\n");
+    let workspace = variants(PLATFORM, "1.0") + &variants(other, "1.1");
+    sources.site.manifest(&workspace, "[dependencies]\na = { path = 'a' }\n");
+    let text =
+        sources.site.read("pixi.toml").replace(&format!("['{PLATFORM}']"), &format!("['{PLATFORM}', '{other}']"));
+    sources.site.write("pixi.toml", &text);
+    sources.assert_builds(3);
+    sources.assert_settled();
+    // Where the machine is none of the platforms, each of them has its own.
+    let foreign = if cfg!(target_arch = "x86_64") { "linux-aarch64" } else { "win-64" };
+    let text = text.replace(PLATFORM, foreign);
+    sources.site.write("pixi.toml", &text);
+    let ran = sources.json(&["solve"]);
+    assert_eq!(ran.executed()["backend_build"], 1, "one of the two was built already: {:?}", ran.executed());
+    sources.json(&["solve"]).assert_nothing_ran();
+}
+
+#[test]
+fn environments_that_choose_in_another_way_have_backends_of_their_own() {
+    let sources = built_by_what_is_built();
+    backend_from_source(&sources, &format!("[package.host-dependencies]\nlib = '*'\n{API}"), "one");
+    let mut second = ChannelBuilder::new(sources.site.path("second"));
+    second.add(PackageBuilder::new("lib", "0.9").file("share/lib", "0.9\n")).expect("it can be written");
+    second.index().expect("it can be written");
+    let feature = |name: &str, priority: &str| {
+        format!(
+            "[feature.{name}]\nchannels = ['./second']\nchannel-priority = '{priority}'\n[feature.{name}.dependencies]\na = {{ path = 'a' }}\n"
+        )
+    };
+    let environments = "[environments]\none = ['one']\ntwo = ['two']\n";
+    sources.site.manifest("", &[&feature("one", "strict"), &feature("two", "disabled"), environments].concat());
+    let ran = sources.json(&["install", "-e", "one", "-e", "two"]);
+    // `mine` twice, `b`, and `a` by each `mine`.
+    assert_eq!(ran.executed()["backend_build"], 5, "{:?}", ran.executed());
+    for environment in ["one", "two", "one"] {
+        sources.json(&["install", "-e", environment]);
+    }
+    sources.json(&["install", "-e", "one", "-e", "two"]).assert_nothing_ran();
 }
 
 #[test]
