@@ -41,7 +41,7 @@ impl fmt::Display for SourceAsLockedSpec {
 
 impl Spec for SourceAsLockedSpec {
     const KIND: &'static str = "source_as_locked";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, CONDA_TYPES]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())

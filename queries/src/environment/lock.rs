@@ -127,7 +127,7 @@ impl fmt::Display for LockWorkspaceSpec {
 
 impl Spec for LockWorkspaceSpec {
     const KIND: &'static str = "lock_workspace";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, LOCK]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, LOCK]);
 
     fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
         let mut changes = Vec::new();

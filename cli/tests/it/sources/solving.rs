@@ -310,6 +310,27 @@ fn a_package_from_two_places_is_an_error_that_names_both_and_who_asks() {
 }
 
 #[test]
+fn an_extra_that_is_asked_for_counts_as_well() {
+    let sources = two_foos();
+    sources.package("a", "[package.extra-dependencies.test]\nfoo = { path = '../x' }\n", "");
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }");
+    sources.install();
+    let without = sources.site.lock_file();
+    assert!(without.contains("] @ y\n") && !without.contains("] @ x\n"), "{without}");
+    let both = ["would have `foo` from two places: x, for `a` of a; and y, for `b` of b"];
+    sources.site.needs("a = { path = 'a', extras = ['test'] }\nb = { path = 'b' }");
+    sources.run(&["install", "--locked"]).assert_fails_with(&["`foo` is wanted from source at x by `a`"]);
+    sources.run(&["install"]).assert_fails_with(&both);
+    // Another package may ask for it, too.
+    sources.package("c", "[package.run-dependencies]\na = { path = '../a', extras = ['test'] }\n", "");
+    sources.site.needs("b = { path = 'b' }\nc = { path = 'c' }");
+    sources.run(&["install"]).assert_fails_with(&both);
+    sources.package("b", "[package.run-dependencies]\nfoo = { path = '../x' }\n", "");
+    sources.install();
+    sources.assert_settled();
+}
+
+#[test]
 fn what_is_built_against_comes_from_one_place_too() {
     let sources = two_foos();
     sources.package(
