@@ -28,7 +28,7 @@ use crate::backend::variables::{VariableValue, Variables, VariablesSpec};
 use crate::build::{BuildContext, Context};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
-use crate::files::{FilesSpec, GlobSet};
+use crate::files::{FilesSpec, GlobSet, naming};
 use crate::source::{
     CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest, written,
 };
@@ -489,11 +489,15 @@ impl BackendInstance {
         }
         // What a manifest of pixi says is known already; of others only the backend knows what it reads, and where the
         // manifest is not beside the sources its globs do not reach it.
+        let manifest = match discovered.manifest.as_str() {
+            "." => Some("package.xml"),
+            manifest => Some(manifest).filter(|_| discovered.project_model.is_none()),
+        };
         if let PinnedSource::Path { path } = &self.manifest
-            && (discovered.project_model.is_none() || discovered.manifest.ends_with("package.xml"))
+            && let Some(manifest) = manifest
         {
             let (root, directory) = path_place(&split_manifest(path).0)?;
-            let patterns = vec![discovered.manifest.clone()];
+            let patterns = vec![naming(manifest)];
             let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
             reads.push(FilesSpec { root, directory, globs, own: None });
         }

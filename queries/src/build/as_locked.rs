@@ -18,8 +18,8 @@ use crate::build::source_metadata::{Assembly, Found, SourceMetadataError, Wanted
 use crate::conda::WorkspacePlaceSpec;
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::records::Records;
-use crate::source::{LockedPackages, LockedSource, SourceRecord, written};
-use crate::workspace::lock::{Comparison, Unsatisfied, meets};
+use crate::source::{LockedPackages, LockedSource, SourceRecord};
+use crate::workspace::lock::{Comparison, Unsatisfied, meets, variant_of};
 use crate::workspace::{Requirement, SolveDescription, WorkspaceRoot};
 
 /// The record of a package that is locked, built with just what is locked.
@@ -80,7 +80,7 @@ impl Query for SourceAsLockedSpec {
             output.metadata.name.to_ascii_lowercase() == self.package && output.metadata.variant == locked.variants
         };
         let Some(output) = outputs.0.iter().find(is_meant) else {
-            let variant = written(&locked.variants);
+            let variant = variant_of(&locked);
             return cannot(Unsatisfied::NoSuchVariant { package: package(), variant }, Vec::new());
         };
         if metadata.instance.build_source != locked.build_source {

@@ -9,7 +9,7 @@ use rattler_lock::VariantValue;
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{FilesSpec, GlobSet};
+use crate::files::{FilesSpec, GlobSet, naming};
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
 
 /// A platform that packages run on, with what it has.
@@ -134,7 +134,7 @@ impl BuildContext {
 
     /// The look at the files with further values; nothing if there are none.
     pub(crate) fn look_at_variant_files<'p>(paths: impl Iterator<Item = &'p String>) -> Option<FilesSpec> {
-        let patterns: Vec<String> = paths.cloned().collect();
+        let patterns: Vec<String> = paths.map(|path| naming(path)).collect();
         let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
         let is_any = !globs[0].patterns.is_empty();
         is_any.then(|| FilesSpec { root: Root::Workspace, directory: ".".to_owned(), globs, own: None })

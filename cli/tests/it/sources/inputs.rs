@@ -102,6 +102,37 @@ fn variants_and_the_files_that_hold_them_count() {
 }
 
 #[test]
+fn a_file_with_variants_counts_whatever_it_is_called() {
+    for name in ["variants[1].yaml", "{variants}.yaml", "variants.yaml "] {
+        let sources = Sources::new();
+        sources.site.manifest(&format!("build-variants-files = ['{name}']"), "[dependencies]\na = { path = 'a' }\n");
+        sources.site.write(name, "lib:\n- '1.0'\n");
+        sources.install();
+        sources.install();
+        sources.assert_settled();
+        sources.site.write(name, "lib:\n- '1.1'\n");
+        let ran = sources.install();
+        assert_eq!(ran.executed().get("call_outputs"), Some(&2), "{name}: {:?}", ran.executed());
+    }
+}
+
+#[test]
+fn what_describes_a_package_counts_though_its_backend_does_not_name_it() {
+    let sources = Sources::new();
+    sources.site.write("r/package.xml", "<package><name>r</name></package>\n");
+    sources.site.needs("r = { path = 'r/package.xml' }");
+    let install = || {
+        let mut command = sources.command(&["install", "--json"]);
+        command.env("PIXI_BUILD_BACKEND_OVERRIDE", format!("pixi-build-ros={}", super::backend().display()));
+        Ran::by(command).succeeded()
+    };
+    install();
+    install().assert_nothing_ran();
+    sources.site.write("r/package.xml", "<package><name>r</name><license>MIT</license></package>\n");
+    assert_eq!(install().executed().get("call_outputs"), Some(&1));
+}
+
+#[test]
 fn a_variable_that_is_passed_on_counts_and_no_other_does() {
     let sources = Sources::new();
     sources.package("a", "", "env_into_package = ['SEEN', 'UNSEEN']\nembed = false");

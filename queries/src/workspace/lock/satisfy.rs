@@ -194,7 +194,8 @@ pub(crate) fn meets(
     holds_together(&description, records, current, root)
 }
 
-fn variant_of(locked: &LockedSource) -> String {
+/// The variant of a package in words.
+pub(crate) fn variant_of(locked: &LockedSource) -> String {
     if locked.variants.is_empty() { "no variant".to_owned() } else { written(&locked.variants) }
 }
 
