@@ -354,8 +354,6 @@ pub(crate) struct Ready {
     pub(crate) manifest: SourcePlace,
     /// Where the sources are.
     pub(crate) sources: PathBuf,
-    /// In use as long as the backend is.
-    _build_source: Option<SourcePlace>,
 }
 
 impl BackendInstance {
@@ -463,7 +461,7 @@ impl BackendInstance {
         let identity = Fingerprint::of(&rmp_serde::to_vec_named(&(&self.program, made)).unwrap_or_default());
         let lasting = !self.is_mutable();
         let launch = Launch { name, program, identity, environment, directory, secrets, lasting };
-        Ok(Ready { backends, launch, initialize, discovered, manifest, sources, _build_source: build_source })
+        Ok(Ready { backends, launch, initialize, discovered, manifest, sources })
     }
 
     /// Tells the engine which program was run, if it may have been replaced meanwhile.

@@ -545,9 +545,8 @@ impl Action for BackendBuildSpec {
         let work = root.join(BUILDS).join(&self.package).join(self.work_key(&context));
         make(&work)?;
         // Whoever else builds the same here, with whatever cache, waits.
-        let _lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building")
-            .await
-            .map_err(|source| self.io(&work, source))?;
+        let lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building").await;
+        ctx.hold(lock.map_err(|source| self.io(&work, source))?);
         // Whoever had it and was killed may have left a backend that goes on in it.
         ready.backends.end_orphans().await;
         let build_path = work.join("bld");

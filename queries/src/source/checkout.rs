@@ -608,17 +608,17 @@ fn remove(target: &Path, parent: &Path) -> std::io::Result<()> {
 /// Shares the lock of a checkout, so that it is not replaced while it is used.
 ///
 /// Where nothing can be written, nobody can replace it either.
-async fn in_use(ctx: &ActionContext, lock: &Path) -> Result<Option<Arc<LockGuard>>, CheckoutError> {
+async fn in_use(ctx: &ActionContext, lock: &Path) -> Result<Option<LockGuard>, CheckoutError> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match crate::waiting::share(ctx, lock, "using the checkout").await {
-        Ok(guard) => Ok(guard.map(Arc::new)),
+        Ok(guard) => Ok(guard),
         Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(None),
         Err(error) => Err(io_error(lock, error)),
     }
 }
 
-/// Where the files of a source are at this moment, for work that needs them. They stay as they are as long as this is
-/// kept, unless the work itself changes them.
+/// Where the files of a source are at this moment, for work that needs them. They stay as they are until that has ended, unless
+/// it changes them itself.
 #[derive(Clone, Debug)]
 pub(crate) struct SourcePlace {
     /// The top of the checkout; the directory itself for paths.
@@ -627,19 +627,18 @@ pub(crate) struct SourcePlace {
     pub(crate) directory: PathBuf,
     /// What tells a checkout from one that was made in its place.
     pub(crate) made: Option<FileStamp>,
-    _in_use: Option<Arc<LockGuard>>,
 }
 
 /// Finds the files of a source. Where a checkout is gone or was changed, it is made again, and this work runs again after
 /// it.
 pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<SourcePlace, CheckoutError> {
-    let (top, subdirectory, made, in_use) = match pin {
+    let (top, subdirectory, made) = match pin {
         PinnedSource::Path { path } => {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let directory = ctx.roots().resolve(&root, directory).ok_or(CheckoutError::NoPlace)?;
             // One place has one name; what is not there is found out by whoever looks into it.
             let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
-            return Ok(SourcePlace { top: directory.clone(), directory, made: None, _in_use: None });
+            return Ok(SourcePlace { top: directory.clone(), directory, made: None });
         }
         PinnedSource::Git { url, commit, subdirectory, lfs, .. } => {
             let spec = checkout_git(url, commit, *lfs);
@@ -648,26 +647,26 @@ pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<
             let pinned = commit.parse().map_err(|error| CheckoutError::Git(Arc::new(error)))?;
             let places = git::Places::below(&sources.directory);
             let top = places.checkout(&repository, pinned, spec.lfs);
-            let in_use = in_use(ctx, &places.use_lock(&repository, pinned, spec.lfs)).await?;
+            ctx.hold(in_use(ctx, &places.use_lock(&repository, pinned, spec.lfs)).await?);
             let place = top.clone();
             if !ctx.blocking(move || git::is_complete(&place)).await {
                 ctx.remake(&spec);
                 return Err(CheckoutError::Gone { source_name: pin.to_string() });
             }
             let made = git::made(&top);
-            (top, subdirectory, made, in_use)
+            (top, subdirectory, made)
         }
         PinnedSource::Url { url, sha256, md5, subdirectory } => {
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
             let top = sources.directory.join("unpacked").join(sha256);
-            let in_use = in_use(ctx, &sources.lock_of_archive(sha256)).await?;
+            ctx.hold(in_use(ctx, &sources.lock_of_archive(sha256)).await?);
             let place = top.clone();
             if !ctx.blocking(move || is_unpacked(&place)).await {
                 ctx.remake(&CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() });
                 return Err(CheckoutError::Gone { source_name: pin.to_string() });
             }
             let made = inventory_of(&top);
-            (top, subdirectory, made, in_use)
+            (top, subdirectory, made)
         }
     };
     let directory = top.join(split_manifest(subdirectory).0);
@@ -676,7 +675,7 @@ pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<
         return Err(CheckoutError::NoSubdirectory { source_name, subdirectory });
     }
     let made = FileStamp::of(&made).ok().flatten();
-    Ok(SourcePlace { top, directory, made, _in_use: in_use })
+    Ok(SourcePlace { top, directory, made })
 }
 
 /// The checkout of a commit.
