@@ -109,13 +109,14 @@ impl Query for SourceAsLockedSpec {
         };
         let (build, host) = (Found::of(db, build)?, Found::of(db, host)?);
 
-        let (unmet, is_pin_lost) = (RefCell::new(Vec::new()), Cell::new(false));
+        let (unmet, is_pin_lost, is_twice) = (RefCell::new(Vec::new()), Cell::new(false), Cell::new(false));
         let environment = |kind, wanted: &Wanted| {
             let (found, context): (&Found, &BuildContext) = match kind {
                 Nested::Build => (&build, &for_build),
                 Nested::Host => (&host, &context),
             };
             if let Err(reason) = met(db, &wanted.needs(context), found)? {
+                is_twice.set(is_twice.get() || matches!(reason, Unsatisfied::LockedTwice { .. }));
                 unmet.borrow_mut().push(format!("the {kind} environment of `{}`: {reason}", self.package));
             }
             Ok(found.clone())
@@ -128,7 +129,7 @@ impl Query for SourceAsLockedSpec {
         let record = assembly.assemble(db, output, locked.build_source.as_ref(), environment, wrong);
         let unmet = unmet.into_inner();
         // What is pinned is among what is not locked.
-        let is_impossible = is_pin_lost.get() && !unmet.is_empty();
+        let is_impossible = is_twice.get() || (is_pin_lost.get() && !unmet.is_empty());
         differs.extend(unmet);
         if is_impossible {
             return Ok(SourceAsLocked { record: None, differs });
