@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use doge::{
-    Action, ActionContext, AnyError, Db, Epoch, Failure, Fingerprint, Halt, Intern, Interned, Query, Resource, Root,
-    Spec,
+    Action, ActionContext, AnyError, Db, Epoch, Failure, Fingerprint, Halt, Intern, Interned, Query, Resource, Spec,
 };
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -507,6 +506,8 @@ fn normalized(path: &Path) -> PathBuf {
     PathBuf::from(crate::source::normalized(&path.to_string_lossy()))
 }
 
+/// Where backends work while they tell what can be built, in the workspace.
+pub(crate) const QUESTIONS: &str = ".pixi/doge/work";
 /// Where backends may keep things for a workspace.
 const SCRATCH: &str = ".pixi/doge/scratch";
 
@@ -574,7 +575,7 @@ impl Action for CallOutputsSpec {
         let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
         let ready = self.instance.ready(ctx).await?;
         let told = context.told(ctx)?;
-        let work = work_directory(ctx, &self.instance, &context)?;
+        let work = self.work_directory(ctx)?;
         make(&work)?;
         let ask = AskOutputs {
             channels: told.channels,
@@ -607,6 +608,13 @@ impl Action for CallOutputsSpec {
 }
 
 impl CallOutputsSpec {
+    /// Where the backend may work while it tells what can be built: where no other question is answered at the same time.
+    fn work_directory(&self, ctx: &ActionContext) -> Result<PathBuf, CallError> {
+        let identity = rmp_serde::to_vec_named(self).unwrap_or_default();
+        let name = format!("{}-{}", self.instance.manifest.human_name(), &Fingerprint::of(&identity).to_hex()[..16]);
+        Ok(workspace_root(ctx)?.path().join(QUESTIONS).join(name))
+    }
+
     /// Packages of one name have to be told apart by their variants.
     fn distinct(&self, outputs: &[Output]) -> Result<(), CallError> {
         let mut seen: BTreeMap<(&str, &BTreeMap<String, rattler_lock::VariantValue>), usize> = BTreeMap::new();
@@ -619,16 +627,4 @@ impl CallOutputsSpec {
         let place = self.instance.manifest.to_string();
         Err(CallError::DuplicateVariants { place, package: (*package).to_owned(), variants })
     }
-}
-
-/// Where a backend may work while it tells what can be built.
-fn work_directory(
-    ctx: &ActionContext,
-    instance: &BackendInstance,
-    context: &BuildContext,
-) -> Result<PathBuf, CallError> {
-    let root = workspace_root(ctx)?;
-    let identity = rmp_serde::to_vec_named(&(instance, context.host.subdir)).unwrap_or_default();
-    let name = format!("{}-{}", instance.manifest.human_name(), &Fingerprint::of(&identity).to_hex()[..16]);
-    Ok(ctx.roots().resolve(&Root::Workspace, Path::new(".pixi/doge/work").join(name)).unwrap_or(root.path().to_owned()))
 }

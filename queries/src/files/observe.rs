@@ -254,8 +254,10 @@ fn look(
     let folders_newest = stamp.folders.iter().filter(|(path, _)| !(holds_own(path) && names_are_as_left));
     let newest =
         files_newest.chain(folders_newest).filter_map(|(_, stamp)| stamp.as_ref()).map(FileStamp::newest).max();
-    // What the work writes itself is looked at in its content until its stamp can be trusted.
-    for (_, stamp) in stamp.files.iter_mut().filter(|(path, _)| is_own(path)) {
+    // What the work writes itself, and where it does, is looked at again until the stamps can be trusted.
+    let own_files = stamp.files.iter_mut().filter(|(path, _)| is_own(path));
+    let own_folders = stamp.folders.iter_mut().filter(|(path, _)| holds_own(path));
+    for (_, stamp) in own_files.chain(own_folders) {
         *stamp = stamp.filter(|stamp| stamp.newest() + TRUSTED_AFTER <= began);
     }
     Ok(Seen::New { value: files, stamp, newest })
@@ -383,5 +385,8 @@ mod tests {
         assert_eq!(newest(base, &globs, &left), None);
         let with_another = own(&["other.txt".to_owned(), "own.txt".to_owned()].into());
         assert!(newest(base, &globs, &with_another).is_some(), "somebody took a file away");
+        // Two changes of a folder may bear one time.
+        let Ok(Seen::New { stamp, .. }) = look(base, &globs, Some(&left), None) else { panic!("it is looked at") };
+        assert!(stamp.folders.iter().all(|(_, stamp)| stamp.is_none()), "a fresh stamp is trusted");
     }
 }
