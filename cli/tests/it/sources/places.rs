@@ -555,3 +555,38 @@ fn packages_that_write_into_the_checkout_that_they_share_are_all_built() {
     assert!(ran.executed()["backend_build"] >= 5, "{:?}", ran.executed());
     sources.assert_settled();
 }
+
+#[test]
+fn a_build_that_begins_after_another_wrote_into_their_checkout_waits_for_it_and_begins_with_the_commit() {
+    let sources = Sources::new();
+    sources.site.write(".pixi/config.toml", "[concurrency]\nbuilds = 4\n");
+    // It writes what `reader` would take along, and is at work for a while then.
+    sources.package(
+        "writer",
+        "",
+        "fail = 'touch_own_globs'\ntouch = '../reader/content/touched.txt'\nslow_after = 1500",
+    );
+    // It begins when `between` has been built, which takes longer than to write.
+    let host = "[package.host-dependencies]\nbetween = { path = '../between' }\n";
+    sources.package("reader", host, "");
+    sources.site.write("reader/content/committed.txt", "committed\n");
+    sources.package("between", "", "slow = 500\nslow_in = 'build'");
+    let repository = sources.site.root().join("shared");
+    std::fs::create_dir_all(&repository).expect("it can be made");
+    for name in ["writer", "between", "reader"] {
+        std::fs::rename(sources.site.path(name), repository.join(name)).expect("it is there");
+    }
+    git(&repository, &["init", "-q", "-b", "main", "."]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "-q", "-m", "as it is"]);
+    let place =
+        |name: &str| format!("{name} = {{ git = 'file://{}', subdirectory = '{name}' }}\n", repository.display());
+    sources.site.needs(&(place("writer") + &place("reader")));
+    let ran = sources.install();
+    assert_eq!(ran.executed()["backend_build"], 3, "{:?}", ran.executed());
+    // One that was written into was made anew.
+    assert_eq!(ran.executed()["checkout_git"], 2, "{:?}", ran.executed());
+    assert!(sources.site.prefix("committed.txt").is_file());
+    assert!(!sources.site.prefix("touched.txt").exists());
+    sources.assert_settled();
+}
