@@ -29,7 +29,8 @@ use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
 use crate::files::{FilesSpec, GlobSet, naming};
 use crate::source::{
-    CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest, written,
+    CheckoutError, PinError, PinnedSource, SourcePlace, Use, checkout_of, path_place, pin, place_of, split_manifest,
+    use_checkouts, written,
 };
 use crate::workspace::{Json, Requirement, SourceRequirement, ToolRequirement};
 
@@ -366,14 +367,20 @@ impl BackendInstance {
         self.build_source.as_ref().unwrap_or(&self.manifest)
     }
 
-    /// Finds everything that the backend has to be told.
-    pub(crate) async fn ready(&self, ctx: &ActionContext) -> Result<Ready, CallError> {
+    /// Where manifest and sources are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &PinnedSource> {
+        std::iter::once(&self.manifest).chain(&self.build_source)
+    }
+
+    /// Finds everything that the backend has to be told. Its checkouts are used in this way until the work has ended.
+    pub(crate) async fn ready(&self, ctx: &ActionContext, by: Use) -> Result<Ready, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let backends = ctx.resource::<Backends>().ok_or_else(|| gone("the access to build backends"))?;
         let discovered = ctx.value(&self.discovered).await.ok_or_else(|| gone("the build backend"))?;
-        let manifest = place_of(ctx, &self.manifest).await?;
+        use_checkouts(ctx, self.places(), by).await?;
+        let manifest = place_of(ctx, &self.manifest, by).await?;
         let build_source = match &self.build_source {
-            Some(build_source) => Some(place_of(ctx, build_source).await?),
+            Some(build_source) => Some(place_of(ctx, build_source, by).await?),
             None => None,
         };
         let sources = build_source.as_ref().unwrap_or(&manifest).directory.clone();
@@ -573,7 +580,7 @@ impl Action for CallOutputsSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Interned<OutputList>, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
-        let ready = self.instance.ready(ctx).await?;
+        let ready = self.instance.ready(ctx, Use::Shared).await?;
         let told = context.told(ctx)?;
         let work = self.work_directory(ctx)?;
         make(&work)?;

@@ -34,7 +34,7 @@ use crate::files::{FileIdentity, FilesSpec, GlobSet, OwnFiles};
 use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
-use crate::source::{SourceRecord, written};
+use crate::source::{CheckoutError, SourceRecord, Use, changed, is_whole, written};
 
 /// What builds are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -401,7 +401,7 @@ impl fmt::Display for BackendBuildSpec {
 
 impl Spec for BackendBuildSpec {
     const KIND: &'static str = "backend_build";
-    const EPOCH: Epoch = Epoch::new(2, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
+    const EPOCH: Epoch = Epoch::new(3, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
 
     fn label(&self) -> Option<String> {
         Some(format!("build {} of {}", self.output.name, self.instance.manifest))
@@ -540,13 +540,20 @@ impl Action for BackendBuildSpec {
         let question = ctx.value(&self.question).await.ok_or_else(|| gone("what the build needs"))?;
         let build = ctx.value(&self.build_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
         let host = ctx.value(&self.host_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
-        let ready = self.instance.ready(ctx).await?;
         let root = workspace_root(ctx)?.path().to_owned();
         let work = root.join(BUILDS).join(&self.package).join(self.work_key(&context));
         make(&work)?;
         // Whoever else builds the same here, with whatever cache, waits.
         let lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building").await;
         ctx.hold(lock.map_err(|source| self.io(&work, source))?);
+        let alone = work.join(ALONE);
+        let by = if alone.is_file() { Use::Alone } else { Use::Shared };
+        let ready = self.instance.ready(ctx, by).await;
+        if by == Use::Shared && matches!(ready, Err(CallError::Checkout(CheckoutError::Gone { .. }))) {
+            // Others write there. Whoever waits for it to be as it was, and then shares it again, may wait for ever.
+            std::fs::write(&alone, b"").map_err(|source| self.io(&alone, source))?;
+        }
+        let ready = ready?;
         // Whoever had it and was killed may have left a backend that goes on in it.
         ready.backends.end_orphans().await;
         let build_path = work.join("bld");
@@ -618,6 +625,7 @@ impl Action for BackendBuildSpec {
             .await
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.as_asked(&built)?;
+        self.undisturbed(ctx, &alone, by).await?;
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
@@ -729,6 +737,35 @@ impl BackendBuildSpec {
             kind,
             error: Arc::new(error),
         })
+    }
+
+    /// Sees to it that nobody else wrote into the checkouts that were built from. If somebody did, who may have been this
+    /// build, it is made once more, alone with them.
+    async fn undisturbed(&self, ctx: &ActionContext, alone: &Path, by: Use) -> Result<(), BackendBuildError> {
+        let mut written = Vec::new();
+        for pin in self.instance.places() {
+            if !is_whole(ctx, pin).await.map_err(CallError::from)? {
+                written.push(pin);
+            }
+        }
+        match by {
+            Use::Alone if written.is_empty() => {
+                // It writes nothing there itself. If this cannot be removed it is alone the next time, too.
+                let _ = std::fs::remove_file(alone);
+            }
+            Use::Shared if !written.is_empty() => {
+                std::fs::write(alone, b"").map_err(|source| self.io(alone, source))?;
+                let line = format!(
+                    "{NOTE}the sources of `{}` were changed while it was built; it is built again, alone with them",
+                    self.package
+                );
+                ctx.reporter().output_line(line);
+                let changed: Vec<CheckoutError> = written.into_iter().map(|pin| changed(ctx, pin)).collect();
+                return changed.into_iter().next().map_or(Ok(()), |error| Err(CallError::from(error).into()));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Refuses another package than the one that was asked for.
@@ -876,6 +913,9 @@ impl BackendBuildSpec {
         Ok(BuiltPackage { artifact, file_name, record })
     }
 }
+
+/// What says, in its directory, that a build has to be alone with the checkouts that it is made from.
+const ALONE: &str = ".alone";
 
 /// Where it is written down which of its inputs a build wrote, in its directory.
 const WRITTEN: &str = ".written";

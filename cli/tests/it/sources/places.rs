@@ -556,37 +556,61 @@ fn packages_that_write_into_the_checkout_that_they_share_are_all_built() {
     sources.assert_settled();
 }
 
-#[test]
-fn a_build_that_begins_after_another_wrote_into_their_checkout_waits_for_it_and_begins_with_the_commit() {
-    let sources = Sources::new();
+/// Packages in one repository, which are built side by side.
+fn in_one_repository(sources: &Sources, names: &[&str]) {
     sources.site.write(".pixi/config.toml", "[concurrency]\nbuilds = 4\n");
-    // It writes what `reader` would take along, and is at work for a while then.
-    sources.package(
-        "writer",
-        "",
-        "fail = 'touch_own_globs'\ntouch = '../reader/content/touched.txt'\nslow_after = 1500",
-    );
-    // It begins when `between` has been built, which takes longer than to write.
-    let host = "[package.host-dependencies]\nbetween = { path = '../between' }\n";
-    sources.package("reader", host, "");
-    sources.site.write("reader/content/committed.txt", "committed\n");
-    sources.package("between", "", "slow = 500\nslow_in = 'build'");
     let repository = sources.site.root().join("shared");
     std::fs::create_dir_all(&repository).expect("it can be made");
-    for name in ["writer", "between", "reader"] {
+    for name in names {
         std::fs::rename(sources.site.path(name), repository.join(name)).expect("it is there");
     }
     git(&repository, &["init", "-q", "-b", "main", "."]);
     git(&repository, &["add", "--all"]);
     git(&repository, &["commit", "-q", "-m", "as it is"]);
-    let place =
-        |name: &str| format!("{name} = {{ git = 'file://{}', subdirectory = '{name}' }}\n", repository.display());
-    sources.site.needs(&(place("writer") + &place("reader")));
-    let ran = sources.install();
-    assert_eq!(ran.executed()["backend_build"], 3, "{:?}", ran.executed());
-    // One that was written into was made anew.
-    assert_eq!(ran.executed()["checkout_git"], 2, "{:?}", ran.executed());
+}
+
+/// What needs packages of that repository.
+fn needs_of_it(sources: &Sources, names: &[&str]) {
+    let place = sources.site.root().join("shared");
+    let need = |name: &&str| format!("{name} = {{ git = 'file://{}', subdirectory = '{name}' }}\n", place.display());
+    sources.site.needs(&names.iter().map(need).collect::<String>());
+}
+
+#[test]
+fn a_build_that_begins_after_another_wrote_into_their_checkout_waits_for_it_and_begins_with_the_commit() {
+    let sources = Sources::new();
+    // It writes what `reader` would take along, and is at work for a while then.
+    let own = "fail = 'touch_own_globs'\ntouch = '../reader/content/touched.txt'";
+    sources.package("writer", "", &format!("{own}\nslow_after = 1500"));
+    // It begins when `between` has been built, which takes longer than to write.
+    let host = "[package.host-dependencies]\nbetween = { path = '../between' }\n";
+    sources.package("reader", host, "");
+    sources.site.write("reader/content/committed.txt", "committed\n");
+    sources.package("between", "", "slow = 500\nslow_in = 'build'");
+    in_one_repository(&sources, &["writer", "between", "reader"]);
+    needs_of_it(&sources, &["writer", "reader"]);
+    sources.install();
     assert!(sources.site.prefix("committed.txt").is_file());
     assert!(!sources.site.prefix("touched.txt").exists());
     sources.assert_settled();
+}
+
+#[test]
+fn a_build_in_whose_checkout_another_one_writes_meanwhile_is_made_again_alone() {
+    let sources = Sources::new();
+    let own = "fail = 'touch_own_globs'\ntouch = '../reader/content/touched.txt'";
+    sources.package("writer", "", own);
+    // It reads when the other one has written.
+    sources.package("reader", "", "slow = 1000\nslow_in = 'build'");
+    sources.site.write("reader/content/committed.txt", "committed\n");
+    in_one_repository(&sources, &["writer", "reader"]);
+    needs_of_it(&sources, &["writer", "reader"]);
+    sources.install();
+    assert!(sources.site.prefix("committed.txt").is_file());
+    assert!(!sources.site.prefix("touched.txt").exists(), "it was built from what the other one wrote");
+    sources.assert_settled();
+    // Who writes is known by now, and who does not as well.
+    let ran = sources.json(&["install", "--force"]);
+    assert!(!ran.stderr.contains("built again, alone"), "{}", ran.stderr);
+    assert!(!sources.site.prefix("touched.txt").exists());
 }
