@@ -139,7 +139,12 @@ impl Reporter {
 pub struct ActionContext {
     base: ObserveContext,
     pub(crate) notes: Mutex<Notes>,
+    holds: Hold,
 }
+
+/// What is kept as long as work goes on, see [`ActionContext::hold`]. There may be several; what is kept goes with the last.
+#[derive(Clone, Default)]
+pub struct Hold(Arc<Mutex<Vec<Box<dyn Any + Send>>>>);
 
 /// An action that has to run again.
 #[derive(Clone)]
@@ -217,7 +222,39 @@ impl std::ops::Deref for ActionContext {
 
 impl ActionContext {
     pub(crate) fn new(base: ObserveContext) -> Self {
-        Self { base, notes: Mutex::default() }
+        Self { base, notes: Mutex::default(), holds: Hold::default() }
+    }
+
+    /// Keeps something, such as a lock, until all of this work has ended: also what goes on in threads when nobody waits for it
+    /// any more. Those of [`ActionContext::blocking`] and [`ActionContext::cpu`] count; who has others gives them a
+    /// [`Hold`].
+    pub fn hold(&self, guard: impl Send + 'static) {
+        self.holds.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(guard));
+    }
+
+    /// What keeps all that this work holds.
+    pub fn held(&self) -> Hold {
+        self.holds.clone()
+    }
+
+    /// As [`ObserveContext::blocking`]. What this work holds is kept until `work` has ended.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let held = self.held();
+        let kept = move || {
+            let _held = held;
+            work()
+        };
+        self.base.blocking(kept).await
+    }
+
+    /// As [`ObserveContext::cpu`]. What this work holds is kept until `work` has ended.
+    pub async fn cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let held = self.held();
+        let kept = move || {
+            let _held = held;
+            work()
+        };
+        self.base.cpu(kept).await
     }
 
     fn note(&self, note: impl FnOnce(&mut Notes)) {

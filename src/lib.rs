@@ -136,7 +136,7 @@ pub use doge_storage::{Fingerprint, Key, RunId};
 
 pub use crate::action::{Action, Resource};
 pub use crate::answer::{Asked, Halt, Pending, Stop, Tolerate};
-pub use crate::context::{ActionContext, FileRef, ObserveContext, Reporter, Root, Roots};
+pub use crate::context::{ActionContext, FileRef, Hold, ObserveContext, Reporter, Root, Roots};
 pub use crate::database::{BuildError, Builder, Closed, Database, Limits, Request, RequestError, WeakDatabase};
 pub use crate::db::{Db, IntoAnyFailure, Join, Joined, Member, Never, Settled};
 pub use crate::dry::{DryReport, DryVerdict, WouldRun};

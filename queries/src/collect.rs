@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use doge::names_in;
 use doge::storage::{Acquired, Amounts, Collected, Collection, Kept, Store, StoreOptions, try_acquire};
 
+use crate::backend::QUESTIONS;
 use crate::build::{ARTIFACTS, BUILDS};
 use crate::database::CacheDirs;
 
@@ -141,7 +142,8 @@ fn kept_in(workspace: &Path) -> Vec<Kept> {
     let work = |path| Some(Kept { remove: remove_work, ..whole("builds", path)? });
     let artifact = |path| Some(Kept { remove: remove_artifact, ..whole("artifacts", path)? });
     let artifacts = artifacts.flat_map(|folder| children(&folder)).filter_map(artifact);
-    artifacts.chain(works.filter_map(work)).collect()
+    let questions = children(&workspace.join(QUESTIONS)).filter_map(|path| whole("questions", path));
+    artifacts.chain(works.filter_map(work)).chain(questions).collect()
 }
 
 /// Files that are read or written whenever what they are in is used.

@@ -54,7 +54,8 @@ impl Problem {
         let mut trail = Vec::new();
         let mut error: &(dyn Error + 'static) = &*self.0;
         while let Some(below) = below(error) {
-            let is_told = error.is::<SolvePixiError>() || error.is::<SourceMetadataError>();
+            let is_told =
+                error.is::<SolvePixiError>() || error.is::<SourceMetadataError>() || error.is::<LockWorkspaceError>();
             let text = error.to_string();
             if is_told && text != below.to_string() {
                 trail.push(text);
@@ -180,6 +181,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             InstallWorkspaceError::Never(failure) => of(failure),
             InstallWorkspaceError::Engine(failure) => of(failure),
             InstallWorkspaceError::NotLocked { .. }
+            | InstallWorkspaceError::LockedTwice { .. }
             | InstallWorkspaceError::CannotRun { .. }
             | InstallWorkspaceError::NoPython(_) => None,
         };
@@ -193,7 +195,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
             LockWorkspaceError::Take(failure) => of(failure),
             LockWorkspaceError::Write(failure) => of(failure),
             LockWorkspaceError::Never(failure) => of(failure),
-            LockWorkspaceError::AsLocked(failure) => of(failure),
+            LockWorkspaceError::AsLocked { failure, .. } => of(failure),
             LockWorkspaceError::Sources(failure) => of(failure),
             LockWorkspaceError::Dev(failure) => of(failure),
             LockWorkspaceError::Machine(failure) => of(failure),

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use doge::{Event, Key, Progress, SpecName};
 
 use crate::backend::{BuildBackendMetadataSpec, CallOutputsSpec, InstallToolSpec};
-use crate::build::{BackendBuildSpec, SourceBuildSpec, SourceMetadataSpec};
+use crate::build::{BackendBuildSpec, SourceAsLockedSpec, SourceBuildSpec, SourceMetadataSpec};
 use crate::conda::{ChannelIndexSpec, SolveCondaEnvironmentSpec};
 use crate::environment::SolveUnitSpec;
 use crate::package::FetchPackageSpec;
@@ -200,6 +200,8 @@ reporters! {
     call_outputs: CallOutputsSpec, as_action;
     /// The records of a package of a source.
     source_metadata: SourceMetadataSpec, as_query;
+    /// The record of a package of a source, with just what is locked.
+    source_as_locked: SourceAsLockedSpec, as_query;
     /// A package that is built, after what it is built with.
     source_build: SourceBuildSpec, as_query;
     /// The call to the backend for that, with what it writes.

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use crate::epoch::{CONDA_TYPES, OWN, TOML};
 use crate::source::{
-    CheckoutError, Manifests, ManifestsError, ManifestsSpec, PinnedSource, SourceLocation, checkout_of, path_place,
-    place_of, read_manifests, split_manifest,
+    CheckoutError, Manifests, ManifestsError, ManifestsSpec, PinnedSource, SourceLocation, Use, checkout_of,
+    path_place, place_of, read_manifests, split_manifest, use_checkouts,
 };
 use crate::workspace::{
     BackendRequirement, Json, Location, ManifestError, ManifestOptions, ManifestText, PackageManifest, Requirement,
@@ -147,7 +147,8 @@ impl Action for CheckoutManifestsSpec {
     const RESOURCE: Resource = Resource::Io;
 
     async fn run(&self, ctx: &ActionContext) -> Result<Vec<Manifests>, CheckoutError> {
-        let place = place_of(ctx, &self.source).await?;
+        use_checkouts(ctx, [&self.source], Use::Shared).await?;
+        let place = place_of(ctx, &self.source, Use::Shared).await?;
         let read = move || {
             let above = place.directory.ancestors().take_while(|directory| directory.starts_with(&place.top));
             above

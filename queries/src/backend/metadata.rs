@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use doge::{
-    Action, ActionContext, AnyError, Db, Epoch, Failure, Fingerprint, Halt, Intern, Interned, Query, Resource, Root,
-    Spec,
+    Action, ActionContext, AnyError, Db, Epoch, Failure, Fingerprint, Halt, Intern, Interned, Query, Resource, Spec,
 };
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -28,9 +27,10 @@ use crate::backend::variables::{VariableValue, Variables, VariablesSpec};
 use crate::build::{BuildContext, Context};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, SHELL};
-use crate::files::{FilesSpec, GlobSet};
+use crate::files::{FilesSpec, GlobSet, naming};
 use crate::source::{
-    CheckoutError, PinError, PinnedSource, SourcePlace, checkout_of, path_place, pin, place_of, split_manifest, written,
+    CheckoutError, PinError, PinnedSource, SourcePlace, Use, checkout_of, path_place, pin, place_of, split_manifest,
+    use_checkouts, written,
 };
 use crate::workspace::{Json, Requirement, SourceRequirement, ToolRequirement};
 
@@ -247,13 +247,7 @@ impl BuildBackendMetadataSpec {
         let additional = additional.collect::<Result<Vec<_>, _>>()?;
         sources.sort();
         let channels = discovered.channels.clone().unwrap_or_else(|| context.channels.clone());
-        let for_tool = || BuildContext {
-            channels: channels.clone(),
-            host: context.tool.clone(),
-            build: context.tool.clone(),
-            ..context.clone()
-        };
-        let tool_context = (!sources.is_empty()).then(|| db.intern(for_tool())).transpose()?;
+        let tool_context = (!sources.is_empty()).then(|| db.intern(context.for_tool(channels.clone()))).transpose()?;
         let tool = db.get(&InstantiateToolEnvironmentSpec {
             needs: ToolNeeds {
                 requirement,
@@ -360,8 +354,6 @@ pub(crate) struct Ready {
     pub(crate) manifest: SourcePlace,
     /// Where the sources are.
     pub(crate) sources: PathBuf,
-    /// In use as long as the backend is.
-    _build_source: Option<SourcePlace>,
 }
 
 impl BackendInstance {
@@ -375,14 +367,20 @@ impl BackendInstance {
         self.build_source.as_ref().unwrap_or(&self.manifest)
     }
 
-    /// Finds everything that the backend has to be told.
-    pub(crate) async fn ready(&self, ctx: &ActionContext) -> Result<Ready, CallError> {
+    /// Where manifest and sources are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &PinnedSource> {
+        std::iter::once(&self.manifest).chain(&self.build_source)
+    }
+
+    /// Finds everything that the backend has to be told. Its checkouts are used in this way until the work has ended.
+    pub(crate) async fn ready(&self, ctx: &ActionContext, by: Use) -> Result<Ready, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let backends = ctx.resource::<Backends>().ok_or_else(|| gone("the access to build backends"))?;
         let discovered = ctx.value(&self.discovered).await.ok_or_else(|| gone("the build backend"))?;
-        let manifest = place_of(ctx, &self.manifest).await?;
+        use_checkouts(ctx, self.places(), by).await?;
+        let manifest = place_of(ctx, &self.manifest, by).await?;
         let build_source = match &self.build_source {
-            Some(build_source) => Some(place_of(ctx, build_source).await?),
+            Some(build_source) => Some(place_of(ctx, build_source, by).await?),
             None => None,
         };
         let sources = build_source.as_ref().unwrap_or(&manifest).directory.clone();
@@ -469,7 +467,7 @@ impl BackendInstance {
         let identity = Fingerprint::of(&rmp_serde::to_vec_named(&(&self.program, made)).unwrap_or_default());
         let lasting = !self.is_mutable();
         let launch = Launch { name, program, identity, environment, directory, secrets, lasting };
-        Ok(Ready { backends, launch, initialize, discovered, manifest, sources, _build_source: build_source })
+        Ok(Ready { backends, launch, initialize, discovered, manifest, sources })
     }
 
     /// Tells the engine which program was run, if it may have been replaced meanwhile.
@@ -491,17 +489,21 @@ impl BackendInstance {
             && !globs.is_empty()
         {
             let (root, directory) = path_place(&split_manifest(path).0)?;
-            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), written: Vec::new(), writer: None });
+            reads.push(FilesSpec { root, directory, globs: globs.to_vec(), own: None });
         }
         // What a manifest of pixi says is known already; of others only the backend knows what it reads, and where the
         // manifest is not beside the sources its globs do not reach it.
+        let manifest = match discovered.manifest.as_str() {
+            "." => Some("package.xml"),
+            manifest => Some(manifest).filter(|_| discovered.project_model.is_none()),
+        };
         if let PinnedSource::Path { path } = &self.manifest
-            && (discovered.project_model.is_none() || discovered.manifest.ends_with("package.xml"))
+            && let Some(manifest) = manifest
         {
             let (root, directory) = path_place(&split_manifest(path).0)?;
-            let patterns = vec![discovered.manifest.clone()];
+            let patterns = vec![naming(manifest)];
             let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
-            reads.push(FilesSpec { root, directory, globs, written: Vec::new(), writer: None });
+            reads.push(FilesSpec { root, directory, globs, own: None });
         }
         Ok(reads)
     }
@@ -511,6 +513,8 @@ fn normalized(path: &Path) -> PathBuf {
     PathBuf::from(crate::source::normalized(&path.to_string_lossy()))
 }
 
+/// Where backends work while they tell what can be built, in the workspace.
+pub(crate) const QUESTIONS: &str = ".pixi/doge/work";
 /// Where backends may keep things for a workspace.
 const SCRATCH: &str = ".pixi/doge/scratch";
 
@@ -576,9 +580,9 @@ impl Action for CallOutputsSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Interned<OutputList>, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
-        let ready = self.instance.ready(ctx).await?;
+        let ready = self.instance.ready(ctx, Use::Shared).await?;
         let told = context.told(ctx)?;
-        let work = work_directory(ctx, &self.instance, &context)?;
+        let work = self.work_directory(ctx)?;
         make(&work)?;
         let ask = AskOutputs {
             channels: told.channels,
@@ -611,6 +615,13 @@ impl Action for CallOutputsSpec {
 }
 
 impl CallOutputsSpec {
+    /// Where the backend may work while it tells what can be built: where no other question is answered at the same time.
+    fn work_directory(&self, ctx: &ActionContext) -> Result<PathBuf, CallError> {
+        let identity = rmp_serde::to_vec_named(self).unwrap_or_default();
+        let name = format!("{}-{}", self.instance.manifest.human_name(), &Fingerprint::of(&identity).to_hex()[..16]);
+        Ok(workspace_root(ctx)?.path().join(QUESTIONS).join(name))
+    }
+
     /// Packages of one name have to be told apart by their variants.
     fn distinct(&self, outputs: &[Output]) -> Result<(), CallError> {
         let mut seen: BTreeMap<(&str, &BTreeMap<String, rattler_lock::VariantValue>), usize> = BTreeMap::new();
@@ -623,16 +634,4 @@ impl CallOutputsSpec {
         let place = self.instance.manifest.to_string();
         Err(CallError::DuplicateVariants { place, package: (*package).to_owned(), variants })
     }
-}
-
-/// Where a backend may work while it tells what can be built.
-fn work_directory(
-    ctx: &ActionContext,
-    instance: &BackendInstance,
-    context: &BuildContext,
-) -> Result<PathBuf, CallError> {
-    let root = workspace_root(ctx)?;
-    let identity = rmp_serde::to_vec_named(&(instance, context.host.subdir)).unwrap_or_default();
-    let name = format!("{}-{}", instance.manifest.human_name(), &Fingerprint::of(&identity).to_hex()[..16]);
-    Ok(ctx.roots().resolve(&Root::Workspace, Path::new(".pixi/doge/work").join(name)).unwrap_or(root.path().to_owned()))
 }

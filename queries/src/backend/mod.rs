@@ -25,7 +25,7 @@ pub use metadata::{
     BackendInstance, BackendMetadata, BackendMetadataError, BackendProgram, BuildBackendMetadataSpec, CallError,
     CallOutputsSpec, OutputList, ReadyPlaceSpec,
 };
-pub(crate) use metadata::{Ready, make};
+pub(crate) use metadata::{QUESTIONS, Ready, make};
 pub(crate) use pool::Question;
 pub use pool::{Backends, PASSED_ON};
 pub use process::KEPT_LINES;

@@ -175,8 +175,10 @@ impl Backends {
         let (name, output) = (launch.name.clone(), LastOutput::default());
         let (initialize, params) = (json!(initialize), json!(params));
         let (log, secrets) = (told_by(ctx.reporter()), secret_lines(&launch.secrets));
-        let cancelled = ctx.cancelled().clone();
+        let (cancelled, held) = (ctx.cancelled().clone(), ctx.held());
         let work = move || {
+            // It may go on when nobody waits for it any more.
+            let _held = held;
             let question = MemoryQuestion {
                 method,
                 initialize: &initialize,

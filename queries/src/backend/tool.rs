@@ -24,8 +24,8 @@ use thiserror::Error;
 
 use crate::backend::protocol::{API_PACKAGE, BEYOND_API, OLDEST_API};
 use crate::build::{
-    BuildPlatform, BuildProfile, BuiltPackage, Context, SolvePixiEnvironmentSpec, SolvePixiError, SourceBuildError,
-    SourceBuildSpec,
+    BuildContext, BuildPlatform, BuildProfile, BuiltPackage, Context, SolvePixiEnvironmentSpec, SolvePixiError,
+    SourceBuildError, SourceBuildSpec,
 };
 use crate::conda::workspace_root;
 use crate::environment::{SolveUnitError, SolveUnitSpec};
@@ -147,7 +147,8 @@ impl Query for InstantiateToolEnvironmentSpec {
     }
 
     fn compute(&self, db: &Db<'_>) -> Result<ToolEnvironment, Halt<ToolError>> {
-        let chosen = ChosenToolSpec { needs: self.needs.clone() };
+        let context = self.context.as_ref().map(|context| BuildContext::as_asked(db, context)).transpose()?;
+        let chosen = ChosenToolSpec { needs: self.needs.clone(), context };
         let kept = db.observe(&chosen)?;
         let (records, built) = match (&self.context, kept.as_ref()) {
             (Some(context), kept) => self.with_sources(db, &chosen, kept.as_ref(), context)?,
@@ -326,6 +327,9 @@ impl ToolNeeds {
 pub struct ChosenToolSpec {
     /// What was needed.
     pub needs: ToolNeeds,
+    /// What those packages of it were built for that have to be built, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Context>,
 }
 
 impl fmt::Display for ChosenToolSpec {

@@ -18,8 +18,8 @@ use crate::build::source_metadata::{Assembly, Found, SourceMetadataError, Wanted
 use crate::conda::WorkspacePlaceSpec;
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::records::Records;
-use crate::source::{LockedPackages, LockedSource, SourceRecord, written};
-use crate::workspace::lock::{Comparison, Unsatisfied, meets};
+use crate::source::{LockedPackages, LockedSource, SourceRecord};
+use crate::workspace::lock::{Comparison, Unsatisfied, meets, variant_of};
 use crate::workspace::{Requirement, SolveDescription, WorkspaceRoot};
 
 /// The record of a package that is locked, built with just what is locked.
@@ -41,7 +41,7 @@ impl fmt::Display for SourceAsLockedSpec {
 
 impl Spec for SourceAsLockedSpec {
     const KIND: &'static str = "source_as_locked";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, CONDA_TYPES]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())
@@ -80,7 +80,7 @@ impl Query for SourceAsLockedSpec {
             output.metadata.name.to_ascii_lowercase() == self.package && output.metadata.variant == locked.variants
         };
         let Some(output) = outputs.0.iter().find(is_meant) else {
-            let variant = written(&locked.variants);
+            let variant = variant_of(&locked);
             return cannot(Unsatisfied::NoSuchVariant { package: package(), variant }, Vec::new());
         };
         if metadata.instance.build_source != locked.build_source {
@@ -109,13 +109,14 @@ impl Query for SourceAsLockedSpec {
         };
         let (build, host) = (Found::of(db, build)?, Found::of(db, host)?);
 
-        let (unmet, is_pin_lost) = (RefCell::new(Vec::new()), Cell::new(false));
+        let (unmet, is_pin_lost, is_twice) = (RefCell::new(Vec::new()), Cell::new(false), Cell::new(false));
         let environment = |kind, wanted: &Wanted| {
             let (found, context): (&Found, &BuildContext) = match kind {
                 Nested::Build => (&build, &for_build),
                 Nested::Host => (&host, &context),
             };
             if let Err(reason) = met(db, &wanted.needs(context), found)? {
+                is_twice.set(is_twice.get() || matches!(reason, Unsatisfied::LockedTwice { .. }));
                 unmet.borrow_mut().push(format!("the {kind} environment of `{}`: {reason}", self.package));
             }
             Ok(found.clone())
@@ -128,7 +129,7 @@ impl Query for SourceAsLockedSpec {
         let record = assembly.assemble(db, output, locked.build_source.as_ref(), environment, wrong);
         let unmet = unmet.into_inner();
         // What is pinned is among what is not locked.
-        let is_impossible = is_pin_lost.get() && !unmet.is_empty();
+        let is_impossible = is_twice.get() || (is_pin_lost.get() && !unmet.is_empty());
         differs.extend(unmet);
         if is_impossible {
             return Ok(SourceAsLocked { record: None, differs });

@@ -30,11 +30,11 @@ use crate::build::solve::Nested;
 use crate::build::source_metadata::{Found, Wanted, assembled, own_list, own_run_exports, pins_of};
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, PACKAGE_STREAMING, RATTLER, SHELL};
-use crate::files::{FilesSpec, GlobSet};
+use crate::files::{FileIdentity, FilesSpec, GlobSet, OwnFiles};
 use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
-use crate::source::{SourceRecord, written};
+use crate::source::{CheckoutError, SourceRecord, Use, changed, is_whole, written};
 
 /// What builds are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -401,7 +401,7 @@ impl fmt::Display for BackendBuildSpec {
 
 impl Spec for BackendBuildSpec {
     const KIND: &'static str = "backend_build";
-    const EPOCH: Epoch = Epoch::new(2, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
+    const EPOCH: Epoch = Epoch::new(3, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
 
     fn label(&self) -> Option<String> {
         Some(format!("build {} of {}", self.output.name, self.instance.manifest))
@@ -540,14 +540,20 @@ impl Action for BackendBuildSpec {
         let question = ctx.value(&self.question).await.ok_or_else(|| gone("what the build needs"))?;
         let build = ctx.value(&self.build_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
         let host = ctx.value(&self.host_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
-        let ready = self.instance.ready(ctx).await?;
         let root = workspace_root(ctx)?.path().to_owned();
         let work = root.join(BUILDS).join(&self.package).join(self.work_key(&context));
         make(&work)?;
         // Whoever else builds the same here, with whatever cache, waits.
-        let _lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building")
-            .await
-            .map_err(|source| self.io(&work, source))?;
+        let lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building").await;
+        ctx.hold(lock.map_err(|source| self.io(&work, source))?);
+        let alone = work.join(ALONE);
+        let by = if alone.is_file() { Use::Alone } else { Use::Shared };
+        let ready = self.instance.ready(ctx, by).await;
+        if by == Use::Shared && matches!(ready, Err(CallError::Checkout(CheckoutError::Gone { .. }))) {
+            // Others write there. Whoever waits for it to be as it was, and then shares it again, may wait for ever.
+            std::fs::write(&alone, b"").map_err(|source| self.io(&alone, source))?;
+        }
+        let ready = ready?;
         // Whoever had it and was killed may have left a backend that goes on in it.
         ready.backends.end_orphans().await;
         let build_path = work.join("bld");
@@ -619,6 +625,7 @@ impl Action for BackendBuildSpec {
             .await
             .map_err(|error| self.instance.failed(error.with_text_from(&ready.manifest.directory)))?;
         self.as_asked(&built)?;
+        self.undisturbed(ctx, &alone, by).await?;
         let globs = folded(built.input_glob_sets.as_ref(), &built.input_globs);
         self.instance.report_program(ctx);
         context.report_variant_files(ctx);
@@ -732,6 +739,35 @@ impl BackendBuildSpec {
         })
     }
 
+    /// Sees to it that nobody else wrote into the checkouts that were built from. If somebody did, who may have been this
+    /// build, it is made once more, alone with them.
+    async fn undisturbed(&self, ctx: &ActionContext, alone: &Path, by: Use) -> Result<(), BackendBuildError> {
+        let mut written = Vec::new();
+        for pin in self.instance.places() {
+            if !is_whole(ctx, pin).await.map_err(CallError::from)? {
+                written.push(pin);
+            }
+        }
+        match by {
+            Use::Alone if written.is_empty() => {
+                // It writes nothing there itself. If this cannot be removed it is alone the next time, too.
+                let _ = std::fs::remove_file(alone);
+            }
+            Use::Shared if !written.is_empty() => {
+                std::fs::write(alone, b"").map_err(|source| self.io(alone, source))?;
+                let line = format!(
+                    "{NOTE}the sources of `{}` were changed while it was built; it is built again, alone with them",
+                    self.package
+                );
+                ctx.reporter().output_line(line);
+                let changed: Vec<CheckoutError> = written.into_iter().map(|pin| changed(ctx, pin)).collect();
+                return changed.into_iter().next().map_or(Ok(()), |error| Err(CallError::from(error).into()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Refuses another package than the one that was asked for.
     fn as_asked(&self, built: &Built) -> Result<(), BackendBuildError> {
         let wanted = [&self.output.name, &self.output.version, &self.output.build, &self.output.subdir];
@@ -743,21 +779,22 @@ impl BackendBuildSpec {
         Err(BackendBuildError::UnexpectedPackage { wanted: told(wanted), found: told(found) })
     }
 
-    /// What is known of the build that was made here before, and what there is now of its inputs if it wrote into them.
+    /// What is known of the builds that were made here before, and what there is now of their inputs if they wrote into them.
     async fn earlier(&self, ctx: &ActionContext, list: PathBuf, ready: &Ready) -> Result<Earlier, CallError> {
         let written: Written =
             std::fs::read(&list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        if written.files.iter().all(Vec::is_empty) {
-            return Ok(Earlier { list, written, there: Vec::new() });
-        }
-        let reads = self.instance.reads(&ready.discovered, &written.globs)?;
-        let there = names_of(ctx, Arc::new(places_of(ctx, &ready.sources, &reads))).await;
-        Ok(Earlier { list, written, there })
+        let Some(ended) = written.ended.filter(|_| written.is_any()) else {
+            return Ok(Earlier { list, written, there: Vec::new(), is_quiet: false });
+        };
+        let places = Arc::new(places_of(ctx, &ready.sources, &self.instance.reads(&ready.discovered, &written.globs)?));
+        let files = written.files.iter().map(|files| files.keys().cloned().collect()).collect();
+        let there = Inputs::of(ctx, &places, files).await;
+        let is_quiet = written_since(ctx, &places, ended).await.iter().all(Vec::is_empty);
+        Ok(Earlier { list, written, there, is_quiet })
     }
 
-    /// Finds the files among its inputs that the build writes each time. What was written for the first time may have been
-    /// written by somebody else, and is built again to see; so it is if something was taken away from beside them, for that
-    /// shows in nothing but the folder that they are written to.
+    /// Finds the files among its inputs that the build writes each time, see [`Written`]. If something was taken away from
+    /// beside them it is built again to see, for that shows in nothing but the folder that they are written to.
     async fn written_again(
         &self,
         ctx: &ActionContext,
@@ -768,35 +805,47 @@ impl BackendBuildSpec {
         began: SystemTime,
     ) {
         let places = Arc::new(places);
-        let looked_at = places.clone();
-        let files: Vec<Vec<String>> = ctx
-            .blocking(move || {
-                looked_at.iter().map(|(base, globs)| crate::files::written_since(base, globs, began)).collect()
-            })
-            .await;
-        let is_any_known = globs == earlier.written.globs && !earlier.there.is_empty();
-        let there = if is_any_known { names_of(ctx, places).await } else { Vec::new() };
-        for (place, now) in there.iter().enumerate() {
-            let (before, was_written) = (earlier.there.get(place), earlier.written.files.get(place));
-            let (Some(before), Some(was_written)) = (before, was_written) else { continue };
-            let again: Vec<String> = files[place].iter().filter(|path| was_written.contains(path)).cloned().collect();
-            if again.is_empty() || !before.is_subset(now) {
-                continue;
+        let written = written_since(ctx, &places, began).await;
+        let mut list = Written { globs, files: vec![BTreeMap::new(); places.len()], ended: None };
+        if written.iter().any(|files| !files.is_empty()) {
+            let now = Inputs::of(ctx, &places, written).await;
+            let is_comparable = list.globs == earlier.written.globs;
+            for (place, now) in now.into_iter().enumerate() {
+                let before = earlier.there.get(place).filter(|_| is_comparable);
+                let known = earlier.written.files.get(place).filter(|_| is_comparable);
+                let mut own = BTreeMap::new();
+                for (path, identity) in now.files {
+                    let is_same = before.is_some_and(|before| before.files.get(&path) == Some(&identity));
+                    let count = known.and_then(|known| known.get(&path)).copied();
+                    let count = match count {
+                        Some(count) if is_same || count >= PROVEN => count,
+                        Some(count) if earlier.is_quiet => count + 1,
+                        _ => 1,
+                    };
+                    list.files[place].insert(path.clone(), count);
+                    if is_same || count >= PROVEN {
+                        own.insert(path, identity);
+                    }
+                }
+                let is_all_there = before.is_some_and(|before| before.names.is_subset(&now.names));
+                if own.is_empty() || !is_all_there {
+                    continue;
+                }
+                for path in own.keys() {
+                    let line = format!(
+                        "{NOTE}the build of `{}` writes `{path}`, which it also reads; that it does says nothing",
+                        self.package
+                    );
+                    ctx.reporter().output_line(line);
+                }
+                let names = crate::files::fingerprint_of(&now.names);
+                reads[place].own = Some(OwnFiles { writer: RunId::new(), files: own, names });
             }
-            for path in &again {
-                let line = format!(
-                    "{NOTE}the build of `{}` writes `{path}`, which it also reads; that it does says nothing",
-                    self.package
-                );
-                ctx.reporter().output_line(line);
-            }
-            reads[place].written = again;
-            reads[place].writer = Some(RunId::new());
+            list.ended = Some(SystemTime::now());
         }
-        let written = Written { globs, files };
-        if written != earlier.written {
+        if list.is_any() || earlier.written.is_any() {
             // Without the list it is built once more.
-            let _ = std::fs::write(earlier.list, serde_json::to_vec(&written).unwrap_or_default());
+            let _ = std::fs::write(earlier.list, serde_json::to_vec(&list).unwrap_or_default());
         }
     }
 
@@ -865,16 +914,33 @@ impl BackendBuildSpec {
     }
 }
 
+/// What says, in its directory, that a build has to be alone with the checkouts that it is made from.
+const ALONE: &str = ".alone";
+
 /// Where it is written down which of its inputs a build wrote, in its directory.
 const WRITTEN: &str = ".written";
 
-/// Which of its inputs a build wrote.
+/// Which of its inputs a build wrote, as far as can be told: whoever edits a source while it is built writes it, too.
+///
+/// A file that is after a build what it was before it says nothing, whoever wrote it. One that is another after each build is
+/// taken for what the build makes of it when that was so [`PROVEN`] times in a row, while nothing else happened in between.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Written {
     /// The globs of the inputs.
     globs: Vec<GlobSet>,
-    /// The files, for each look at inputs in turn.
-    files: Vec<Vec<String>>,
+    /// The files, for each look at inputs in turn; and how many builds in a row made something else of each.
+    files: Vec<BTreeMap<String, usize>>,
+    /// When it was written down.
+    ended: Option<SystemTime>,
+}
+
+/// How often a file has to be changed by builds alone to be taken for one that they change.
+const PROVEN: usize = 3;
+
+impl Written {
+    fn is_any(&self) -> bool {
+        self.files.iter().any(|files| !files.is_empty())
+    }
 }
 
 /// What there was before a build.
@@ -883,7 +949,9 @@ struct Earlier {
     list: PathBuf,
     written: Written,
     /// The inputs, for each look in turn; nothing if none of them was written.
-    there: Vec<BTreeSet<String>>,
+    there: Vec<Inputs>,
+    /// Nothing was written there since.
+    is_quiet: bool,
 }
 
 /// Where a look is made, and at what.
@@ -894,9 +962,31 @@ fn places_of(ctx: &ActionContext, sources: &Path, reads: &[FilesSpec]) -> Vec<Pl
     reads.iter().map(|read| (base(read), read.globs.clone())).collect()
 }
 
-/// The names of what is looked at.
-async fn names_of(ctx: &ActionContext, places: Arc<Vec<Place>>) -> Vec<BTreeSet<String>> {
-    ctx.blocking(move || places.iter().map(|(base, globs)| crate::files::names(base, globs)).collect()).await
+/// The files that were written since a moment, for each look in turn.
+async fn written_since(ctx: &ActionContext, places: &Arc<Vec<Place>>, moment: SystemTime) -> Vec<Vec<String>> {
+    let places = places.clone();
+    let of_place = move |(base, globs): &Place| crate::files::written_since(base, globs, moment);
+    ctx.blocking(move || places.iter().map(of_place).collect()).await
+}
+
+/// What is looked at.
+struct Inputs {
+    /// The names of everything.
+    names: BTreeSet<String>,
+    /// What is in some of the files.
+    files: BTreeMap<String, FileIdentity>,
+}
+
+impl Inputs {
+    /// What there is in each place, and what is in these files.
+    async fn of(ctx: &ActionContext, places: &Arc<Vec<Place>>, files: Vec<Vec<String>>) -> Vec<Self> {
+        let places = places.clone();
+        let of_place = |((base, globs), files): (&Place, &Vec<String>)| Self {
+            names: crate::files::names(base, globs),
+            files: crate::files::identities(base, files.iter()),
+        };
+        ctx.blocking(move || places.iter().zip(&files).map(of_place).collect()).await
+    }
 }
 
 /// What hindered keeping an artifact.

@@ -9,7 +9,7 @@ use rattler_lock::VariantValue;
 use rattler_lock::options::{ChannelPriority, SolveStrategy};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{FilesSpec, GlobSet};
+use crate::files::{FilesSpec, GlobSet, naming};
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription};
 
 /// A platform that packages run on, with what it has.
@@ -38,6 +38,9 @@ pub struct BuildContext {
     pub tool: BuildPlatform,
     /// The values that variants are made of.
     pub variants: BTreeMap<String, Vec<VariantValue>>,
+    /// The same for what runs on the platform of backends, where it is not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_variants: Option<BTreeMap<String, Vec<VariantValue>>>,
     /// Files with further values: their paths in the workspace, in order, and what is in them.
     pub variant_files: Vec<(String, Option<Fingerprint>)>,
     /// Backends that are taken from somewhere else.
@@ -81,6 +84,33 @@ impl BuildContext {
         Self { host: self.build.clone(), ..self.clone() }
     }
 
+    /// The context of a backend that is built, and of what is in its environment. It is for this machine, whatever is built
+    /// with it.
+    pub(crate) fn for_tool(&self, channels: Vec<Location>) -> Self {
+        Self {
+            channels,
+            host: self.tool.clone(),
+            build: self.tool.clone(),
+            variants: self.tool_variants.as_ref().unwrap_or(&self.variants).clone(),
+            tool_variants: None,
+            ..self.clone()
+        }
+    }
+
+    /// The name of what of this makes another question of which packages are chosen. The rest is the same for all who ask in
+    /// a workspace, and what was chosen stays though it changes.
+    pub(crate) fn as_asked(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
+        let whole = db.value(context)?;
+        let paths = whole.variant_files.iter().map(|(path, _)| (path.clone(), None));
+        db.intern(Self {
+            variant_files: paths.collect(),
+            overrides: BackendOverrides::default(),
+            pass_env: Vec::new(),
+            offline: false,
+            ..whole.as_ref().clone()
+        })
+    }
+
     /// The name of what a backend is told of this. What else there is decided which backend and which packages are taken;
     /// that is known where a backend is asked.
     pub(crate) fn as_told(db: &Db<'_>, context: &Context) -> Result<Context, Stop<Failure<AnyError>>> {
@@ -91,6 +121,7 @@ impl BuildContext {
             host: bare(&whole.host),
             build: bare(&whole.build),
             variants: whole.variants.clone(),
+            tool_variants: None,
             variant_files: whole.variant_files.clone(),
             channel_priority: ChannelPriority::default(),
             exclude_newer: None,
@@ -103,16 +134,10 @@ impl BuildContext {
 
     /// The look at the files with further values; nothing if there are none.
     pub(crate) fn look_at_variant_files<'p>(paths: impl Iterator<Item = &'p String>) -> Option<FilesSpec> {
-        let patterns: Vec<String> = paths.cloned().collect();
+        let patterns: Vec<String> = paths.map(|path| naming(path)).collect();
         let globs = vec![GlobSet { patterns, markers: Vec::new(), exclude_hidden: false, root: None }];
         let is_any = !globs[0].patterns.is_empty();
-        is_any.then(|| FilesSpec {
-            root: Root::Workspace,
-            directory: ".".to_owned(),
-            globs,
-            written: Vec::new(),
-            writer: None,
-        })
+        is_any.then(|| FilesSpec { root: Root::Workspace, directory: ".".to_owned(), globs, own: None })
     }
 
     /// Says that an action read the files with further values, which may have changed meanwhile.

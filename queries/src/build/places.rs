@@ -4,15 +4,18 @@
 //! environment who say so have to mean the same. Others may mean another: in another environment, or a variant of a
 //! package that is not taken.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use miette::Diagnostic;
+use rattler_conda_types::RepoDataRecord;
 use thiserror::Error;
 
-use crate::build::solve::{SolvePixiError, needed_from_source};
+use crate::build::solve::{SolvePixiError, places_of};
+use crate::records::Records;
 use crate::source::{PinnedSource, SourceLocation, SourceRecord};
-use crate::workspace::SourceRequirement;
+use crate::workspace::{RecordSet, SolveDescription, SourceRequirement, parse_canonical, stand_in};
 
 /// A package that would have to come from two places.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
@@ -73,9 +76,10 @@ impl<'a> Places<'a> {
             }
             let mut variants = offered.iter().filter(|record| record.name() == name && places.has(record));
             let Some(first) = variants.next() else { continue };
-            let mut needed = needed_from_source(first)?;
+            let extras = extras_of(&name, asked);
+            let mut needed = in_any_case(first, &extras)?;
             for other in variants {
-                let of_other = needed_from_source(other)?;
+                let of_other = in_any_case(other, &extras)?;
                 needed.retain(|needed| of_other.contains(needed));
             }
             waiting.extend(needed.into_iter().map(|(name, location)| (name, location, described(first))));
@@ -91,16 +95,18 @@ impl<'a> Places<'a> {
     pub(crate) fn of_chosen(
         environment: &'a str,
         pins: &'a Pins,
-        asked: &[SourceRequirement],
+        needs: &SolveDescription,
+        records: &Records,
         chosen: &[Arc<SourceRecord>],
     ) -> Result<Self, SolvePixiError> {
         let mut places = Self { environment, pins, known: BTreeMap::new() };
-        for (name, location, by) in places.asked(asked).collect::<Vec<_>>() {
+        for (name, location, by) in places.asked(&needs.sources).collect::<Vec<_>>() {
             places.add(&name, &location, &by)?;
         }
-        for record in chosen {
-            for (name, location) in needed_from_source(record)? {
-                places.add(&name, &location, &described(record))?;
+        for (asker, needed) in needed_among(needs, records, chosen) {
+            let said = asker.sources.get(needed.name());
+            if let Some(location) = said.and_then(|said| said.resolved(&asker.manifest)) {
+                places.add(needed.name(), &location, &described(asker))?;
             }
         }
         Ok(places)
@@ -142,6 +148,45 @@ impl<'a> Places<'a> {
     }
 }
 
+/// The extras that an environment asks for of a package.
+fn extras_of(name: &str, asked: &[SourceRequirement]) -> BTreeSet<String> {
+    let asked = asked.iter().filter(|asked| asked.name == name);
+    asked.filter_map(|asked| parse_canonical(&asked.spec).ok()?.extras).flatten().collect()
+}
+
+/// What a record needs from source on whatever condition, and with these extras.
+fn in_any_case(
+    record: &SourceRecord,
+    extras: &BTreeSet<String>,
+) -> Result<Vec<(String, SourceLocation)>, SolvePixiError> {
+    let package = &record.record;
+    let of_extras = extras.iter().filter_map(|extra| package.extra_depends.get(extra)).flatten();
+    let is_certain = |text: &&String| parse_canonical(text).is_ok_and(|spec| spec.condition.is_none());
+    places_of(record, package.depends.iter().chain(of_extras).filter(is_certain))
+}
+
+/// Which packages that are built need which, of all that were chosen, with the extras that are asked for.
+fn needed_among<'c>(
+    needs: &SolveDescription,
+    records: &Records,
+    chosen: &'c [Arc<SourceRecord>],
+) -> Vec<(&'c SourceRecord, &'c SourceRecord)> {
+    let stand_ins: Vec<RepoDataRecord> = chosen.iter().map(stand_in).collect();
+    let all = records.as_slice().iter().chain(&stand_ins);
+    // A solver chooses one of a name.
+    let Ok(set) = RecordSet::new(all, needs.generic_virtual_packages()) else { return Vec::new() };
+    let asked = needs.requirements.iter().map(|asked| &asked.spec);
+    let roots = asked.chain(needs.sources.iter().map(|asked| &asked.spec));
+    let mut found = BTreeSet::new();
+    let Ok(_) = set.walk(
+        roots.filter_map(|spec| parse_canonical(spec).ok()).collect(),
+        |asker, needed| found.extend([(asker, needed)]),
+        |_| Ok::<(), Infallible>(()),
+    );
+    let record = |place: usize| Some(chosen.get(place.checked_sub(records.as_slice().len())?)?.as_ref());
+    found.into_iter().filter_map(|(asker, needed)| Some((record(asker)?, record(needed)?))).collect()
+}
+
 fn described(record: &SourceRecord) -> String {
     format!("`{}` of {}", record.name(), record.manifest)
 }
@@ -154,7 +199,6 @@ mod tests {
     use rattler_conda_types::{PackageName, PackageRecord, VersionWithSource};
 
     use super::*;
-    use crate::records::Records;
 
     fn path(path: &str) -> PinnedSource {
         PinnedSource::Path { path: path.to_owned() }
@@ -192,6 +236,21 @@ mod tests {
         names.iter().map(asking).collect()
     }
 
+    fn needs(sources: Vec<SourceRequirement>) -> SolveDescription {
+        SolveDescription {
+            subdir: rattler_conda_types::Subdir::Linux64,
+            virtual_packages: Vec::new(),
+            channels: Vec::new(),
+            channel_priority: Default::default(),
+            strategy: Default::default(),
+            requirements: Vec::new(),
+            constraints: Vec::new(),
+            sources,
+            dev: Vec::new(),
+            exclude_newer: None,
+        }
+    }
+
     fn pins(of: &[(&str, &str)]) -> Pins {
         of.iter().map(|(name, place)| (((*name).to_owned(), SourceLocation::path(place)), path(place))).collect()
     }
@@ -206,11 +265,26 @@ mod tests {
         assert!(is_ambiguous(&offered));
         let Ok(places) = Places::certain("e", &pins, &asked, &offered) else { panic!("nothing is certain of foo") };
         assert!(offered.iter().all(|record| places.has_exactly(record)));
-        let Ok(places) = Places::of_chosen("e", &pins, &asked, &[one, y.clone()]) else {
+        let needs = needs(asked);
+        let Ok(places) = Places::of_chosen("e", &pins, &needs, &Records::default(), &[one, y.clone()]) else {
             panic!("one place is asked for")
         };
         assert!(places.has(&x));
         assert!(!places.has(&y), "the solver does not know of places");
+    }
+
+    #[test]
+    fn what_is_needed_on_a_condition_that_does_not_hold_has_no_place() {
+        let pins = pins(&[("a", "a"), ("b", "b"), ("foo", "x"), ("foo", "y")]);
+        let asked = asking(&["a", "b"]);
+        let (mut one, other) = (SourceRecord::clone(&variant("a", "1", Some("../x"))), variant("b", "1", Some("../y")));
+        for (condition, is_needed) in [("nothing", false), ("b", true)] {
+            one.record.depends = vec![format!("foo[when=\"{condition}\"]")];
+            let chosen = [Arc::new(one.clone()), other.clone(), foo("y")];
+            assert!(Places::certain("e", &pins, &asked, &chosen).is_ok(), "{condition}");
+            let places = Places::of_chosen("e", &pins, &needs(asked.clone()), &Records::default(), &chosen);
+            assert_eq!(places.is_err(), is_needed, "{condition}");
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl fmt::Display for SolvePixiEnvironmentSpec {
 
 impl Spec for SolvePixiEnvironmentSpec {
     const KIND: &'static str = "solve_pixi_environment";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, CONDA_TYPES]);
 
     fn label(&self) -> Option<String> {
         Some(format!("records for {self} on {}", self.needs.subdir))
@@ -248,8 +248,9 @@ impl Query for SolvePixiEnvironmentSpec {
         sources.retain(|(_, record)| places.has_exactly(record));
         loop {
             let found = among(sources.iter().map(|(name, _)| name.clone()).collect())?;
-            let chosen = db.value(&found.records)?.read_sources(db)?;
-            let places = Places::of_chosen(&self.name, &pins, &self.needs.sources, &chosen).map_err(Halt::fail)?;
+            let records = db.value(&found.records)?;
+            let chosen = records.read_sources(db)?;
+            let places = Places::of_chosen(&self.name, &pins, &self.needs, &records, &chosen).map_err(Halt::fail)?;
             // What only variants need that were not taken may have been taken all the same; it is left out then.
             let misplaced = |record: &SourceRecord| {
                 chosen.iter().any(|other| other.name() == record.name() && other.manifest == record.manifest)
@@ -408,12 +409,8 @@ fn children(record: &SourceRecord) -> Ended<Vec<Pending>> {
     Ok(places.into_iter().map(|(name, location)| Pending { name, location, parent: parent() }).collect())
 }
 
-/// What a record needs in any case that is built, too, and from where.
-pub(crate) fn needed_from_source(record: &SourceRecord) -> Result<Vec<(String, SourceLocation)>, SolvePixiError> {
-    places_of(record, record.record.depends.iter())
-}
-
-fn places_of<'a>(
+/// Which of these dependencies of a record are built, too, and from where.
+pub(crate) fn places_of<'a>(
     record: &SourceRecord,
     depends: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<(String, SourceLocation)>, SolvePixiError> {

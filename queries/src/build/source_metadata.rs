@@ -215,6 +215,13 @@ impl Found {
         Ok(Self { records, built })
     }
 
+    /// A name that two of them have.
+    pub(crate) fn twice(&self) -> Option<String> {
+        let mut names = BTreeSet::new();
+        let mut all = self.packages().map(|package| package.name.as_normalized());
+        all.find(|name| !names.insert(*name)).map(str::to_owned)
+    }
+
     /// What all of them say of themselves.
     pub(crate) fn packages(&self) -> impl Iterator<Item = &PackageRecord> {
         let binary = self.records.as_slice().iter().map(|record| &record.package_record);

@@ -47,7 +47,7 @@ impl fmt::Display for CheckLockSpec {
 
 impl Spec for CheckLockSpec {
     const KIND: &'static str = "check_lock";
-    const EPOCH: Epoch = Epoch::new(2, &[OWN, LOCK, CONDA_TYPES]);
+    const EPOCH: Epoch = Epoch::new(3, &[OWN, LOCK, CONDA_TYPES]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())

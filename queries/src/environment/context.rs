@@ -49,16 +49,18 @@ where
             virtual_packages: needs.virtual_packages.clone(),
         };
         let host = of(&unit.needs);
+        let variants_of = |place: usize| needs.variants.get(place).cloned().unwrap_or_default();
         // What the workspace says of this platform counts on every machine; only of one it does not know is asked
         // what it is.
-        let own = |unit: &&SolveUnit| Some(unit.needs.subdir) == machine.subdir;
-        let build = match machine.subdir {
-            Some(subdir) if subdir != host.subdir => match needs.units.iter().find(own) {
-                Some(unit) => of(&unit.needs),
-                None => BuildPlatform { subdir, virtual_packages: machine.virtual_packages.clone() },
+        let own = |unit: &SolveUnit| Some(unit.needs.subdir) == machine.subdir;
+        let (build, tool_variants) = match machine.subdir {
+            Some(subdir) if subdir != host.subdir => match needs.units.iter().position(own) {
+                Some(own) => (of(&needs.units[own].needs), Some(variants_of(own))),
+                None => (BuildPlatform { subdir, virtual_packages: machine.virtual_packages.clone() }, None),
             },
-            _ => host.clone(),
+            _ => (host.clone(), None),
         };
+        let variants = variants_of(place);
         contexts.push(Some(db.intern(BuildContext {
             channels: unit.needs.channels.clone(),
             channel_priority: unit.needs.channel_priority,
@@ -66,7 +68,8 @@ where
             host,
             tool: build.clone(),
             build,
-            variants: needs.variants.get(place).cloned().unwrap_or_default(),
+            tool_variants: tool_variants.filter(|of_tool| *of_tool != variants),
+            variants,
             variant_files: files.clone(),
             overrides: options.overrides.clone(),
             pass_env: options.pass_env.clone(),

@@ -80,6 +80,17 @@ pub enum InstallWorkspaceError {
         /// The platform.
         platform: String,
     },
+    /// The lock file has two packages of one name for it.
+    #[error("`{path}` has two packages `{package}` for environment `{environment}`")]
+    #[diagnostic(help("run without `--frozen` to have it written anew"))]
+    LockedTwice {
+        /// The environment.
+        environment: String,
+        /// The lock file.
+        path: String,
+        /// The package.
+        package: String,
+    },
     /// Its packages need what this machine does not have.
     #[error("environment `{environment}` cannot run on this machine: {}", lacking.join(", "))]
     #[diagnostic(help(
@@ -126,6 +137,10 @@ impl Query for InstallWorkspaceEnvironmentSpec {
             return Err(Halt::fail(InstallWorkspaceError::NotLocked { environment, platform }));
         };
         let found = Found::of(db, db.value(&target.records)?)?;
+        if let Some(package) = found.twice() {
+            let (environment, path) = (self.environment.clone(), self.lock.lock_file.path.clone());
+            return Err(Halt::fail(InstallWorkspaceError::LockedTwice { environment, path, package }));
+        }
         NoPython::check(|| format!("environment `{}`", self.environment), found.packages())
             .map_err(|error| Halt::fail(InstallWorkspaceError::NoPython(error)))?;
         let records = match &target.context {

@@ -127,7 +127,7 @@ impl fmt::Display for LockWorkspaceSpec {
 
 impl Spec for LockWorkspaceSpec {
     const KIND: &'static str = "lock_workspace";
-    const EPOCH: Epoch = Epoch::new(1, &[OWN, LOCK]);
+    const EPOCH: Epoch = Epoch::new(2, &[OWN, LOCK]);
 
     fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
         let mut changes = Vec::new();
@@ -248,8 +248,18 @@ pub enum LockWorkspaceError {
     #[error(transparent)]
     Write(#[from] Failure<WriteLockFileError>),
     /// It is not known what a package is that is locked.
-    #[error(transparent)]
-    AsLocked(#[from] Failure<SourceMetadataError>),
+    #[error("the package `{package}`, which `{path}` has from {place}, cannot be resolved")]
+    AsLocked {
+        /// The package.
+        package: String,
+        /// The lock file.
+        path: String,
+        /// Where it is locked from.
+        place: String,
+        /// Why not.
+        #[source]
+        failure: Failure<SourceMetadataError>,
+    },
     /// A package that has to be built cannot be resolved.
     #[error(transparent)]
     Sources(#[from] Failure<SolvePixiError>),
@@ -456,13 +466,23 @@ impl LockWorkspaceSpec {
             specs.push((context, of_unit.collect::<Result<Vec<_>, _>>()?));
         }
         let found = db.join(|join| {
-            let of_unit = |(_, specs): &(_, Vec<_>)| specs.iter().map(|spec| join.get(spec)).collect::<Vec<_>>();
+            let of_unit =
+                |(_, specs): &(_, Vec<_>)| specs.iter().map(|spec| join.get_settled(spec)).collect::<Vec<_>>();
             specs.iter().map(of_unit).collect::<Vec<_>>()
-        })?;
+        });
+        let found = found.map_err(|stop| stop.map(|never| -> LockWorkspaceError { match never {} }))?;
         let mut units = Vec::new();
-        for ((context, specs), found) in specs.iter().zip(&found) {
+        for ((context, specs), found) in specs.iter().zip(found) {
             let (mut sources, mut differs) = (Vec::new(), Vec::new());
             for (spec, found) in specs.iter().zip(found) {
+                let found = match found {
+                    Ok(found) => found,
+                    Err(failure) => {
+                        let (package, path) = (spec.package.clone(), self.lock_file.path.clone());
+                        let place = db.value(&spec.locked)?.manifest.to_string();
+                        return Err(Halt::fail(LockWorkspaceError::AsLocked { package, path, place, failure }));
+                    }
+                };
                 differs.extend(found.differs.iter().cloned());
                 match &found.record {
                     Some(record) => sources.push(record.clone()),

@@ -13,8 +13,9 @@ mod patterns;
 mod tests;
 mod walk;
 
-pub use observe::{FileIdentity, Files, FilesError, FilesSpec, FilesStamp};
-pub(crate) use observe::{names, written_since};
+pub use observe::{FileIdentity, Files, FilesError, FilesSpec, FilesStamp, OwnFiles};
+pub(crate) use observe::{fingerprint_of, identities, names, written_since};
+pub(crate) use patterns::naming;
 pub use patterns::{GlobError, GlobSet};
 pub(crate) use walk::walk;
 

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::epoch::{IGNORE, OWN};
 use crate::file_stamp::FileStamp;
+use crate::files::walk::Walked;
 use crate::files::{GlobError, GlobSet, walk};
 use crate::told::{by_name, place};
 
@@ -29,12 +30,21 @@ pub struct FilesSpec {
     pub directory: String,
     /// The globs.
     pub globs: Vec<GlobSet>,
-    /// Files that the work which reads these writes itself. That they were written just now says nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub written: Vec<String>,
-    /// Which work it is that writes them. What they were before it says nothing of it, so each looks for itself.
+    /// What the work which reads these writes itself, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writer: Option<RunId>,
+    pub own: Option<OwnFiles>,
+}
+
+/// Files that some work writes which also reads them. That they were written just now says nothing, as long as everything is
+/// as it was when the work had ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OwnFiles {
+    /// Which work it is. What they were before it says nothing of it, so each looks for itself.
+    pub writer: RunId,
+    /// The files, as the work left them.
+    pub files: BTreeMap<String, FileIdentity>,
+    /// The names of all files that were there then.
+    pub names: Fingerprint,
 }
 
 impl fmt::Display for FilesSpec {
@@ -48,7 +58,7 @@ impl fmt::Display for FilesSpec {
 
 impl Spec for FilesSpec {
     const KIND: &'static str = "files";
-    const EPOCH: Epoch = Epoch::new(2, &[OWN, IGNORE]);
+    const EPOCH: Epoch = Epoch::new(3, &[OWN, IGNORE]);
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())
@@ -66,7 +76,7 @@ pub struct Files {
 }
 
 /// What tells a file from an edited one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// The blake3 of its content.
     pub content: Fingerprint,
@@ -148,8 +158,16 @@ const TRUSTED_AFTER: Duration = Duration::from_secs(2);
 
 /// The files and links that some globs match, relative to the directory.
 pub(crate) fn names(base: &Path, globs: &[GlobSet]) -> BTreeSet<String> {
-    let Ok(walked) = walk(globs, base) else { return BTreeSet::new() };
+    walk(globs, base).map(|walked| names_in(base, &walked)).unwrap_or_default()
+}
+
+fn names_in(base: &Path, walked: &Walked) -> BTreeSet<String> {
     walked.files.iter().chain(&walked.links).map(|path| relative(base, path)).collect()
+}
+
+/// What tells names from others.
+pub(crate) fn fingerprint_of(names: &BTreeSet<String>) -> Fingerprint {
+    Fingerprint::of(&rmp_serde::to_vec(names).unwrap_or_default())
 }
 
 /// The files that some globs match and that were written since a moment, relative to the directory.
@@ -157,6 +175,11 @@ pub(crate) fn written_since(base: &Path, globs: &[GlobSet], moment: SystemTime) 
     let Ok(walked) = walk(globs, base) else { return Vec::new() };
     let is_new = |path: &&PathBuf| FileStamp::of(path).ok().flatten().is_some_and(|stamp| stamp.newest() >= moment);
     walked.files.iter().filter(is_new).map(|path| relative(base, path)).collect()
+}
+
+/// What is in those of these files, by their path relative to the directory, that are there and can be read.
+pub(crate) fn identities<'p>(base: &Path, paths: impl Iterator<Item = &'p String>) -> BTreeMap<String, FileIdentity> {
+    paths.filter_map(|path| Some((path.clone(), identify(&base.join(path)).ok()??))).collect()
 }
 
 /// The content of a file; nothing if it is gone.
@@ -179,7 +202,7 @@ fn identify(path: &Path) -> Result<Option<FileIdentity>, FilesError> {
 fn look(
     base: &Path,
     globs: &[GlobSet],
-    written: &[String],
+    own: Option<&OwnFiles>,
     last: Option<(FilesStamp, Files)>,
 ) -> Result<Seen<FilesSpec>, FilesError> {
     let began = SystemTime::now();
@@ -214,17 +237,24 @@ fn look(
             files.links.insert(relative(base, link), target.to_string_lossy().into_owned());
         }
     }
-    // What the work writes itself is looked at in its content until its stamp can be trusted.
-    let is_written = |path: &str| written.iter().any(|own| own == path);
-    for (_, stamp) in stamp.files.iter_mut().filter(|(path, _)| is_written(path)) {
-        *stamp = stamp.filter(|stamp| stamp.newest() + TRUSTED_AFTER <= began);
-    }
-    let holds_written =
-        |folder: &str| written.iter().any(|own| own.rsplit_once('/').map_or("", |(parent, _)| parent) == folder);
-    let files_newest = stamp.files.iter().filter(|(path, _)| !is_written(path));
-    let folders_newest = stamp.folders.iter().filter(|(path, _)| !holds_written(path));
+    let is_own = |path: &str| own.is_some_and(|own| own.files.contains_key(path));
+    // Somebody else may have written them since.
+    let is_as_left = |path: &str| own.is_some_and(|own| own.files.get(path) == files.files.get(path));
+    let names_are_as_left = own.is_some_and(|own| own.names == fingerprint_of(&names_in(base, &walked)));
+    let holds_own = |folder: &str| {
+        let parent = |path: &String| path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        own.is_some_and(|own| own.files.keys().any(|path| parent(path) == folder))
+    };
+    let files_newest = stamp.files.iter().filter(|(path, _)| !(is_own(path) && is_as_left(path)));
+    let folders_newest = stamp.folders.iter().filter(|(path, _)| !(holds_own(path) && names_are_as_left));
     let newest =
         files_newest.chain(folders_newest).filter_map(|(_, stamp)| stamp.as_ref()).map(FileStamp::newest).max();
+    // What the work writes itself, and where it does, is looked at again until the stamps can be trusted.
+    let own_files = stamp.files.iter_mut().filter(|(path, _)| is_own(path));
+    let own_folders = stamp.folders.iter_mut().filter(|(path, _)| holds_own(path));
+    for (_, stamp) in own_files.chain(own_folders) {
+        *stamp = stamp.filter(|stamp| stamp.newest() + TRUSTED_AFTER <= began);
+    }
     Ok(Seen::New { value: files, stamp, newest })
 }
 
@@ -257,7 +287,7 @@ impl Observation for FilesSpec {
 
     fn newest_is_of_all(&self) -> bool {
         // What the work writes itself, and the folders that it writes it into, are left out.
-        self.written.is_empty()
+        self.own.is_none()
     }
 
     fn changes(&self, was: &Files, now: &Files, _: &Values<'_>) -> Option<Vec<Change>> {
@@ -296,7 +326,7 @@ impl Observation for FilesSpec {
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, FilesError> {
         let no_root = || FilesError::NoRoot { directory: self.directory.clone() };
         let base = self.base(ctx.roots()).ok_or_else(no_root)?;
-        let (globs, written) = (self.globs.clone(), self.written.clone());
+        let (globs, own) = (self.globs.clone(), self.own.clone());
         // Most are as they were, and to look at some stamps takes less time than to have somebody else do it.
         let few = last.as_ref().is_some_and(|last| last.stamp.files.len() + last.stamp.folders.len() <= FEW);
         if few && last.as_ref().is_some_and(|last| last.stamp.is_current(&base)) {
@@ -311,8 +341,47 @@ impl Observation for FilesSpec {
                 }
                 None => None,
             };
-            look(&base, &globs, &written, last)
+            look(&base, &globs, own.as_ref(), last)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When something was written last that says something.
+    fn newest(base: &Path, globs: &[GlobSet], own: &OwnFiles) -> Option<SystemTime> {
+        match look(base, globs, Some(own), None) {
+            Ok(Seen::New { newest, .. }) => newest,
+            other => panic!("it is looked at: {:?}", other.is_ok()),
+        }
+    }
+
+    #[test]
+    fn what_work_writes_itself_says_nothing_as_long_as_it_is_as_the_work_left_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let base = directory.path();
+        let write = |name: &str, text: &str| std::fs::write(base.join(name), text).expect("it can be written");
+        let globs =
+            [GlobSet { patterns: vec!["*.txt".to_owned()], markers: Vec::new(), exclude_hidden: false, root: None }];
+        write("own.txt", "one");
+        let own = |names: &BTreeSet<String>| OwnFiles {
+            writer: RunId::new(),
+            files: identities(base, ["own.txt".to_owned()].iter()),
+            names: fingerprint_of(names),
+        };
+        let left = own(&names(base, &globs));
+        assert_eq!(newest(base, &globs, &left), None);
+        write("own.txt", "two");
+        assert!(newest(base, &globs, &left).is_some(), "somebody wrote another text");
+        write("own.txt", "one");
+        assert_eq!(newest(base, &globs, &left), None);
+        let with_another = own(&["other.txt".to_owned(), "own.txt".to_owned()].into());
+        assert!(newest(base, &globs, &with_another).is_some(), "somebody took a file away");
+        // Two changes of a folder may bear one time.
+        let Ok(Seen::New { stamp, .. }) = look(base, &globs, Some(&left), None) else { panic!("it is looked at") };
+        assert!(stamp.folders.iter().all(|(_, stamp)| stamp.is_none()), "a fresh stamp is trusted");
     }
 }

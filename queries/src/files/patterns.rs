@@ -311,7 +311,7 @@ impl<'a> Glob<'a> {
         if body.is_empty() {
             return Err(GlobError::Empty { glob: source.to_owned() });
         }
-        let is_literal = !body.contains(['*', '?', '[', '{']);
+        let is_literal = plain(&body).is_some();
         Ok(Self { source, negated, up, body, is_literal, only_folders: path.ends_with('/') })
     }
 
@@ -378,6 +378,33 @@ fn ascend(root: &mut PathBuf, globs: &[Glob<'_>]) -> Result<Vec<String>, GlobErr
     Ok(above)
 }
 
+/// The glob that takes just this file.
+pub(crate) fn naming(path: &str) -> String {
+    let parts: Vec<String> = path.split('/').map(|part| escaped(part.as_ref())).collect();
+    let mut glob = parts.join("/");
+    if glob.starts_with('!') {
+        glob.insert(0, '\\');
+    }
+    if glob.ends_with(' ') {
+        glob.insert(glob.len() - 1, '\\');
+    }
+    glob
+}
+
+/// What a glob without wildcards names.
+fn plain(glob: &str) -> Option<String> {
+    let mut name = String::new();
+    let mut chars = glob.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => name.push(chars.next()?),
+            '*' | '?' | '[' | ']' | '{' | '}' => return None,
+            _ => name.push(c),
+        }
+    }
+    Some(name)
+}
+
 /// A glob for one name.
 fn escaped(name: &OsStr) -> String {
     let mut escaped = String::new();
@@ -440,11 +467,15 @@ fn names_hidden(part: &str) -> bool {
 fn steps(text: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for part in text.split('/') {
+        if let Some(name) = plain(part) {
+            steps.push(Step::Name(name));
+            continue;
+        }
         if part.contains("**") || part.contains(['[', ']', '{', '}', '\\']) {
             steps.push(Step::Everything);
             break;
         }
-        steps.push(if part.contains(['*', '?']) { Step::AnyName } else { Step::Name(part.to_owned()) });
+        steps.push(Step::AnyName);
     }
     steps
 }

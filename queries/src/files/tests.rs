@@ -281,6 +281,16 @@ fn what_is_hidden_and_named_can_be_left_out_again() {
 }
 
 #[test]
+fn a_file_is_found_by_its_name_whatever_that_is_and_nothing_else_is_looked_at() {
+    for name in ["a[1].c", "{b,c}.c", "d*?.c", "!e.c", "#f.c", " g.c ", "h\\.c", ".i.c", "in[1]/.j/k.c"] {
+        let folder = tree(&[name, "a1.c", "b.c", "d_.c", "e.c", "g.c", "other/a[1].c", "other/l.c"]);
+        let walked = walk(&[set(&[&super::naming(name)])], folder.path()).expect("it is a glob");
+        assert_eq!(walked.files, [folder.path().join(name)], "{name}");
+        assert_eq!(walked.folders.len(), name.split('/').count(), "{name}: {:?}", walked.folders);
+    }
+}
+
+#[test]
 fn globs_for_everything_hidden_show_it() {
     let folder = tree(&["a.c", ".env", ".foo/b.c", "src/.x/.y"]);
     for hidden in [".*", ".**", "**/.*", "./.*", ".**/*", "**/.*/**"] {

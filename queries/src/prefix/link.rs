@@ -543,7 +543,7 @@ impl Plan {
                 })
                 .with_reporter(Reports::new(ctx.reporter(), journal.links.len()));
             let place = path.to_owned();
-            on_its_own(lock.clone(), async move { installer.install(place, wanted).await })
+            on_its_own(Arc::new((lock.clone(), ctx.held())), async move { installer.install(place, wanted).await })
                 .await
                 .map_err(|error| match error {
                     NotDone::Threads(source) => io(source),

@@ -1,5 +1,6 @@
 //! Files of pinned sources: where they are, and bringing them there.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -269,13 +270,21 @@ impl Action for CheckoutGitSpec {
     const RESOURCE: Resource = Resource::Git;
 
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
+        self.make(ctx, Use::Shared).await
+    }
+}
+
+impl CheckoutGitSpec {
+    async fn make(&self, ctx: &ActionContext, by: Use) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
         let (spec, base) = (self.clone(), sources.directory.clone());
         let options = sources.git(&repository, ctx);
+        let held = ctx.held();
         let place = blocking(ctx, move |interrupt| {
-            let places = git::Places::below(&sources.directory);
-            git::checkout(&repository, spec.commit.parse()?, spec.lfs, &places, &options, interrupt)
+            let _held = held;
+            let (places, commit) = (git::Places::below(&sources.directory), spec.commit.parse()?);
+            git::checkout_by(&repository, commit, spec.lfs, &places, &options, interrupt, by == Use::Alone)
         })
         .await
         .map_err(|error| CheckoutError::Git(Arc::new(error)))?;
@@ -528,13 +537,22 @@ impl Action for CheckoutUrlSpec {
     const RESOURCE: Resource = Resource::Url;
 
     async fn run(&self, ctx: &ActionContext) -> Result<Checkout, CheckoutError> {
+        self.make(ctx, Use::Shared).await
+    }
+}
+
+impl CheckoutUrlSpec {
+    async fn make(&self, ctx: &ActionContext, by: Use) -> Result<Checkout, CheckoutError> {
         let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
         let url = parse(&self.url)?;
         let directory = format!("unpacked/{}", self.sha256);
         let target = sources.directory.join(&directory);
-        let lock = sources.lock_of_archive(&self.sha256);
-        let lock = crate::waiting::acquire(ctx, &lock, &self.to_string()).await;
-        let _lock = lock.map_err(|error| io_error(&sources.directory, error))?;
+        if by == Use::Shared {
+            let lock = sources.lock_of_archive(&self.sha256);
+            let lock = crate::waiting::acquire(ctx, &lock, &self.to_string()).await;
+            ctx.hold(lock.map_err(|error| io_error(&sources.directory, error))?);
+        }
+        let held = ctx.held();
         let place = target.clone();
         let is_there = ctx.blocking(move || is_unpacked(&place)).await;
         if is_there && self.md5.is_none() {
@@ -569,6 +587,7 @@ impl Action for CheckoutUrlSpec {
         }
         let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
         blocking(ctx, move |stop| {
+            let _held = held;
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| io_error(parent, error))?;
                 remove(&target, parent).map_err(|error| io_error(&target, error))?;
@@ -605,20 +624,67 @@ fn remove(target: &Path, parent: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Shares the lock of a checkout, so that it is not replaced while it is used.
-///
-/// Where nothing can be written, nobody can replace it either.
-async fn in_use(ctx: &ActionContext, lock: &Path) -> Result<Option<Arc<LockGuard>>, CheckoutError> {
+/// How a checkout is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Others use it, too.
+    Shared,
+    /// Nobody else does.
+    Alone,
+}
+
+/// Takes the locks of the checkouts of these sources until the work has ended: they are not replaced meanwhile. All that a
+/// work needs is taken by one call, and in one order by all.
+pub(crate) async fn use_checkouts(
+    ctx: &ActionContext,
+    pins: impl IntoIterator<Item = &PinnedSource>,
+    by: Use,
+) -> Result<(), CheckoutError> {
+    let mut locks = BTreeSet::new();
+    for pin in pins {
+        let sources = || ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace);
+        match pin {
+            PinnedSource::Path { .. } => {}
+            PinnedSource::Git { url, commit, lfs, .. } => {
+                let (repository, pinned, spec) = git_of(url, commit, *lfs)?;
+                locks.insert(git::Places::below(&sources()?.directory).use_lock(&repository, pinned, spec.lfs));
+            }
+            PinnedSource::Url { sha256, .. } => drop(locks.insert(sources()?.lock_of_archive(sha256))),
+        }
+    }
+    for lock in locks {
+        ctx.hold(in_use(ctx, &lock, by).await?);
+    }
+    Ok(())
+}
+
+fn git_of(
+    url: &str,
+    commit: &str,
+    lfs: Option<bool>,
+) -> Result<(git::RepositoryUrl, git::Commit, CheckoutGitSpec), CheckoutError> {
+    let repository = git::RepositoryUrl::parse(url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+    let pinned = commit.parse().map_err(|error| CheckoutError::Git(Arc::new(error)))?;
+    Ok((repository, pinned, checkout_git(url, commit, lfs)))
+}
+
+/// Where nothing can be written, nobody can replace a checkout either.
+async fn in_use(ctx: &ActionContext, lock: &Path, by: Use) -> Result<Option<LockGuard>, CheckoutError> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    match crate::waiting::share(ctx, lock, "using the checkout").await {
-        Ok(guard) => Ok(guard.map(Arc::new)),
+    let purpose = "using the checkout";
+    let taken = match by {
+        Use::Shared => crate::waiting::share(ctx, lock, purpose).await,
+        Use::Alone => crate::waiting::acquire(ctx, lock, purpose).await,
+    };
+    match taken {
+        Ok(guard) => Ok(guard),
         Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(None),
         Err(error) => Err(io_error(lock, error)),
     }
 }
 
-/// Where the files of a source are at this moment, for work that needs them. They stay as they are as long as this is
-/// kept, unless the work itself changes them.
+/// Where the files of a source are at this moment, for work that needs them. They stay as they are until that has ended, unless
+/// it changes them itself.
 #[derive(Clone, Debug)]
 pub(crate) struct SourcePlace {
     /// The top of the checkout; the directory itself for paths.
@@ -627,47 +693,43 @@ pub(crate) struct SourcePlace {
     pub(crate) directory: PathBuf,
     /// What tells a checkout from one that was made in its place.
     pub(crate) made: Option<FileStamp>,
-    _in_use: Option<Arc<LockGuard>>,
 }
 
-/// Finds the files of a source. Where a checkout is gone or was changed, it is made again, and this work runs again after
-/// it.
-pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<SourcePlace, CheckoutError> {
-    let (top, subdirectory, made, in_use) = match pin {
+/// Finds the files of a source, whose lock is held. Where a checkout is gone or was changed, it is made again, and this work
+/// runs again after it; by who is alone with it at once.
+pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource, by: Use) -> Result<SourcePlace, CheckoutError> {
+    let (top, subdirectory, made) = match pin {
         PinnedSource::Path { path } => {
             let (root, directory) = path_place(&split_manifest(path).0)?;
             let directory = ctx.roots().resolve(&root, directory).ok_or(CheckoutError::NoPlace)?;
             // One place has one name; what is not there is found out by whoever looks into it.
             let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
-            return Ok(SourcePlace { top: directory.clone(), directory, made: None, _in_use: None });
+            return Ok(SourcePlace { top: directory.clone(), directory, made: None });
         }
         PinnedSource::Git { url, commit, subdirectory, lfs, .. } => {
-            let spec = checkout_git(url, commit, *lfs);
+            let (repository, pinned, spec) = git_of(url, commit, *lfs)?;
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
-            let repository = git::RepositoryUrl::parse(url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-            let pinned = commit.parse().map_err(|error| CheckoutError::Git(Arc::new(error)))?;
-            let places = git::Places::below(&sources.directory);
-            let top = places.checkout(&repository, pinned, spec.lfs);
-            let in_use = in_use(ctx, &places.use_lock(&repository, pinned, spec.lfs)).await?;
-            let place = top.clone();
-            if !ctx.blocking(move || git::is_complete(&place)).await {
-                ctx.remake(&spec);
-                return Err(CheckoutError::Gone { source_name: pin.to_string() });
+            let top = git::Places::below(&sources.directory).checkout(&repository, pinned, spec.lfs);
+            if !is_whole(ctx, pin).await? {
+                if by == Use::Shared {
+                    return Err(changed(ctx, pin));
+                }
+                spec.make(ctx, by).await?;
             }
             let made = git::made(&top);
-            (top, subdirectory, made, in_use)
+            (top, subdirectory, made)
         }
         PinnedSource::Url { url, sha256, md5, subdirectory } => {
             let sources = ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace)?;
             let top = sources.directory.join("unpacked").join(sha256);
-            let in_use = in_use(ctx, &sources.lock_of_archive(sha256)).await?;
-            let place = top.clone();
-            if !ctx.blocking(move || is_unpacked(&place)).await {
-                ctx.remake(&CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() });
-                return Err(CheckoutError::Gone { source_name: pin.to_string() });
+            if !is_whole(ctx, pin).await? {
+                if by == Use::Shared {
+                    return Err(changed(ctx, pin));
+                }
+                CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() }.make(ctx, by).await?;
             }
             let made = inventory_of(&top);
-            (top, subdirectory, made, in_use)
+            (top, subdirectory, made)
         }
     };
     let directory = top.join(split_manifest(subdirectory).0);
@@ -676,7 +738,36 @@ pub(crate) async fn place_of(ctx: &ActionContext, pin: &PinnedSource) -> Result<
         return Err(CheckoutError::NoSubdirectory { source_name, subdirectory });
     }
     let made = FileStamp::of(&made).ok().flatten();
-    Ok(SourcePlace { top, directory, made, _in_use: in_use })
+    Ok(SourcePlace { top, directory, made })
+}
+
+/// Has a checkout made again, and then this work done again.
+pub(crate) fn changed(ctx: &ActionContext, pin: &PinnedSource) -> CheckoutError {
+    match pin {
+        PinnedSource::Path { .. } => {}
+        PinnedSource::Git { url, commit, lfs, .. } => ctx.remake(&checkout_git(url, commit, *lfs)),
+        PinnedSource::Url { url, sha256, md5, .. } => {
+            ctx.remake(&CheckoutUrlSpec { url: url.clone(), sha256: sha256.clone(), md5: md5.clone() });
+        }
+    }
+    CheckoutError::Gone { source_name: pin.to_string() }
+}
+
+/// Whether the checkout of a source is there, and as it was made. Costs a look at each of its files.
+pub(crate) async fn is_whole(ctx: &ActionContext, pin: &PinnedSource) -> Result<bool, CheckoutError> {
+    let sources = || ctx.resource::<Sources>().ok_or(CheckoutError::NoPlace);
+    match pin {
+        PinnedSource::Path { .. } => Ok(true),
+        PinnedSource::Git { url, commit, lfs, .. } => {
+            let (repository, pinned, spec) = git_of(url, commit, *lfs)?;
+            let top = git::Places::below(&sources()?.directory).checkout(&repository, pinned, spec.lfs);
+            Ok(ctx.blocking(move || git::is_complete(&top)).await)
+        }
+        PinnedSource::Url { sha256, .. } => {
+            let top = sources()?.directory.join("unpacked").join(sha256);
+            Ok(ctx.blocking(move || is_unpacked(&top)).await)
+        }
+    }
 }
 
 /// The checkout of a commit.

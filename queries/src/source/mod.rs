@@ -19,7 +19,7 @@ pub use checkout::{
     ArchiveContentSpec, ArchiveStamp, Checkout, CheckoutError, CheckoutGitSpec, CheckoutUrlSpec, GitReferenceSpec,
     HashFrom, Sources,
 };
-pub(crate) use checkout::{SourcePlace, path_place, place_of, split_manifest};
+pub(crate) use checkout::{SourcePlace, Use, changed, is_whole, path_place, place_of, split_manifest, use_checkouts};
 pub use git::Reference as GitReference;
 pub(crate) use location::is_absolute;
 pub use location::{PinnedSource, SourceLocation, normalized};

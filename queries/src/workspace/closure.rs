@@ -63,10 +63,12 @@ impl<'r> RecordSet<'r> {
 
     /// Walks from `roots`. Returns for each record whether it was reached.
     ///
-    /// `broken` decides whether a walk that cannot go on at one place ends (`Err`) or goes on elsewhere (`Ok`).
+    /// `needs` is told the places of two records of which the first needs the second, also more than once. `broken` decides
+    /// whether a walk that cannot go on at one place ends (`Err`) or goes on elsewhere (`Ok`).
     pub(crate) fn walk<E>(
         &self,
         roots: Vec<MatchSpec>,
+        mut needs: impl FnMut(usize, usize),
         mut broken: impl FnMut(Broken) -> Result<(), E>,
     ) -> Result<Vec<bool>, E> {
         let mut reached = vec![false; self.records.len()];
@@ -81,6 +83,7 @@ impl<'r> RecordSet<'r> {
                 Wanted::Dependency(text) => {
                     if let Some(index) = self.by_name.get(*text) {
                         // A bare name, the most common dependency, needs no reading.
+                        asker.into_iter().for_each(|asker| needs(asker, *index));
                         if !std::mem::replace(&mut reached[*index], true) {
                             self.push_dependencies(*index, &mut stack);
                         }
@@ -118,6 +121,7 @@ impl<'r> RecordSet<'r> {
                 })?;
                 continue;
             };
+            asker.into_iter().for_each(|asker| needs(asker, index));
             for extra in spec.extras.iter().flatten() {
                 if extras_done.insert((index, extra.clone())) {
                     let record: &'r RepoDataRecord = self.records[index];
@@ -211,7 +215,7 @@ pub fn reachable(records: &Records, needs: &SolveDescription, root: &WorkspaceRo
     };
     let required = needs.requirements.iter().filter_map(|requirement| requirement.match_spec(root).ok());
     let built = needs.sources.iter().filter_map(|requirement| parse_canonical(&requirement.spec).ok());
-    let Ok(reached) = set.walk(required.chain(built).collect(), |_| Ok::<(), std::convert::Infallible>(()));
+    let Ok(reached) = set.walk(required.chain(built).collect(), |_, _| (), |_| Ok::<(), std::convert::Infallible>(()));
     let (binary, source) = reached.split_at(records.as_slice().len());
     let binary = records.as_slice().iter().zip(binary).filter(|(_, reached)| **reached);
     let source = records.sources().iter().zip(source).filter(|(_, reached)| **reached);

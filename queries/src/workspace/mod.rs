@@ -38,6 +38,7 @@ mod variants;
 mod warning;
 
 pub use closure::reachable;
+pub(crate) use closure::{RecordSet, stand_in};
 pub use description::{EnvironmentDescription, SolveDescription, SolveUnit};
 pub use environment::{DEFAULT_ENVIRONMENT, Environment};
 pub use error::{ManifestError, ManifestErrorKind};

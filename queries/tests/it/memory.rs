@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use doge_queries::backend::{MemoryBackend, MemoryBackends, MemoryQuestion};
 use doge_queries::build::BackendOverrides;
@@ -156,4 +159,52 @@ async fn a_backend_in_this_program_that_fails_is_named() {
         let words = error.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
         assert!(words.contains(said) && words.contains("passthrough"), "{error}");
     }
+}
+
+/// One that goes on when nobody waits for it any more, and knows how many builds it makes at once.
+#[derive(Clone, Default)]
+struct Stubborn {
+    passthrough: Passthrough,
+    building: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl MemoryBackend for Stubborn {
+    fn identity(&self) -> String {
+        "stubborn".to_owned()
+    }
+
+    fn answer(&self, question: &MemoryQuestion<'_>) -> Result<Value, String> {
+        if question.method == "conda/outputs" {
+            return self.passthrough.answer(question);
+        }
+        let building = self.building.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(building, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(300));
+        let answer = self.passthrough.answer(question);
+        self.building.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_waits_for_the_end_of_one_that_nobody_waits_for_any_more() {
+    let root = tempfile::tempdir().expect("it can be made");
+    let root = fs::canonicalize(root.path()).expect("it is there");
+    workspace(&root);
+    let backend = Stubborn::default();
+    let (database, spec) = opened(&root, backend.clone(), Reporters::default());
+    let begun = async {
+        while backend.building.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        installed = database.get(&spec) => panic!("it cannot be done yet: {}", installed.is_ok()),
+        () = begun => {}
+    }
+    assert!(database.get(&spec).await.is_ok());
+    assert_eq!(backend.passthrough.asked().1, 2);
+    assert_eq!(backend.most.load(Ordering::SeqCst), 1, "both wrote to one directory at once");
+    database.close().await.expect("it ends in good order");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -73,7 +74,7 @@ pub(crate) fn build(project: &Project, configuration: &Configuration, params: &R
         files: packaged_files(project, configuration, output, &wanted, params)?,
     };
     if told_to(Kind::TouchOwnGlobs) {
-        touch(&project.place.source.join(&configuration.touch))?;
+        touch(&project.place.source.join(&configuration.touch), configuration.touch_with.as_deref())?;
     }
     if let Some(path) = &configuration.remove {
         let path = project.place.source.join(path);
@@ -99,6 +100,7 @@ pub(crate) fn build(project: &Project, configuration: &Configuration, params: &R
         fs::write(&file, bytes).map_err(|error| cannot("write", &file, &error))?;
     }
 
+    std::thread::sleep(Duration::from_millis(configuration.slow_after.unwrap_or(0)));
     let mut result = json!({
         "output_file": file.to_string_lossy(),
         "input_globs": configuration.globs,
@@ -242,13 +244,14 @@ fn replaced(mut bytes: &[u8], needle: &[u8], with: &[u8]) -> Vec<u8> {
     result
 }
 
-/// Changes a file that the build may have read.
-fn touch(path: &Path) -> Result<(), RpcError> {
+/// Changes a file that the build may have read: to this text, or else by counting in it.
+fn touch(path: &Path, text: Option<&str>) -> Result<(), RpcError> {
     let before = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
     }
-    fs::write(path, format!("{}\n", before.saturating_add(1))).map_err(|error| cannot("write", path, &error))
+    let counted = format!("{}\n", before.saturating_add(1));
+    fs::write(path, text.unwrap_or(&counted)).map_err(|error| cannot("write", path, &error))
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> RpcError {

@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "env_into_package",
     "slow",
     "slow_in",
+    "slow_after",
     "fail",
     "fail_in",
     "fail_while",
@@ -30,6 +31,7 @@ const KEYS: &[&str] = &[
     "flood_bytes",
     "remove",
     "touch",
+    "touch_with",
 ];
 
 const OUTPUT_KEYS: &[&str] = &[
@@ -93,8 +95,10 @@ pub(crate) struct Configuration {
     pub(crate) requires_env: Vec<String>,
     pub(crate) env_into_package: Vec<String>,
     pub(crate) slow: Option<(u64, Option<Step>)>,
+    pub(crate) slow_after: Option<u64>,
     pub(crate) failure: Option<Failure>,
     pub(crate) touch: PathBuf,
+    pub(crate) touch_with: Option<String>,
     pub(crate) remove: Option<PathBuf>,
 }
 
@@ -139,8 +143,10 @@ impl Configuration {
             requires_env: reader.strings("requires_env")?.unwrap_or_default(),
             env_into_package: reader.strings("env_into_package")?.unwrap_or_default(),
             slow: reader.natural("slow")?.map(|milliseconds| (milliseconds, slow_in)),
+            slow_after: reader.natural("slow_after")?,
             failure: Failure::read(&reader)?,
             remove: reader.string("remove")?.map(Into::into),
+            touch_with: reader.string("touch_with")?.map(str::to_owned),
             touch: reader.string("touch")?.unwrap_or("content/touched.txt").into(),
         })
     }

@@ -51,6 +51,7 @@
 //! | `env_into_package` | names | none | `share/<name>/env.txt` gets the values of these variables |
 //! | `slow` | milliseconds | none | how long `conda/outputs` and `conda/build_v1` sleep before they work |
 //! | `slow_in` | call | both | `"outputs"` or `"build"`: the one that is slow; also `"negotiate"`, `"initialize"` |
+//! | `slow_after` | milliseconds | none | how long a build sleeps when the package lies there, before it answers |
 //! | `fail` | kind | none | see below |
 //! | `fail_in` | call | by kind | the call that fails: `"negotiate"`, `"initialize"`, `"outputs"`, `"build"` |
 //! | `fail_while` | path | always | fails only as long as there is such a file |
@@ -58,6 +59,7 @@
 //! | `flood_bytes` | integer | by kind | how much is a flood |
 //! | `remove` | path | none | a file that a build removes after it has read it, if it is there |
 //! | `touch` | path | `content/touched.txt` | what `touch_own_globs` writes |
+//! | `touch_with` | text | a number, one more than was there | what it writes into it |
 //!
 //! The default globs are `content/**`, `pixi.toml`, `pyproject.toml` and `recipe.yaml`; none if there are glob sets.
 //!
@@ -75,7 +77,7 @@
 //! | `wrong_package` | `build` only | builds a package of another name and version |
 //! | `no_file` | `build` only | names a file that is not there |
 //! | `damaged_file` | `build` only | names a file of which half is missing |
-//! | `touch_own_globs` | `build` only | writes to `touch` while it builds: a number, one more than was there |
+//! | `touch_own_globs` | `build` only | writes to `touch` while it builds |
 //!
 //! The configuration comes with `initialize`, too late for a failure in the negotiation. So each key can be given
 //! before: as `KEY=VALUE` on the command line, or in a JSON object in `DOGE_TEST_BACKEND_CONFIG`. A value on the command

@@ -1,5 +1,6 @@
 //! What is built, and what is not.
 
+use crate::site::PLATFORM;
 use crate::sources::Sources;
 
 #[test]
@@ -201,4 +202,23 @@ fn a_backend_is_asked_once_for_environments_that_make_no_difference_to_it() {
     let executed = ran.executed();
     assert_eq!((executed["call_outputs"], executed["backend_build"]), (2, 2), "{executed:?}");
     sources.json(&["install", "-e", "default", "-e", "other"]).assert_nothing_ran();
+}
+
+#[test]
+fn what_a_backend_is_asked_at_once_is_answered_in_directories_of_their_own() {
+    let sources = Sources::new();
+    sources.site.manifest(
+        "",
+        "[feature.one]\nchannels = ['./one']\n[dependencies]\nb = { path = 'b' }\n[environments]\none = ['one']\n",
+    );
+    for directory in ["one/noarch", &format!("one/{PLATFORM}")] {
+        sources.site.write(&format!("{directory}/repodata.json"), "{\"packages\":{},\"packages.conda\":{}}");
+    }
+    let ran = sources.json(&["install", "-e", "default", "-e", "one"]);
+    // They are told of other channels.
+    assert_eq!(ran.executed()["call_outputs"], 2, "{:?}", ran.executed());
+    let work = sources.site.path(".pixi/doge/work");
+    assert_eq!(std::fs::read_dir(&work).expect("it is there").count(), 2);
+    sources.json(&["cache", "gc", "--older-than", "0s"]);
+    assert_eq!(std::fs::read_dir(&work).expect("it is there").count(), 0, "nobody needs them any more");
 }

@@ -1,6 +1,9 @@
 //! What counts as input of a build.
 
-use crate::site::tick;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::site::{Ran, tick};
 use crate::sources::Sources;
 
 #[test]
@@ -67,7 +70,7 @@ fn the_program_of_the_backend_counts() {
     let install = || {
         let mut command = sources.command(&["install", "--json"]);
         command.env("PIXI_BUILD_BACKEND_OVERRIDE", format!("doge-test-backend={}", program.display()));
-        let ran = crate::site::Ran::of(command.output().expect("it can be started"));
+        let ran = Ran::of(command.output().expect("it can be started"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         ran
     };
@@ -99,6 +102,37 @@ fn variants_and_the_files_that_hold_them_count() {
 }
 
 #[test]
+fn a_file_with_variants_counts_whatever_it_is_called() {
+    for name in ["variants[1].yaml", "{variants}.yaml", "variants.yaml "] {
+        let sources = Sources::new();
+        sources.site.manifest(&format!("build-variants-files = ['{name}']"), "[dependencies]\na = { path = 'a' }\n");
+        sources.site.write(name, "lib:\n- '1.0'\n");
+        sources.install();
+        sources.install();
+        sources.assert_settled();
+        sources.site.write(name, "lib:\n- '1.1'\n");
+        let ran = sources.install();
+        assert_eq!(ran.executed().get("call_outputs"), Some(&2), "{name}: {:?}", ran.executed());
+    }
+}
+
+#[test]
+fn what_describes_a_package_counts_though_its_backend_does_not_name_it() {
+    let sources = Sources::new();
+    sources.site.write("r/package.xml", "<package><name>r</name></package>\n");
+    sources.site.needs("r = { path = 'r/package.xml' }");
+    let install = || {
+        let mut command = sources.command(&["install", "--json"]);
+        command.env("PIXI_BUILD_BACKEND_OVERRIDE", format!("pixi-build-ros={}", super::backend().display()));
+        Ran::by(command).succeeded()
+    };
+    install();
+    install().assert_nothing_ran();
+    sources.site.write("r/package.xml", "<package><name>r</name><license>MIT</license></package>\n");
+    assert_eq!(install().executed().get("call_outputs"), Some(&1));
+}
+
+#[test]
 fn a_variable_that_is_passed_on_counts_and_no_other_does() {
     let sources = Sources::new();
     sources.package("a", "", "env_into_package = ['SEEN', 'UNSEEN']\nembed = false");
@@ -106,7 +140,7 @@ fn a_variable_that_is_passed_on_counts_and_no_other_does() {
     let install = |seen: &str, unseen: &str| {
         let mut command = sources.command(&["install", "--json"]);
         command.env("SEEN", seen).env("UNSEEN", unseen);
-        let ran = crate::site::Ran::of(command.output().expect("it can be started"));
+        let ran = Ran::of(command.output().expect("it can be started"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         ran
     };
@@ -132,31 +166,90 @@ fn a_build_that_writes_into_its_own_globs_is_recognised_and_does_not_go_on_for_e
     panic!("it is built again and again");
 }
 
-/// `a` writes `share/own.txt` while it is built, with these further lines, and that is known.
-fn writing_into_its_own_globs(configuration: &str) -> Sources {
+/// `a` writes `share/own.txt` while it is built, with these further lines, and after so many builds that is known.
+fn writing_into_its_own_globs(builds: usize, configuration: &str) -> Sources {
     let sources = Sources::new();
     let own = "fail = 'touch_own_globs'\ntouch = 'content/share/own.txt'";
     sources.package("a", "", &format!("{own}\n{configuration}"));
     sources.site.needs("a = { path = 'a' }");
     sources.site.write("a/content/share/kept.txt", "kept\n");
-    sources.assert_builds(1);
-    sources.assert_builds(1);
+    for _ in 0..builds {
+        sources.assert_builds(1);
+    }
     sources.assert_builds(0);
     sources.assert_settled();
     sources
 }
 
+/// What makes it write the same each time.
+const THE_SAME: &str = "touch_with = 'made of nothing'";
+
 #[test]
 fn an_edit_beside_what_a_build_writes_itself_is_built_once() {
-    let sources = writing_into_its_own_globs("");
-    for text in ["edited\n", "edited again\n"] {
-        sources.site.write("a/content/share/kept.txt", text);
-        sources.assert_builds(1);
-        assert_eq!(sources.site.read(".pixi/envs/default/share/kept.txt"), text);
-        sources.assert_builds(0);
-        sources.assert_settled();
+    for (builds, with) in [(3, ""), (2, THE_SAME)] {
+        let sources = writing_into_its_own_globs(builds, with);
+        for text in ["edited\n", "edited again\n"] {
+            sources.site.write("a/content/share/kept.txt", text);
+            sources.assert_builds(1);
+            assert_eq!(sources.site.read(".pixi/envs/default/share/kept.txt"), text);
+            sources.assert_builds(0);
+            sources.assert_settled();
+        }
     }
+    let sources = writing_into_its_own_globs(3, "");
     sources.site.write("a/content/share/own.txt", "70");
+    sources.assert_builds(1);
+    sources.assert_builds(0);
+    sources.assert_settled();
+}
+
+/// Builds `a`, and edits a file when the package has been made, before the build has ended.
+fn built_while_somebody_edits(sources: &Sources, file: &str, text: &str) {
+    let mut command = sources.command(&["install", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    let builds = sources.site.path(".pixi/doge/bld/a");
+    let is_made = || {
+        let of_builds = std::fs::read_dir(&builds).into_iter().flatten().flatten();
+        let mut packages =
+            of_builds.flat_map(|build| std::fs::read_dir(build.path().join("out")).into_iter().flatten());
+        packages.next().is_some()
+    };
+    let begin = Instant::now();
+    while !is_made() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing is built");
+        tick();
+    }
+    tick();
+    sources.site.write(file, text);
+    let ran = Ran::of(child.wait_with_output().expect("it ends")).succeeded();
+    assert_eq!(ran.executed()["backend_build"], 1, "{:?}", ran.executed());
+}
+
+#[test]
+fn a_source_that_is_edited_in_builds_in_a_row_is_not_taken_for_what_they_write() {
+    let sources = Sources::new();
+    sources.package("a", "", "slow_after = 400");
+    sources.site.needs("a = { path = 'a' }");
+    let mut text = String::new();
+    for round in 0..3 {
+        // Otherwise nothing tells who is at work here.
+        sources.site.write("a/content/share/other.txt", &format!("edited before build {round}\n"));
+        text = format!("edited in build {round}\n");
+        built_while_somebody_edits(&sources, "a/content/share/text.txt", &text);
+    }
+    sources.assert_builds(1);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/text.txt"), text);
+    sources.assert_settled();
+}
+
+#[test]
+fn an_edit_of_what_a_build_wrote_before_counts_if_it_is_made_during_a_build() {
+    let sources = writing_into_its_own_globs(2, &format!("{THE_SAME}\nslow_after = 400"));
+    sources.site.write("a/content/share/kept.txt", "edited\n");
+    built_while_somebody_edits(&sources, "a/content/share/own.txt", "edited, too\n");
+    sources.assert_builds(1);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/own.txt"), "edited, too\n");
+    // It writes what it wrote before, which is not what it has read.
     sources.assert_builds(1);
     sources.assert_builds(0);
     sources.assert_settled();
@@ -164,7 +257,7 @@ fn an_edit_beside_what_a_build_writes_itself_is_built_once() {
 
 #[test]
 fn what_is_taken_away_during_a_build_beside_what_it_writes_itself_counts() {
-    let sources = writing_into_its_own_globs("remove = 'content/share/extra.txt'");
+    let sources = writing_into_its_own_globs(3, "remove = 'content/share/extra.txt'");
     sources.site.write("a/content/share/extra.txt", "read by one build only\n");
     sources.assert_builds(1);
     assert!(!sources.site.path("a/content/share/extra.txt").exists());

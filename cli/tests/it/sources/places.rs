@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use doge_queries::testing::PackageBuilder;
+use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 
 use crate::site::{PLATFORM, Ran};
 use crate::sources::{Sources, backend, git, other_workspace};
@@ -377,6 +377,51 @@ fn a_backend_is_asked_once_though_environments_differ_in_what_the_machine_has_to
 }
 
 #[test]
+fn a_backend_that_is_built_is_built_for_the_machine_whatever_it_builds_for() {
+    let sources = built_by_what_is_built();
+    backend_from_source(&sources, &format!("[package.host-dependencies]\nlib = '*'\n{API}"), "one");
+    let other = if PLATFORM == "osx-64" { "linux-64" } else { "osx-64" };
+    let variants = |platform: &str, lib: &str| format!("target.{platform}.build-variants = {{ lib = ['{lib}'] }}\n");
+    let workspace = variants(PLATFORM, "1.0") + &variants(other, "1.1");
+    sources.site.manifest(&workspace, "[dependencies]\na = { path = 'a' }\n");
+    let text =
+        sources.site.read("pixi.toml").replace(&format!("['{PLATFORM}']"), &format!("['{PLATFORM}', '{other}']"));
+    sources.site.write("pixi.toml", &text);
+    sources.assert_builds(3);
+    sources.assert_settled();
+    // Where the machine is none of the platforms, each of them has its own.
+    let foreign = if cfg!(target_arch = "x86_64") { "linux-aarch64" } else { "win-64" };
+    let text = text.replace(PLATFORM, foreign);
+    sources.site.write("pixi.toml", &text);
+    let ran = sources.json(&["solve"]);
+    assert_eq!(ran.executed()["backend_build"], 1, "one of the two was built already: {:?}", ran.executed());
+    sources.json(&["solve"]).assert_nothing_ran();
+}
+
+#[test]
+fn environments_that_choose_in_another_way_have_backends_of_their_own() {
+    let sources = built_by_what_is_built();
+    backend_from_source(&sources, &format!("[package.host-dependencies]\nlib = '*'\n{API}"), "one");
+    let mut second = ChannelBuilder::new(sources.site.path("second"));
+    second.add(PackageBuilder::new("lib", "0.9").file("share/lib", "0.9\n")).expect("it can be written");
+    second.index().expect("it can be written");
+    let feature = |name: &str, priority: &str| {
+        format!(
+            "[feature.{name}]\nchannels = ['./second']\nchannel-priority = '{priority}'\n[feature.{name}.dependencies]\na = {{ path = 'a' }}\n"
+        )
+    };
+    let environments = "[environments]\none = ['one']\ntwo = ['two']\n";
+    sources.site.manifest("", &[&feature("one", "strict"), &feature("two", "disabled"), environments].concat());
+    let ran = sources.json(&["install", "-e", "one", "-e", "two"]);
+    // `mine` twice, `b`, and `a` by each `mine`.
+    assert_eq!(ran.executed()["backend_build"], 5, "{:?}", ran.executed());
+    for environment in ["one", "two", "one"] {
+        sources.json(&["install", "-e", environment]);
+    }
+    sources.json(&["install", "-e", "one", "-e", "two"]).assert_nothing_ran();
+}
+
+#[test]
 fn a_backend_in_the_repository_of_what_it_builds_is_built_from_the_same_commit() {
     let sources = built_by_what_is_built();
     let repository = sources.site.root().join("repository");
@@ -509,4 +554,63 @@ fn packages_that_write_into_the_checkout_that_they_share_are_all_built() {
     let ran = sources.install();
     assert!(ran.executed()["backend_build"] >= 5, "{:?}", ran.executed());
     sources.assert_settled();
+}
+
+/// Packages in one repository, which are built side by side.
+fn in_one_repository(sources: &Sources, names: &[&str]) {
+    sources.site.write(".pixi/config.toml", "[concurrency]\nbuilds = 4\n");
+    let repository = sources.site.root().join("shared");
+    std::fs::create_dir_all(&repository).expect("it can be made");
+    for name in names {
+        std::fs::rename(sources.site.path(name), repository.join(name)).expect("it is there");
+    }
+    git(&repository, &["init", "-q", "-b", "main", "."]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "-q", "-m", "as it is"]);
+}
+
+/// What needs packages of that repository.
+fn needs_of_it(sources: &Sources, names: &[&str]) {
+    let place = sources.site.root().join("shared");
+    let need = |name: &&str| format!("{name} = {{ git = 'file://{}', subdirectory = '{name}' }}\n", place.display());
+    sources.site.needs(&names.iter().map(need).collect::<String>());
+}
+
+#[test]
+fn a_build_that_begins_after_another_wrote_into_their_checkout_waits_for_it_and_begins_with_the_commit() {
+    let sources = Sources::new();
+    // It writes what `reader` would take along, and is at work for a while then.
+    let own = "fail = 'touch_own_globs'\ntouch = '../reader/content/touched.txt'";
+    sources.package("writer", "", &format!("{own}\nslow_after = 1500"));
+    // It begins when `between` has been built, which takes longer than to write.
+    let host = "[package.host-dependencies]\nbetween = { path = '../between' }\n";
+    sources.package("reader", host, "");
+    sources.site.write("reader/content/committed.txt", "committed\n");
+    sources.package("between", "", "slow = 500\nslow_in = 'build'");
+    in_one_repository(&sources, &["writer", "between", "reader"]);
+    needs_of_it(&sources, &["writer", "reader"]);
+    sources.install();
+    assert!(sources.site.prefix("committed.txt").is_file());
+    assert!(!sources.site.prefix("touched.txt").exists());
+    sources.assert_settled();
+}
+
+#[test]
+fn a_build_in_whose_checkout_another_one_writes_meanwhile_is_made_again_alone() {
+    let sources = Sources::new();
+    let own = "fail = 'touch_own_globs'\ntouch = '../reader/content/touched.txt'";
+    sources.package("writer", "", own);
+    // It reads when the other one has written.
+    sources.package("reader", "", "slow = 1000\nslow_in = 'build'");
+    sources.site.write("reader/content/committed.txt", "committed\n");
+    in_one_repository(&sources, &["writer", "reader"]);
+    needs_of_it(&sources, &["writer", "reader"]);
+    sources.install();
+    assert!(sources.site.prefix("committed.txt").is_file());
+    assert!(!sources.site.prefix("touched.txt").exists(), "it was built from what the other one wrote");
+    sources.assert_settled();
+    // Who writes is known by now, and who does not as well.
+    let ran = sources.json(&["install", "--force"]);
+    assert!(!ran.stderr.contains("built again, alone"), "{}", ran.stderr);
+    assert!(!sources.site.prefix("touched.txt").exists());
 }

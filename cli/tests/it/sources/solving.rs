@@ -207,6 +207,46 @@ fn what_cannot_be_built_as_it_is_locked_is_told_by_frozen() {
 }
 
 #[test]
+fn what_cannot_be_meant_in_a_lock_file_is_told_with_where_it_stands() {
+    let sources = Sources::new();
+    sources.site.needs("a = { path = 'a' }\nlib = '*'");
+    sources.install();
+    let lock = sources.site.lock_file();
+    for mode in ["--locked", "--frozen"] {
+        sources.site.write("pixi.lock", &lock.replace("@ a\n", "@ nowhere\n"));
+        let ran = sources.run(&["install", mode]);
+        ran.assert_fails_with(&["there is no source at nowhere", "`a`, which `pixi.lock` has from nowhere"]);
+    }
+    // One name, from a channel and from source, and twice from source where it is built.
+    let entry =
+        |text: &str| lock.lines().find(|line| line.trim().starts_with(text)).expect("it is there").trim().to_owned();
+    let (b, lib) = (entry("- conda_source: b["), entry("- conda: ./channel/noarch/lib"));
+    let other = b.replace("@ b", "@ c");
+    sources.package("c", "", "");
+    let manifest = sources.site.read("c/pixi.toml").replace("name = 'c'", "name = 'b'");
+    sources.site.write("c/pixi.toml", &manifest);
+    let twice = |indent: &str, line: &str| {
+        lock.replacen(&format!("{indent}{line}\n"), &format!("{indent}{line}\n{indent}{other}\n"), 1)
+            + &format!("{other}\n")
+    };
+    sources.site.write("pixi.lock", &twice("  ", &b));
+    sources.run(&["install", "--frozen"]).assert_fails_with(&[
+        "`a` cannot be built as it is locked",
+        "the host environment of `a`",
+        "`b`",
+    ]);
+    let both = twice("      ", &lib).replacen(&other, &format!("{other}\n      {b}"), 1);
+    sources.site.write("pixi.lock", &both);
+    sources
+        .run(&["install", "--frozen"])
+        .assert_fails_with(&["`pixi.lock` has two packages `b` for environment `default`"]);
+    for text in [twice("  ", &b), both] {
+        sources.site.write("pixi.lock", &text);
+        sources.run(&["install", "--locked"]).assert_fails_with(&["is not up to date with the manifest"]);
+    }
+}
+
+#[test]
 fn frozen_installs_what_is_locked_of_sources_though_the_manifest_has_none() {
     let sources = Sources::new();
     sources.install();
@@ -305,6 +345,27 @@ fn a_package_from_two_places_is_an_error_that_names_both_and_who_asks() {
     sources.run(&["install"]).assert_fails_with(&["y, for default@", "and x, for `a` of a"]);
     sources.package("b", "[package.run-dependencies]\nfoo = { path = '../x' }\n", "");
     sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }");
+    sources.install();
+    sources.assert_settled();
+}
+
+#[test]
+fn an_extra_that_is_asked_for_counts_as_well() {
+    let sources = two_foos();
+    sources.package("a", "[package.extra-dependencies.test]\nfoo = { path = '../x' }\n", "");
+    sources.site.needs("a = { path = 'a' }\nb = { path = 'b' }");
+    sources.install();
+    let without = sources.site.lock_file();
+    assert!(without.contains("] @ y\n") && !without.contains("] @ x\n"), "{without}");
+    let both = ["would have `foo` from two places: x, for `a` of a; and y, for `b` of b"];
+    sources.site.needs("a = { path = 'a', extras = ['test'] }\nb = { path = 'b' }");
+    sources.run(&["install", "--locked"]).assert_fails_with(&["`foo` is wanted from source at x by `a`"]);
+    sources.run(&["install"]).assert_fails_with(&both);
+    // Another package may ask for it, too.
+    sources.package("c", "[package.run-dependencies]\na = { path = '../a', extras = ['test'] }\n", "");
+    sources.site.needs("b = { path = 'b' }\nc = { path = 'c' }");
+    sources.run(&["install"]).assert_fails_with(&both);
+    sources.package("b", "[package.run-dependencies]\nfoo = { path = '../x' }\n", "");
     sources.install();
     sources.assert_settled();
 }

@@ -277,6 +277,19 @@ pub fn checkout(
     options: &Options,
     interrupt: &AtomicBool,
 ) -> Result<PathBuf, GitError> {
+    checkout_by(url, commit, lfs, places, options, interrupt, false)
+}
+
+/// The same; who is alone with the checkout already holds its lock.
+pub(crate) fn checkout_by(
+    url: &RepositoryUrl,
+    commit: Commit,
+    lfs: bool,
+    places: &Places,
+    options: &Options,
+    interrupt: &AtomicBool,
+    is_alone: bool,
+) -> Result<PathBuf, GitError> {
     let target = places.checkout(url, commit, lfs);
     let is_there = || checkout::unchanged(&target) == Some(commit);
     if is_there() {
@@ -284,7 +297,8 @@ pub fn checkout(
     }
     let session = Session { options, interrupt };
     // This one first: who builds for hours in a checkout that it has changed must not keep others from the database.
-    let _unused = lock::acquire_checkout(session, &places.use_lock(url, commit, lfs), url)?;
+    let unused = || lock::acquire_checkout(session, &places.use_lock(url, commit, lfs), url);
+    let _unused = (!is_alone).then(unused).transpose()?;
     let _lock = lock::acquire(session, url, places)?;
     // Whoever had the lock may have wanted the same.
     if !is_there() {

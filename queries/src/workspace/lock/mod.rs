@@ -28,7 +28,7 @@ pub use file::{LockedFile, Surplus, load};
 pub use hints::{Update, locked_hints, locked_sources};
 pub use pin::SourceFormError;
 pub use render::{RenderError, Solved, render};
-pub(crate) use satisfy::{holds_together, kept, meets, unchecked};
+pub(crate) use satisfy::{holds_together, kept, meets, unchecked, variant_of};
 pub use satisfy::{satisfies, satisfies_together};
 pub(crate) use sources::Comparison;
 pub use unsatisfied::Unsatisfied;

@@ -8,7 +8,7 @@
 //! asks brings what the sources make of their packages: each locked one has to be one of these, and is then taken to be
 //! what that is.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::SystemTime};
 
 use doge::Interned;
 use jiff::Timestamp;
@@ -21,7 +21,6 @@ use super::{
     sources::{Comparison, Unreadable},
     unsatisfied::Unsatisfied,
 };
-use crate::build::name_in;
 use crate::records::Records;
 use crate::source::{LockedSource, Locking, SourceRecord, written};
 use crate::workspace::{
@@ -195,7 +194,8 @@ pub(crate) fn meets(
     holds_together(&description, records, current, root)
 }
 
-fn variant_of(locked: &LockedSource) -> String {
+/// The variant of a package in words.
+pub(crate) fn variant_of(locked: &LockedSource) -> String {
     if locked.variants.is_empty() { "no variant".to_owned() } else { written(&locked.variants) }
 }
 
@@ -376,19 +376,32 @@ pub(crate) fn holds_together(
             message: error.to_string(),
         })?);
     }
-    for record in &built {
-        if let Some((package, wanted, locked)) = elsewhere(record, &built) {
-            return Err(Unsatisfied::SourceElsewhere { package, wanted, locked });
+    let (mut elsewhere, mut broken) = (None, None);
+    let Ok(reached) = set.walk(
+        roots,
+        |asker, needed| {
+            let record = |place: usize| built.get(place.checked_sub(records.as_slice().len())?);
+            if let (Some(asker), Some(needed)) = (record(asker), record(needed)) {
+                elsewhere = elsewhere.take().or_else(|| is_elsewhere(asker, needed));
+            }
+        },
+        |found| {
+            broken.get_or_insert(found);
+            Ok::<(), Infallible>(())
+        },
+    );
+    if let Some(elsewhere) = elsewhere {
+        return Err(elsewhere);
+    }
+    match broken {
+        None => {}
+        Some(Broken::Missing { spec, required_by, found }) => {
+            return Err(Unsatisfied::NoMatch { spec, required_by, found });
+        }
+        Some(Broken::Unreadable { record, dependency, source }) => {
+            return Err(Unsatisfied::BadDependency { package: record, dependency, message: source.to_string() });
         }
     }
-    let reached = set.walk(roots, |broken| {
-        Err(match broken {
-            Broken::Missing { spec, required_by, found } => Unsatisfied::NoMatch { spec, required_by, found },
-            Broken::Unreadable { record, dependency, source } => {
-                Unsatisfied::BadDependency { package: record, dependency, message: source.to_string() }
-            }
-        })
-    })?;
     let from_source = |record: &&RepoDataRecord| {
         offered.iter().any(|source| source.name() == record.package_record.name.as_normalized())
     };
@@ -407,12 +420,12 @@ pub(crate) fn holds_together(
     Err(Unsatisfied::NotNeeded { packages })
 }
 
-/// A package that a record needs from another place than it is locked from; that place, and the other.
-fn elsewhere(record: &SourceRecord, built: &[Arc<SourceRecord>]) -> Option<(String, String, String)> {
-    record.sources.iter().find_map(|(name, said)| {
-        let (wanted, locked) = (said.resolved(&record.manifest)?, built.iter().find(|other| other.name() == name)?);
-        let is_needed = || record.record.depends.iter().any(|text| name_in(text).as_ref() == Some(name));
-        let is_elsewhere = wanted.is_elsewhere(&locked.manifest.location()) && is_needed();
-        is_elsewhere.then(|| (name.clone(), format!("{wanted} by `{}`", record.name()), locked.manifest.to_string()))
+/// Why a package that another one needs is not locked from where that needs it, if it says where.
+fn is_elsewhere(asker: &SourceRecord, needed: &SourceRecord) -> Option<Unsatisfied> {
+    let wanted = asker.sources.get(needed.name())?.resolved(&asker.manifest)?;
+    wanted.is_elsewhere(&needed.manifest.location()).then(|| Unsatisfied::SourceElsewhere {
+        package: needed.name().to_owned(),
+        wanted: format!("{wanted} by `{}`", asker.name()),
+        locked: needed.manifest.to_string(),
     })
 }
