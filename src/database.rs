@@ -5,14 +5,13 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use doge_storage::{Fingerprint, Locks, RunId, Store, StoreOptions};
 use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
-use tokio::sync::Semaphore;
 
 use crate::action::{Action, Resource};
 use crate::context::{Resources, Roots};
@@ -32,6 +31,8 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn, Task};
+use crate::sync::tokio::sync::Semaphore;
+use crate::sync::{Mutex, mpsc, thread, tokio};
 use crate::table::Table;
 
 /// The stack that the planner reserves. Memory is taken only as deep as it is used.
@@ -326,7 +327,7 @@ impl Builder {
         let depth_limit = self.depth_limit;
         let mut config = self.config(Some(runtime), Box::new(spawn)).map_err(failed)?;
         let start = |stack: usize, limit: usize, inbox: Arc<Mutex<Option<Inbox>>>| {
-            std::thread::Builder::new().name("doge-planner".into()).stack_size(stack).spawn(move || {
+            thread::Builder::new().name("doge-planner".into()).stack_size(stack).spawn(move || {
                 let taken = inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some((mut config, inbox)) = taken {
                     config.table.depth_limit = depth_limit.unwrap_or(usize::MAX).min(limit);
@@ -515,11 +516,11 @@ struct Handle {
     messages: mpsc::Sender<Message>,
     next: AtomicU64,
     /// `None` once it was closed: all is written then, and the thread gives back by itself what it knows.
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl Handle {
-    fn take_thread(&self) -> Option<std::thread::JoinHandle<()>> {
+    fn take_thread(&self) -> Option<thread::JoinHandle<()>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -529,7 +530,7 @@ impl Drop for Handle {
         // It may have ended already.
         let _ = self.messages.send(Message::Abandoned);
         // The planner itself may drop the last handle, through a resource that holds one.
-        if let Some(thread) = self.take_thread().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) = self.take_thread().filter(|thread| thread.thread().id() != thread::current().id()) {
             // A planner that panicked has said so.
             let _ = thread.join();
         }

@@ -1,7 +1,7 @@
 //! The engine's side of the store: what is read from it, and what goes into the next batch.
 
 use std::collections::HashSet;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use doge_storage::{
@@ -15,6 +15,7 @@ use crate::look::Sighting;
 use crate::node::{Flag, NodeIndex, Status, World};
 use crate::registry::KindIndex;
 use crate::spec::SharedSpec;
+use crate::sync::{mpsc, thread};
 use crate::table::Table;
 use crate::value::Cell;
 
@@ -369,7 +370,7 @@ impl Writer {
     /// Starts the thread. It ends when the last handle is gone, after writing what it was given.
     pub(crate) fn start(store: Store) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new().name("doge-writer".into()).spawn(move || {
+        thread::Builder::new().name("doge-writer".into()).spawn(move || {
             let mut next = None;
             while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
                 let Job { mut batch, write, done } = job;

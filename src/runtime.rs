@@ -3,14 +3,14 @@
 //! Tasks know nothing of the graph. A task gets all it needs when it starts and sends one message when it ends.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use doge_storage::{Batch, Dependency, Fingerprint, Key, Locks, Store};
 use futures::FutureExt;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use rustc_hash::FxHashMap;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -26,6 +26,8 @@ use crate::look::{KnownLast, Sighting, look, stamp_key};
 use crate::node::NodeIndex;
 use crate::persist::{Write, Writer, stored_spec, trace};
 use crate::spec::{NameInner, SharedSpec, SpecName, key_of, kind_seed};
+use crate::sync::tokio::sync::Semaphore;
+use crate::sync::{Mutex, rayon, tokio};
 use crate::value::{AnyValue, Cell};
 
 /// What all tasks of a database share.
@@ -85,30 +87,18 @@ impl Shared {
 
     pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let Some(runtime) = &self.runtime else { return work() };
-        match runtime.spawn_blocking(work).await {
-            Ok(value) => value,
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => std::panic::resume_unwind(payload),
-                // The runtime shuts down: whoever waits is dropped together with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        let (job, ended) = job(work);
+        runtime.spawn_blocking(job);
+        ended.await
     }
 
     pub(crate) async fn cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         if self.runtime.is_none() {
             return work();
         }
-        let (send, receive) = futures::channel::oneshot::channel();
-        rayon::spawn(move || {
-            // Nobody may be waiting any more.
-            let _ = send.send(std::panic::catch_unwind(AssertUnwindSafe(work)));
-        });
-        match receive.await {
-            Ok(Ok(value)) => value,
-            Ok(Err(payload)) => std::panic::resume_unwind(payload),
-            Err(_) => std::future::pending().await,
-        }
+        let (job, ended) = job(work);
+        rayon::spawn(job);
+        ended.await
     }
 
     async fn permit(&self, resource: Resource) -> Option<tokio::sync::OwnedSemaphorePermit> {
@@ -116,6 +106,24 @@ impl Shared {
         // The semaphores are never closed.
         limit.clone().acquire_owned().await.ok()
     }
+}
+
+/// A job for another thread, and what waits for it to end: its value, or its panic, comes out there.
+fn job<T: Send>(work: impl FnOnce() -> T + Send) -> (impl FnOnce() + Send, impl Future<Output = T>) {
+    let (send, receive) = oneshot::channel();
+    let job = move || {
+        // Nobody may be waiting any more.
+        let _ = send.send(std::panic::catch_unwind(AssertUnwindSafe(work)));
+    };
+    let ended = async {
+        match receive.await {
+            Ok(Ok(value)) => value,
+            Ok(Err(payload)) => std::panic::resume_unwind(payload),
+            // The runtime shuts down: whoever waits is dropped together with it.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    (job, ended)
 }
 
 /// A piece of work to be done for a node.

@@ -18,6 +18,7 @@ use crate::node::{NodeData, NodeIndex, Status};
 use crate::persist::{Persist, Write};
 use crate::run::RunRecord;
 use crate::runtime::observing;
+use crate::sync::block_on;
 
 impl Planner {
     /// Counts an observation and keeps what it saw for later runs.
@@ -335,7 +336,7 @@ impl Planner {
     fn wait_for_the_writer(&self) {
         if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
             // The writer thread answers or dies; both end the wait.
-            let _ = futures::executor::block_on(written);
+            let _ = block_on(written);
         }
     }
 
