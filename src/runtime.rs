@@ -27,7 +27,7 @@ use crate::node::NodeIndex;
 use crate::persist::{Write, Writer, stored_spec, trace};
 use crate::spec::{NameInner, SharedSpec, SpecName, key_of, kind_seed};
 use crate::sync::tokio::sync::Semaphore;
-use crate::sync::{Mutex, rayon, tokio};
+use crate::sync::{Mutex, MutexGuard, rayon, tokio};
 use crate::value::{AnyValue, Cell};
 
 /// What all tasks of a database share.
@@ -42,9 +42,16 @@ pub(crate) struct Shared {
     pub(crate) runtime: Option<tokio::runtime::Handle>,
     /// What was seen in this session, by spec.
     pub(crate) at_hand: Arc<AtHand>,
-    pub(crate) sightings: Mutex<FxHashMap<Key, Arc<Sighting>>>,
+    pub(crate) sightings: Mutex<FxHashMap<Key, Noted>>,
     /// What was wrong with the store.
     pub(crate) remarks: Arc<Mutex<Vec<String>>>,
+}
+
+/// What was seen of something.
+pub(crate) struct Noted {
+    sighting: Arc<Sighting>,
+    /// When the look began that was the first to see this, if one before it saw something else.
+    moved: Option<Instant>,
 }
 
 impl Shared {
@@ -72,17 +79,31 @@ impl Shared {
         SystemTime::now()
     }
 
+    fn noted(&self) -> MutexGuard<'_, FxHashMap<Key, Noted>> {
+        // Each change is one insertion or removal, so a panic cannot leave it half-done.
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn sighting(&self, key: Key) -> Option<Arc<Sighting>> {
-        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        self.noted().get(&key).map(|noted| noted.sighting.clone())
+    }
+
+    /// Whether a look that began after this saw something else than the one before it.
+    fn has_moved_since(&self, key: Key, since: Instant) -> bool {
+        self.noted().get(&key).and_then(|noted| noted.moved).is_some_and(|moved| moved > since)
     }
 
     /// What this session sees. A look that failed is none: whoever looks next starts afresh.
     pub(crate) fn note_sighting(&self, key: Key, sighting: &Sighting) {
-        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
-        match sighting.fingerprint() {
-            Some(_) => sightings.insert(key, Arc::new(sighting.clone())),
-            None => sightings.remove(&key),
+        let mut noted = self.noted();
+        let Some(seen) = sighting.fingerprint() else {
+            noted.remove(&key);
+            return;
         };
+        let moved = noted.get(&key).and_then(|before| {
+            if before.sighting.fingerprint() == Some(seen) { before.moved } else { Some(sighting.at) }
+        });
+        noted.insert(key, Noted { sighting: Arc::new(sighting.clone()), moved });
     }
 
     pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -337,7 +358,7 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
         }
         None => None,
     };
-    let (reads, certain) = read_back(shared, cancel, notes.reads, start).await;
+    let (reads, certain) = read_back(shared, cancel, notes.reads, start, clock).await;
     let (answer, bytes) = match result {
         Ok(value) => match encoded(spec, value) {
             Ok((found, bytes)) => (Answer::Value(found), Some(bytes)),
@@ -380,12 +401,14 @@ async fn retreat(
 ///
 /// What was observed before the work began must have the value that it had then, under the same stamp: under another
 /// one it may have been something else in between, unless all of it was modified for the last time before the work
-/// began. What is seen for the first time must not have been modified since the work began.
+/// began. What is seen for the first time must not have been modified since the work began. And a refresh meanwhile must not
+/// have seen it change.
 async fn read_back(
     shared: &Arc<Shared>,
     cancel: &CancellationToken,
     reads: Vec<SharedSpec>,
     start: SystemTime,
+    clock: Instant,
 ) -> (Vec<Read>, bool) {
     let mut back: Vec<Read> = Vec::with_capacity(reads.len());
     let mut known = std::collections::HashSet::new();
@@ -401,6 +424,7 @@ async fn read_back(
         let before = shared.sighting(key).filter(|sighting| sighting.began <= start);
         let last = before.as_ref().and_then(|before| before.as_last());
         let now = look(shared, &spec, cancel, last).await;
+        certain &= !shared.has_moved_since(key, clock);
         let sighting = match before {
             Some(before) => {
                 certain &= now.unmoved_since(&before, start);

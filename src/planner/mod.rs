@@ -99,6 +99,7 @@ struct Live {
 
 struct Running {
     attempt: u64,
+    spawned: Instant,
     cancel: CancellationToken,
     /// Started by a refresh: nobody waits for it by demand, and it must not be aborted for that.
     refresh: bool,
@@ -161,8 +162,10 @@ pub(crate) struct Planner {
     /// How often work came to an answer that was not only done again for others.
     answers: u64,
     refreshing: Option<Refreshing>,
-    /// What arrived while a refresh was under way.
+    /// What arrived while a refresh was under way, and what came after another refresh was asked for.
     held_back: Vec<Message>,
+    /// When this session's refresh was asked for: what was looked at before is of an earlier one.
+    since: Instant,
     dry: Vec<DryRun>,
     /// What was asked since the last refresh.
     recent: Vec<NodeIndex>,
@@ -214,6 +217,7 @@ impl Planner {
             answers: 0,
             refreshing: None,
             held_back: Vec::new(),
+            since: Instant::now(),
             dry: Vec::new(),
             recent: Vec::new(),
             title: config.title,
@@ -249,7 +253,12 @@ impl Planner {
 
     /// Takes a message in. What follows from it happens in [`Planner::advance`].
     pub(crate) fn handle(&mut self, message: Message) {
-        if self.refreshing.is_some() && matches!(message, Message::Ask { .. } | Message::Dry { .. }) {
+        if self.closed {
+            // Whoever closed it may be collecting by now; nothing touches the store again. Who asks hears that it is closed.
+            return;
+        }
+        let is_held_back = self.refreshing.is_some() || !self.held_back.is_empty();
+        if is_held_back && matches!(message, Message::Ask { .. } | Message::Dry { .. } | Message::Refresh(_)) {
             self.held_back.push(message);
             return;
         }
@@ -257,7 +266,7 @@ impl Planner {
             Message::Ask { id, spec, want, reply } => self.ask(id, spec, want, reply),
             Message::Cancel(id) => self.cancel(id),
             Message::Finished { node, attempt, ended } => self.finished(node, attempt, ended),
-            Message::Refresh(reply) => self.refresh(reply),
+            Message::Refresh(reply) => self.refresh(vec![reply]),
             Message::Keep { fingerprint, bytes } => self.table().keep_value(fingerprint, bytes),
             Message::Dry { spec, reply } => {
                 // What failed is tried again, as it would be by a request.
@@ -277,8 +286,6 @@ impl Planner {
                 let record = self.close();
                 let _ = reply.send(record);
             }
-            // Whoever closed it may be collecting by now; nothing touches the store again.
-            Message::Abandoned if self.closed => {}
             Message::Abandoned => {
                 self.close();
             }
@@ -288,6 +295,15 @@ impl Planner {
 
     /// Evaluates what is ready, starts what is demanded, settles cycles, until only running work can go on.
     pub(crate) fn advance(&mut self) {
+        loop {
+            self.go_on();
+            if !self.refresh_for_those_held_back() {
+                return;
+            }
+        }
+    }
+
+    fn go_on(&mut self) {
         if self.closed || self.refreshing.is_some() {
             return;
         }
