@@ -25,7 +25,7 @@ use crate::intern::{AtHand, Intern, Interned, names_in};
 use crate::kind::{ActionKind, EffectKind, ErasedKind, KindOf, ObservationKind, QueryKind, Typed};
 use crate::node::NodeIndex;
 use crate::observation::Observation;
-use crate::persist::{Persist, Writer};
+use crate::persist::{BACKLOG, Persist, Writer};
 use crate::planner::{Config, Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
 use crate::registry::Registry;
@@ -146,6 +146,7 @@ pub struct Builder {
     on_close: Option<Arc<dyn Fn() + Send + Sync>>,
     patience: Option<Duration>,
     store_memory: Option<usize>,
+    backlog: Option<usize>,
     tells_waits: bool,
 }
 
@@ -241,6 +242,13 @@ impl Builder {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// How many bytes may wait to be written before nothing goes on until they are; 64 MiB if nothing is said.
+    #[must_use]
+    pub fn backlog(mut self, bytes: usize) -> Self {
+        self.backlog = Some(bytes);
         self
     }
 
@@ -376,7 +384,8 @@ impl Builder {
             }));
             Store::open(options)
         });
-        let writer = store.clone().map(Writer::start).transpose()?;
+        let backlog = self.backlog.unwrap_or(BACKLOG);
+        let writer = store.clone().map(|store| Writer::start(store, backlog)).transpose()?;
         let at_hand = Arc::new(AtHand::default());
         let persist = match (&store, &writer) {
             (Some(store), Some(writer)) => {

@@ -22,17 +22,19 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::dry::{DryReport, DryRun};
+use crate::event::Event;
 use crate::failure::FailureInner;
 use crate::graph::Graph;
 use crate::look::Sighting;
 use crate::memo::{Engine, EngineDb};
 use crate::node::NodeIndex;
-use crate::persist::Write;
+use crate::persist::{Persist, Write};
 use crate::record::Span;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn};
 use crate::schedule::Schedule;
 use crate::spec::SharedSpec;
+use crate::sync::block_on;
 use crate::table::Table;
 use crate::value::AnyValue;
 
@@ -298,9 +300,10 @@ impl Planner {
         loop {
             self.go_on();
             if !self.refresh_for_those_held_back() {
-                return;
+                break;
             }
         }
+        self.let_the_writer_catch_up();
     }
 
     fn go_on(&mut self) {
@@ -324,8 +327,19 @@ impl Planner {
         if self.unsettled {
             self.tell_settled();
         }
-        if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {
+        if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(Persist::is_full) {
             drop(self.flush(Write::Commit));
+        }
+    }
+
+    /// Waits for the writer where more was made than the disk takes: until then nothing is evaluated and nothing started, so
+    /// what waits to be written stays bounded. The writer waits for nobody but other processes, and two seconds for those.
+    fn let_the_writer_catch_up(&self) {
+        let backlog = self.table().persist.borrow().as_ref().and_then(Persist::backlog);
+        if let Some((bytes, written)) = backlog {
+            self.table().emit(|| Event::WillWaitForStore { bytes });
+            // It answers or dies; both end the wait.
+            let _ = block_on(written);
         }
     }
 

@@ -211,6 +211,11 @@ impl Stepper {
         answer.try_recv().ok().flatten().expect("the planner answers at once")
     }
 
+    /// How many bytes wait to be written to the store.
+    pub fn waiting_to_be_written(&self) -> usize {
+        self.planner.table().persist.borrow().as_ref().map_or(0, Persist::waiting)
+    }
+
     /// Waits until what earlier sessions recorded is in the store.
     pub fn wait_until_written(&mut self) {
         let written = self.planner.table().persist.borrow().as_ref().and_then(Persist::all_written);
