@@ -170,10 +170,12 @@ impl Planner {
 
     /// Ends work that nobody waits for any more.
     pub(super) fn abort_unwanted(&mut self) {
+        let needed_behind = self.table().needed_behind(|node| self.schedule.is_pending_or_ready(node));
         let unwanted: Vec<NodeIndex> = self
             .running
             .iter()
-            .filter(|(node, running)| !running.refresh && !self.schedule.is_waited_for(Demand::Run(**node)))
+            .filter(|(_, running)| !running.refresh)
+            .filter(|(node, _)| !self.schedule.is_waited_for(Demand::Run(**node)) && !needed_behind[node.as_usize()])
             .map(|(node, _)| *node)
             .collect();
         for node in unwanted {
