@@ -1,8 +1,8 @@
 //! The engine's side of the store: what is read from it, and what goes into the next batch.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use doge_storage::{
@@ -16,7 +16,7 @@ use crate::look::Sighting;
 use crate::node::{Flag, NodeIndex, Status, World};
 use crate::registry::KindIndex;
 use crate::spec::SharedSpec;
-use crate::sync::{mpsc, thread};
+use crate::sync::{Mutex, MutexGuard, mpsc, thread};
 use crate::table::Table;
 use crate::value::Cell;
 
@@ -267,6 +267,11 @@ impl Persist {
         self.wrote.then(|| self.writer.write(Batch::default(), Write::Spill))
     }
 
+    /// Nothing is written from now on. A future that ends when what was given to the writer is.
+    pub(crate) fn end(&self) -> Option<oneshot::Receiver<()>> {
+        self.writer.end()
+    }
+
     pub(crate) fn batch_mut(&mut self) -> &mut Batch {
         &mut self.batch
     }
@@ -380,7 +385,8 @@ struct Job {
 /// The thread that writes to the store, so that neither the planner nor a task waits for a disk.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    /// `None` once it has ended.
+    jobs: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
     /// The bytes of what it was given and has not written yet.
     waiting: Arc<AtomicUsize>,
     /// How many may wait.
@@ -388,7 +394,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when the last handle is gone, after writing what it was given.
+    /// Starts the thread. It ends when it is told to or when the last handle is gone, after writing what it was given.
     pub(crate) fn start(store: Store, most: usize) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -430,7 +436,12 @@ impl Writer {
                 }
             }
         })?;
-        Ok(Self { jobs, waiting, most })
+        Ok(Self { jobs: Arc::new(Mutex::new(Some(jobs))), waiting, most })
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Option<mpsc::Sender<Job>>> {
+        // It is taken once, so a panic cannot leave it half-done.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes wait to be written.
@@ -438,13 +449,26 @@ impl Writer {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Writes a batch; the returned future ends when it is written.
+    /// Writes a batch; the returned future ends when it is written, or at once if nothing is written any more.
     pub(crate) fn write(&self, batch: Batch, write: Write) -> oneshot::Receiver<()> {
         let (done, written) = oneshot::channel();
         let bytes = batch.size();
-        self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        // The thread lives as long as this handle; if it died, the receiver reports that by ending.
-        let _ = self.jobs.send(Job { batch, bytes, write, done });
+        if let Some(jobs) = &*self.jobs() {
+            self.waiting.fetch_add(bytes, Ordering::Relaxed);
+            // If the thread died, the receiver reports that by ending.
+            let _ = jobs.send(Job { batch, bytes, write, done });
+        }
         written
+    }
+
+    /// Takes nothing any more, from whichever task; a future that ends when what it was given is written, if it is not yet.
+    fn end(&self) -> Option<oneshot::Receiver<()>> {
+        let jobs = self.jobs().take()?;
+        if self.waiting() == 0 {
+            return None;
+        }
+        let (done, written) = oneshot::channel();
+        let _ = jobs.send(Job { batch: Batch::default(), bytes: 0, write: Write::Spill, done });
+        Some(written)
     }
 }

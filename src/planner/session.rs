@@ -372,7 +372,9 @@ impl Planner {
             drop(self.flush(Write::Commit));
             self.wait_for_the_writer();
         }
+        // Work that was stopped may have had something written at its end.
         if let Some(persist) = self.table().persist.borrow().as_ref() {
+            let _ = persist.end().map(block_on);
             persist.store().release();
         }
         self.requests.clear();

@@ -1,15 +1,17 @@
 //! The end of a database: from any thread, at any moment, once.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use doge::{Action, ActionContext, Closed, Epoch, RequestError, Resource, Spec, WeakDatabase};
 use serde::{Deserialize, Serialize};
 use shuttle::future::{block_on, yield_now};
+use shuttle::rand::Rng;
 use shuttle::thread;
 
 use crate::explore;
-use crate::kinds::{Toil, World, lose_patience, spec, together, told};
+use crate::kinds::{Long, Toil, World, lose_patience, spec, together, told};
 
 #[test]
 fn of_several_that_close_it_one_gets_the_record_and_nobody_hangs() {
@@ -143,6 +145,48 @@ fn work_may_drop_the_last_handle() {
                 thread::yield_now();
             }
         });
+    });
+}
+
+/// The files of a store and what is in them, but for locks: blocking code that takes one is not waited for.
+fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut content = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("it is there").map(|entry| entry.expect("it can be read")) {
+            match entry.file_type().expect("it has one").is_dir() {
+                true if entry.file_name() == "locks" => {}
+                true => directories.push(entry.path()),
+                false => content.push((entry.path(), std::fs::read(entry.path()).expect("it can be read"))),
+            }
+        }
+    }
+    content.sort();
+    content
+}
+
+/// Whoever closed it may collect, or remove the directory.
+#[test]
+fn nothing_is_written_once_it_is_closed() {
+    explore(|| {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let world = World::default();
+        let database = world.builder().store(directory.path()).build().expect("threads can be started");
+        let asking = {
+            let database = database.clone();
+            thread::spawn(move || drop(block_on(database.get(&Long(Toil::new("a"))))))
+        };
+        while shuttle::rand::thread_rng().gen_range(0..10) > 0 {
+            thread::yield_now();
+        }
+        block_on(database.close()).expect("it is open");
+        let before = content(directory.path());
+        asking.join().expect("it ends");
+        drop(database);
+        for _ in 0..10 {
+            thread::yield_now();
+        }
+        assert!(content(directory.path()) == before, "something was written afterwards");
     });
 }
 

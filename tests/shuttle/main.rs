@@ -9,6 +9,7 @@
 #![cfg(shuttle)]
 
 mod closing;
+mod effects;
 mod kinds;
 mod names;
 mod panics;
