@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use doge_storage::Fingerprint;
 use rustc_hash::FxHashMap;
@@ -19,6 +19,7 @@ use crate::lock::Held;
 use crate::observation::Observation;
 use crate::runtime::Shared;
 use crate::spec::{NameInner, SharedSpec, SpecName};
+use crate::sync::Mutex;
 
 /// What the work of a database may use and no spec names: clients, caches, gateways.
 ///

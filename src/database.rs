@@ -5,14 +5,13 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use doge_storage::{Fingerprint, Locks, RunId, Store, StoreOptions};
 use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
-use tokio::sync::Semaphore;
 
 use crate::action::{Action, Resource};
 use crate::context::{Resources, Roots};
@@ -26,12 +25,14 @@ use crate::intern::{AtHand, Intern, Interned, names_in};
 use crate::kind::{ActionKind, EffectKind, ErasedKind, KindOf, ObservationKind, QueryKind, Typed};
 use crate::node::NodeIndex;
 use crate::observation::Observation;
-use crate::persist::{Persist, Writer};
+use crate::persist::{BACKLOG, Persist, Writer};
 use crate::planner::{Config, Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
 use crate::registry::Registry;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn, Task};
+use crate::sync::tokio::sync::Semaphore;
+use crate::sync::{Mutex, mpsc, thread, tokio};
 use crate::table::Table;
 
 /// The stack that the planner reserves. Memory is taken only as deep as it is used.
@@ -145,6 +146,7 @@ pub struct Builder {
     on_close: Option<Arc<dyn Fn() + Send + Sync>>,
     patience: Option<Duration>,
     store_memory: Option<usize>,
+    backlog: Option<usize>,
     tells_waits: bool,
 }
 
@@ -243,6 +245,13 @@ impl Builder {
         self
     }
 
+    /// How many bytes may wait to be written before nothing goes on until they are; 64 MiB if nothing is said.
+    #[must_use]
+    pub fn backlog(mut self, bytes: usize) -> Self {
+        self.backlog = Some(bytes);
+        self
+    }
+
     /// Where locks between processes are kept; by default beside the store.
     #[must_use]
     pub fn locks(mut self, directory: impl Into<PathBuf>) -> Self {
@@ -326,7 +335,7 @@ impl Builder {
         let depth_limit = self.depth_limit;
         let mut config = self.config(Some(runtime), Box::new(spawn)).map_err(failed)?;
         let start = |stack: usize, limit: usize, inbox: Arc<Mutex<Option<Inbox>>>| {
-            std::thread::Builder::new().name("doge-planner".into()).stack_size(stack).spawn(move || {
+            thread::Builder::new().name("doge-planner".into()).stack_size(stack).spawn(move || {
                 let taken = inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some((mut config, inbox)) = taken {
                     config.table.depth_limit = depth_limit.unwrap_or(usize::MAX).min(limit);
@@ -375,7 +384,8 @@ impl Builder {
             }));
             Store::open(options)
         });
-        let writer = store.clone().map(Writer::start).transpose()?;
+        let backlog = self.backlog.unwrap_or(BACKLOG);
+        let writer = store.clone().map(|store| Writer::start(store, backlog)).transpose()?;
         let at_hand = Arc::new(AtHand::default());
         let persist = match (&store, &writer) {
             (Some(store), Some(writer)) => {
@@ -515,11 +525,11 @@ struct Handle {
     messages: mpsc::Sender<Message>,
     next: AtomicU64,
     /// `None` once it was closed: all is written then, and the thread gives back by itself what it knows.
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl Handle {
-    fn take_thread(&self) -> Option<std::thread::JoinHandle<()>> {
+    fn take_thread(&self) -> Option<thread::JoinHandle<()>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -529,7 +539,7 @@ impl Drop for Handle {
         // It may have ended already.
         let _ = self.messages.send(Message::Abandoned);
         // The planner itself may drop the last handle, through a resource that holds one.
-        if let Some(thread) = self.take_thread().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) = self.take_thread().filter(|thread| thread.thread().id() != thread::current().id()) {
             // A planner that panicked has said so.
             let _ = thread.join();
         }

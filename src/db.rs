@@ -212,7 +212,7 @@ impl<'a> Db<'a> {
                 // The trace holds, but the store cannot produce the value: whoever makes it has to run. It will come to
                 // the same value, so salsa would not see a reason to ask this body again.
                 match self.dry {
-                    Some(pass) => pass.has_lost(node),
+                    Some(pass) => pass.has_lost(node, &found.cell),
                     None => {
                         go_blind(self.engine);
                         table.amend.borrow_mut().push((node, Amend::Run));

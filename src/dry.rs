@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::answer::{Answer, Found, StopInner};
 use crate::db::{Asked, Db, Frame};
@@ -63,7 +63,7 @@ pub(crate) struct DryRun {
     root: NodeIndex,
     reply: oneshot::Sender<DryReport>,
     /// What a request would make again, because the store cannot produce its value.
-    lost: FxHashSet<NodeIndex>,
+    lost: FxHashMap<NodeIndex, Cell>,
 }
 
 /// How far a dry evaluation came.
@@ -97,18 +97,20 @@ pub(crate) struct Pass<'a> {
     wanted: RefCell<Vec<NodeIndex>>,
     would_run: RefCell<Vec<NodeIndex>>,
     depth: std::cell::Cell<usize>,
-    lost: RefCell<FxHashSet<NodeIndex>>,
+    lost: RefCell<FxHashMap<NodeIndex, Cell>>,
 }
 
 impl DryRun {
     pub(crate) fn new(root: NodeIndex, reply: oneshot::Sender<DryReport>) -> Self {
-        Self { root, reply, lost: FxHashSet::default() }
+        Self { root, reply, lost: FxHashMap::default() }
     }
 
     /// Goes as far as the observations at hand allow.
     ///
     /// What is found counts only if the pass asked for no change of inputs on its way.
     pub(crate) fn advance(&mut self, db: &EngineDb) -> Step {
+        // A look may have come to a value that something else has lost.
+        self.lost.retain(|node, cell| db.table().read(*node, cell).is_none());
         let pass = Pass {
             db,
             known: RefCell::default(),
@@ -123,7 +125,7 @@ impl DryRun {
             && db.table().read(self.root, &found.cell).is_none()
         {
             // As when a request is answered: what holds is of no use without its value.
-            pass.has_lost(self.root);
+            pass.has_lost(self.root, &found.cell);
         }
         self.lost = pass.lost.take();
         if self.lost.len() > known_as_lost {
@@ -190,10 +192,10 @@ impl Pass<'_> {
     }
 
     /// A body wants the value of this, and the store cannot produce it.
-    pub(crate) fn has_lost(&self, node: NodeIndex) {
+    pub(crate) fn has_lost(&self, node: NodeIndex, value: &Cell) {
         let table = self.db.table();
         match table.with(node, NodeData::role) {
-            Role::Query | Role::Action => drop(self.lost.borrow_mut().insert(node)),
+            Role::Query | Role::Action => drop(self.lost.borrow_mut().insert(node, value.clone())),
             Role::Effect | Role::Observation => table.amend.borrow_mut().push((node, Amend::Run)),
         }
     }
@@ -261,7 +263,7 @@ impl Pass<'_> {
 
     /// Why it runs whatever its traces say, if it does.
     fn ordered(&self, node: NodeIndex) -> Option<Stale> {
-        if self.lost.borrow().contains(&node) {
+        if self.lost.borrow().contains_key(&node) {
             return Some(Stale::Lost { by: None });
         }
         let table = self.db.table();

@@ -122,6 +122,11 @@ pub enum Event {
         /// The line, without its end.
         line: String,
     },
+    /// More was made than the disk takes: nothing goes on until what waits to be written is written.
+    WillWaitForStore {
+        /// How much waits.
+        bytes: usize,
+    },
     /// The store has something to say.
     Store(doge_storage::StoreEvent),
     /// A session begins whose results are kept.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use doge_storage::Fingerprint;
 use rustc_hash::FxHashMap;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::spec::{SpecName, decode, encode};
+use crate::sync::{Mutex, MutexGuard};
 use crate::value::Value;
 
 /// A value that can be interned.
@@ -166,7 +167,7 @@ pub fn names_in(encoded: &[u8]) -> Vec<Fingerprint> {
 pub(crate) struct AtHand(Mutex<FxHashMap<Fingerprint, Arc<[u8]>>>);
 
 impl AtHand {
-    fn values(&self) -> std::sync::MutexGuard<'_, FxHashMap<Fingerprint, Arc<[u8]>>> {
+    fn values(&self) -> MutexGuard<'_, FxHashMap<Fingerprint, Arc<[u8]>>> {
         // Each change is one insertion, so a panic cannot leave it half-done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

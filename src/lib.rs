@@ -122,6 +122,7 @@ mod run;
 mod runtime;
 mod schedule;
 mod spec;
+mod sync;
 mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -7,6 +7,7 @@ use doge_storage::{Acquired, LockGuard, Locks};
 use crate::event::Event;
 use crate::runtime::Shared;
 use crate::spec::{NameInner, SharedSpec, SpecName};
+use crate::sync::tokio;
 
 /// How long a holder that does not move is waited for. Its result lands by rename, so working twice is only waste.
 const PATIENCE: Duration = Duration::from_secs(10);

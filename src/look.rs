@@ -43,6 +43,8 @@ pub(crate) struct Sighting {
     pub(crate) newest_is_of_all: bool,
     /// When the look began.
     pub(crate) began: SystemTime,
+    /// The same, by a clock that is never set, to tell which of two looks began later.
+    pub(crate) at: Instant,
     /// How long it took.
     pub(crate) took: Duration,
     /// The key of the stamp that alone answered, if one did.
@@ -116,10 +118,9 @@ pub(crate) async fn look(
     cancel: &CancellationToken,
     last: Option<KnownLast>,
 ) -> Sighting {
-    let clock = Instant::now();
-    let mut sighting = sighting(shared, spec, cancel, last).await;
-    sighting.took = clock.elapsed();
-    sighting
+    let at = Instant::now();
+    let sighting = sighting(shared, spec, cancel, last, at).await;
+    Sighting { took: at.elapsed(), ..sighting }
 }
 
 async fn sighting(
@@ -127,10 +128,27 @@ async fn sighting(
     spec: &SharedSpec,
     cancel: &CancellationToken,
     last: Option<KnownLast>,
+    at: Instant,
 ) -> Sighting {
     let began = shared.now();
+    let failed = |failure| Sighting {
+        answer: Answer::Failed(failure),
+        stamp: Arc::from([]),
+        settled: false,
+        newest: None,
+        newest_is_of_all: false,
+        began,
+        at,
+        took: Duration::ZERO,
+        by_stamp: None,
+        bytes: None,
+    };
+    let panicked = |message: &str| {
+        let name = SpecName(NameInner::Spec(spec.clone()));
+        failed(engine_failure(name.clone(), EngineFailure::Panicked { spec: name, message: message.into() }))
+    };
     let Ops::Observation(ops) = spec.kind().ops() else {
-        return failed(spec, began, "not an observation");
+        return panicked("not an observation");
     };
     let ctx = ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() };
     let raw = last.clone().map(|last| RawLast {
@@ -152,20 +170,8 @@ async fn sighting(
     });
     let seen = match AssertUnwindSafe(ops.observe(spec, &ctx, raw)).catch_unwind().await {
         Ok(Ok(seen)) => seen,
-        Ok(Err(failure)) => {
-            return Sighting {
-                answer: Answer::Failed(failure),
-                stamp: Arc::from([]),
-                settled: false,
-                newest: None,
-                newest_is_of_all: false,
-                began,
-                took: Duration::ZERO,
-                by_stamp: None,
-                bytes: None,
-            };
-        }
-        Err(payload) => return failed(spec, began, &panic_message(payload.as_ref())),
+        Ok(Err(failure)) => return failed(failure),
+        Err(payload) => return panicked(&panic_message(payload.as_ref())),
     };
     match (seen, last) {
         (RawSeen::Same, Some(last)) => Sighting {
@@ -175,17 +181,16 @@ async fn sighting(
             newest: None,
             newest_is_of_all: false,
             began,
+            at,
             took: Duration::ZERO,
             by_stamp: Some(last.key),
             bytes: last.bytes,
         },
-        (RawSeen::Same, None) => {
-            failed(spec, began, "an observation said \"the same\" without having been told of a last look")
-        }
+        (RawSeen::Same, None) => panicked("an observation said \"the same\" without having been told of a last look"),
         (RawSeen::New { value, stamp, newest }, _) => {
             let mut bytes = Vec::new();
             if let Err(error) = spec.kind().encode_value(&value, &mut bytes) {
-                return failed(spec, began, &format!("its value cannot be encoded: {error}"));
+                return panicked(&format!("its value cannot be encoded: {error}"));
             }
             Sighting {
                 answer: Answer::Value(Found::new(Cell::new(Fingerprint::of(&bytes), value))),
@@ -194,26 +199,11 @@ async fn sighting(
                 newest,
                 newest_is_of_all: ops.newest_is_of_all(spec),
                 began,
+                at,
                 took: Duration::ZERO,
                 by_stamp: None,
                 bytes: Some(bytes.into()),
             }
         }
-    }
-}
-
-fn failed(spec: &SharedSpec, began: SystemTime, message: &str) -> Sighting {
-    let name = SpecName(NameInner::Spec(spec.clone()));
-    let failure = engine_failure(name.clone(), EngineFailure::Panicked { spec: name, message: message.into() });
-    Sighting {
-        answer: Answer::Failed(failure),
-        stamp: Arc::from([]),
-        settled: false,
-        newest: None,
-        newest_is_of_all: false,
-        began,
-        took: Duration::ZERO,
-        by_stamp: None,
-        bytes: None,
     }
 }

@@ -1,7 +1,8 @@
 //! The engine's side of the store: what is read from it, and what goes into the next batch.
 
 use std::collections::HashSet;
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use doge_storage::{
@@ -15,11 +16,15 @@ use crate::look::Sighting;
 use crate::node::{Flag, NodeIndex, Status, World};
 use crate::registry::KindIndex;
 use crate::spec::SharedSpec;
+use crate::sync::{Mutex, MutexGuard, mpsc, thread};
 use crate::table::Table;
 use crate::value::Cell;
 
 /// A batch is written before it grows beyond this, in bytes of values.
 const FLUSH_AT: usize = 8 << 20;
+
+/// With more bytes than this waiting to be written, nothing goes on until they are.
+pub(crate) const BACKLOG: usize = 64 << 20;
 
 /// So many values are known to be in the store at the beginning of a session; with more, all are forgotten. Who does
 /// not know that a value is there gives it to the writer, which leaves out what it finds there.
@@ -249,10 +254,27 @@ impl Persist {
         Some(self.writer.write(batch, write))
     }
 
+    /// How many bytes wait to be written.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn waiting(&self) -> usize {
+        self.writer.waiting()
+    }
+
+    /// More was given to the writer than may wait: how many bytes, and a future that ends when they are written.
+    pub(crate) fn backlog(&self) -> Option<(usize, oneshot::Receiver<()>)> {
+        let waiting = self.writer.waiting();
+        (waiting > self.writer.most).then(|| (waiting, self.writer.write(Batch::default(), Write::Spill)))
+    }
+
     /// A future that ends when everything that was given to the writer is written.
     pub(crate) fn all_written(&self) -> Option<oneshot::Receiver<()>> {
         // The writer works in order and skips empty batches.
         self.wrote.then(|| self.writer.write(Batch::default(), Write::Spill))
+    }
+
+    /// Nothing is written from now on. A future that ends when what was given to the writer is.
+    pub(crate) fn end(&self) -> Option<oneshot::Receiver<()>> {
+        self.writer.end()
     }
 
     pub(crate) fn batch_mut(&mut self) -> &mut Batch {
@@ -360,6 +382,7 @@ pub(crate) enum Write {
 /// A batch for the writer.
 struct Job {
     batch: Batch,
+    bytes: usize,
     write: Write,
     done: oneshot::Sender<()>,
 }
@@ -367,18 +390,24 @@ struct Job {
 /// The thread that writes to the store, so that neither the planner nor a task waits for a disk.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    /// `None` once it has ended.
+    jobs: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
+    /// The bytes of what it was given and has not written yet.
+    waiting: Arc<AtomicUsize>,
+    /// How many may wait.
+    most: usize,
 }
 
 impl Writer {
-    /// Starts the thread. It ends when the last handle is gone, after writing what it was given.
-    pub(crate) fn start(store: Store) -> std::io::Result<Self> {
+    /// Starts the thread. It ends when it is told to or when the last handle is gone, after writing what it was given.
+    pub(crate) fn start(store: Store, most: usize) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new().name("doge-writer".into()).spawn(move || {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = waiting.clone();
+        thread::Builder::new().name("doge-writer".into()).spawn(move || {
             let mut next = None;
             while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
-                let Job { mut batch, write, done } = job;
-                let mut bytes = batch.size();
+                let Job { mut batch, mut bytes, write, done } = job;
                 let mut done = vec![done];
                 // A commit takes its time whatever is in it, so what came meanwhile is written together.
                 while bytes < FLUSH_AT
@@ -388,7 +417,7 @@ impl Writer {
                         next = Some(job);
                         break;
                     }
-                    bytes += job.batch.size();
+                    bytes += job.bytes;
                     batch.merge(job.batch);
                     done.push(job.done);
                 }
@@ -404,20 +433,47 @@ impl Writer {
                 }
                 // Somebody may have been collecting just now.
                 store.hold();
+                // Only the number matters: whoever reads it late waits a little longer, or less.
+                left.fetch_sub(bytes, Ordering::Relaxed);
                 for done in done {
                     // Nobody may be waiting any more.
                     let _ = done.send(());
                 }
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs: Arc::new(Mutex::new(Some(jobs))), waiting, most })
     }
 
-    /// Writes a batch; the returned future ends when it is written.
+    fn jobs(&self) -> MutexGuard<'_, Option<mpsc::Sender<Job>>> {
+        // It is taken once, so a panic cannot leave it half-done.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Writes a batch; the returned future ends when it is written, or at once if nothing is written any more.
     pub(crate) fn write(&self, batch: Batch, write: Write) -> oneshot::Receiver<()> {
         let (done, written) = oneshot::channel();
-        // The thread lives as long as this handle; if it died, the receiver reports that by ending.
-        let _ = self.jobs.send(Job { batch, write, done });
+        let bytes = batch.size();
+        if let Some(jobs) = &*self.jobs() {
+            self.waiting.fetch_add(bytes, Ordering::Relaxed);
+            // If the thread died, the receiver reports that by ending.
+            let _ = jobs.send(Job { batch, bytes, write, done });
+        }
         written
+    }
+
+    /// Takes nothing any more, from whichever task; a future that ends when what it was given is written, if it is not yet.
+    fn end(&self) -> Option<oneshot::Receiver<()>> {
+        let jobs = self.jobs().take()?;
+        if self.waiting() == 0 {
+            return None;
+        }
+        let (done, written) = oneshot::channel();
+        let _ = jobs.send(Job { batch: Batch::default(), bytes: 0, write: Write::Spill, done });
+        Some(written)
     }
 }

@@ -3,14 +3,14 @@
 //! Tasks know nothing of the graph. A task gets all it needs when it starts and sends one message when it ends.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use doge_storage::{Batch, Dependency, Fingerprint, Key, Locks, Store};
 use futures::FutureExt;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use rustc_hash::FxHashMap;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -26,6 +26,8 @@ use crate::look::{KnownLast, Sighting, look, stamp_key};
 use crate::node::NodeIndex;
 use crate::persist::{Write, Writer, stored_spec, trace};
 use crate::spec::{NameInner, SharedSpec, SpecName, key_of, kind_seed};
+use crate::sync::tokio::sync::Semaphore;
+use crate::sync::{Mutex, MutexGuard, rayon, tokio};
 use crate::value::{AnyValue, Cell};
 
 /// What all tasks of a database share.
@@ -40,9 +42,16 @@ pub(crate) struct Shared {
     pub(crate) runtime: Option<tokio::runtime::Handle>,
     /// What was seen in this session, by spec.
     pub(crate) at_hand: Arc<AtHand>,
-    pub(crate) sightings: Mutex<FxHashMap<Key, Arc<Sighting>>>,
+    pub(crate) sightings: Mutex<FxHashMap<Key, Noted>>,
     /// What was wrong with the store.
     pub(crate) remarks: Arc<Mutex<Vec<String>>>,
+}
+
+/// What was seen of something.
+pub(crate) struct Noted {
+    sighting: Arc<Sighting>,
+    /// When the look began that was the first to see this, if one before it saw something else.
+    moved: Option<Instant>,
 }
 
 impl Shared {
@@ -70,45 +79,47 @@ impl Shared {
         SystemTime::now()
     }
 
+    fn noted(&self) -> MutexGuard<'_, FxHashMap<Key, Noted>> {
+        // Each change is one insertion or removal, so a panic cannot leave it half-done.
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn sighting(&self, key: Key) -> Option<Arc<Sighting>> {
-        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        self.noted().get(&key).map(|noted| noted.sighting.clone())
+    }
+
+    /// Whether a look that began after this saw something else than the one before it.
+    fn has_moved_since(&self, key: Key, since: Instant) -> bool {
+        self.noted().get(&key).and_then(|noted| noted.moved).is_some_and(|moved| moved > since)
     }
 
     /// What this session sees. A look that failed is none: whoever looks next starts afresh.
     pub(crate) fn note_sighting(&self, key: Key, sighting: &Sighting) {
-        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
-        match sighting.fingerprint() {
-            Some(_) => sightings.insert(key, Arc::new(sighting.clone())),
-            None => sightings.remove(&key),
+        let mut noted = self.noted();
+        let Some(seen) = sighting.fingerprint() else {
+            noted.remove(&key);
+            return;
         };
+        let moved = noted.get(&key).and_then(|before| {
+            if before.sighting.fingerprint() == Some(seen) { before.moved } else { Some(sighting.at) }
+        });
+        noted.insert(key, Noted { sighting: Arc::new(sighting.clone()), moved });
     }
 
     pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let Some(runtime) = &self.runtime else { return work() };
-        match runtime.spawn_blocking(work).await {
-            Ok(value) => value,
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => std::panic::resume_unwind(payload),
-                // The runtime shuts down: whoever waits is dropped together with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        let (job, ended) = job(work);
+        runtime.spawn_blocking(job);
+        ended.await
     }
 
     pub(crate) async fn cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         if self.runtime.is_none() {
             return work();
         }
-        let (send, receive) = futures::channel::oneshot::channel();
-        rayon::spawn(move || {
-            // Nobody may be waiting any more.
-            let _ = send.send(std::panic::catch_unwind(AssertUnwindSafe(work)));
-        });
-        match receive.await {
-            Ok(Ok(value)) => value,
-            Ok(Err(payload)) => std::panic::resume_unwind(payload),
-            Err(_) => std::future::pending().await,
-        }
+        let (job, ended) = job(work);
+        rayon::spawn(job);
+        ended.await
     }
 
     async fn permit(&self, resource: Resource) -> Option<tokio::sync::OwnedSemaphorePermit> {
@@ -116,6 +127,24 @@ impl Shared {
         // The semaphores are never closed.
         limit.clone().acquire_owned().await.ok()
     }
+}
+
+/// A job for another thread, and what waits for it to end: its value, or its panic, comes out there.
+fn job<T: Send>(work: impl FnOnce() -> T + Send) -> (impl FnOnce() + Send, impl Future<Output = T>) {
+    let (send, receive) = oneshot::channel();
+    let job = move || {
+        // Nobody may be waiting any more.
+        let _ = send.send(std::panic::catch_unwind(AssertUnwindSafe(work)));
+    };
+    let ended = async {
+        match receive.await {
+            Ok(Ok(value)) => value,
+            Ok(Err(payload)) => std::panic::resume_unwind(payload),
+            // The runtime shuts down: whoever waits is dropped together with it.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    (job, ended)
 }
 
 /// A piece of work to be done for a node.
@@ -329,7 +358,7 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
         }
         None => None,
     };
-    let (reads, certain) = read_back(shared, cancel, notes.reads, start).await;
+    let (reads, certain) = read_back(shared, cancel, notes.reads, start, clock).await;
     let (answer, bytes) = match result {
         Ok(value) => match encoded(spec, value) {
             Ok((found, bytes)) => (Answer::Value(found), Some(bytes)),
@@ -372,12 +401,14 @@ async fn retreat(
 ///
 /// What was observed before the work began must have the value that it had then, under the same stamp: under another
 /// one it may have been something else in between, unless all of it was modified for the last time before the work
-/// began. What is seen for the first time must not have been modified since the work began.
+/// began. What is seen for the first time must not have been modified since the work began. And a refresh meanwhile must not
+/// have seen it change.
 async fn read_back(
     shared: &Arc<Shared>,
     cancel: &CancellationToken,
     reads: Vec<SharedSpec>,
     start: SystemTime,
+    clock: Instant,
 ) -> (Vec<Read>, bool) {
     let mut back: Vec<Read> = Vec::with_capacity(reads.len());
     let mut known = std::collections::HashSet::new();
@@ -393,6 +424,7 @@ async fn read_back(
         let before = shared.sighting(key).filter(|sighting| sighting.began <= start);
         let last = before.as_ref().and_then(|before| before.as_last(stamp_key(shared, &spec, key)));
         let now = look(shared, &spec, cancel, last).await;
+        certain &= !shared.has_moved_since(key, clock);
         let sighting = match before {
             Some(before) => {
                 certain &= now.unmoved_since(&before, start);

@@ -44,6 +44,8 @@ pub(crate) struct Table {
     pub(crate) blind: StdCell<bool>,
     /// What was answered with "pending" for such a reason.
     pub(crate) blinded: RefCell<FxHashSet<NodeIndex>>,
+    /// What nodes waited for when they fell back to waiting for something before it, which has to be made again.
+    behind: RefCell<FxHashMap<NodeIndex, FxHashSet<NodeIndex>>>,
     /// Something with very many dependencies was evaluated.
     wide: StdCell<bool>,
     /// Some answer is one that the next attempt repeats.
@@ -105,6 +107,7 @@ impl Table {
             suspect: StdCell::new(false),
             blind: StdCell::new(false),
             blinded: RefCell::default(),
+            behind: RefCell::default(),
             wide: StdCell::new(false),
             loose: StdCell::new(false),
             amend: RefCell::default(),
@@ -135,6 +138,7 @@ impl Table {
     }
 
     pub(crate) fn begin_session(&self) {
+        self.behind.borrow_mut().clear();
         self.nodes.borrow_mut().iter_mut().for_each(NodeData::begin_session);
     }
 
@@ -522,7 +526,23 @@ impl Table {
 
     /// The node waits for `demands`.
     pub(crate) fn pend(&self, node: NodeIndex, demands: Vec<Demand>) -> Answer {
+        let before = self.with(node, |node| node.demands().to_vec());
+        let is_unmet = |demand: &&Demand| {
+            self.with(demand.node(), |below| below.role() == Role::Effect || !below.demands().is_empty())
+        };
+        if before.iter().any(|demand| is_unmet(&demand)) {
+            let now: FxHashSet<NodeIndex> = demands.iter().map(|demand| demand.node()).collect();
+            let left = before.iter().filter(is_unmet).map(|demand| demand.node()).filter(|left| !now.contains(left));
+            self.behind.borrow_mut().entry(node).or_default().extend(left);
+        }
         self.change(node, |node| node.set_demands(demands));
         Answer::Pending
+    }
+
+    /// The nodes that something may need which fell back to waiting for something else, and still waits.
+    pub(crate) fn needed_behind(&self, still_waits: impl Fn(NodeIndex) -> bool) -> Vec<bool> {
+        let mut behind = self.behind.borrow_mut();
+        behind.retain(|node, _| still_waits(*node));
+        self.reachable(behind.values().flatten().copied())
     }
 }

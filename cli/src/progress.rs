@@ -166,6 +166,15 @@ impl Progress {
                     self.line(&line);
                 }
             }
+            Event::WillWaitForStore { .. } => {
+                let line = "waiting for the disk, which takes less than is made".to_owned();
+                let mut state = self.state();
+                if !state.told.contains(&line) {
+                    state.told.push(line.clone());
+                    drop(state);
+                    self.line(&line);
+                }
+            }
             Event::OutputLine { spec, line } => {
                 self.state().wrote = true;
                 self.output_line(spec, line);

@@ -14,7 +14,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use doge_storage::{Fingerprint, Key, RunEntry, RunId, Snapshot, Store, StoreEvent, StoreOptions};
 use rustc_hash::FxHashMap;
@@ -31,6 +31,7 @@ use crate::persist::scoped;
 use crate::record::{did_work, read};
 use crate::registry::Registry;
 use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
+use crate::sync::Mutex;
 
 /// How many changes of one value are told. The rest is counted.
 const TOLD: usize = 20;

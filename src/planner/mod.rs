@@ -22,17 +22,19 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::dry::{DryReport, DryRun};
+use crate::event::Event;
 use crate::failure::FailureInner;
 use crate::graph::Graph;
 use crate::look::Sighting;
 use crate::memo::{Engine, EngineDb};
 use crate::node::NodeIndex;
-use crate::persist::Write;
+use crate::persist::{Persist, Write};
 use crate::record::Span;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn};
 use crate::schedule::Schedule;
 use crate::spec::SharedSpec;
+use crate::sync::block_on;
 use crate::table::Table;
 use crate::value::AnyValue;
 
@@ -99,6 +101,7 @@ struct Live {
 
 struct Running {
     attempt: u64,
+    spawned: Instant,
     cancel: CancellationToken,
     /// Started by a refresh: nobody waits for it by demand, and it must not be aborted for that.
     refresh: bool,
@@ -161,8 +164,10 @@ pub(crate) struct Planner {
     /// How often work came to an answer that was not only done again for others.
     answers: u64,
     refreshing: Option<Refreshing>,
-    /// What arrived while a refresh was under way.
+    /// What arrived while a refresh was under way, and what came after another refresh was asked for.
     held_back: Vec<Message>,
+    /// When this session's refresh was asked for: what was looked at before is of an earlier one.
+    since: Instant,
     dry: Vec<DryRun>,
     /// What was asked since the last refresh.
     recent: Vec<NodeIndex>,
@@ -214,6 +219,7 @@ impl Planner {
             answers: 0,
             refreshing: None,
             held_back: Vec::new(),
+            since: Instant::now(),
             dry: Vec::new(),
             recent: Vec::new(),
             title: config.title,
@@ -249,7 +255,12 @@ impl Planner {
 
     /// Takes a message in. What follows from it happens in [`Planner::advance`].
     pub(crate) fn handle(&mut self, message: Message) {
-        if self.refreshing.is_some() && matches!(message, Message::Ask { .. } | Message::Dry { .. }) {
+        if self.closed {
+            // Whoever closed it may be collecting by now; nothing touches the store again. Who asks hears that it is closed.
+            return;
+        }
+        let is_held_back = self.refreshing.is_some() || !self.held_back.is_empty();
+        if is_held_back && matches!(message, Message::Ask { .. } | Message::Dry { .. } | Message::Refresh(_)) {
             self.held_back.push(message);
             return;
         }
@@ -257,7 +268,7 @@ impl Planner {
             Message::Ask { id, spec, want, reply } => self.ask(id, spec, want, reply),
             Message::Cancel(id) => self.cancel(id),
             Message::Finished { node, attempt, ended } => self.finished(node, attempt, ended),
-            Message::Refresh(reply) => self.refresh(reply),
+            Message::Refresh(reply) => self.refresh(vec![reply]),
             Message::Keep { fingerprint, bytes } => self.table().keep_value(fingerprint, bytes),
             Message::Dry { spec, reply } => {
                 // What failed is tried again, as it would be by a request.
@@ -277,8 +288,6 @@ impl Planner {
                 let record = self.close();
                 let _ = reply.send(record);
             }
-            // Whoever closed it may be collecting by now; nothing touches the store again.
-            Message::Abandoned if self.closed => {}
             Message::Abandoned => {
                 self.close();
             }
@@ -288,6 +297,16 @@ impl Planner {
 
     /// Evaluates what is ready, starts what is demanded, settles cycles, until only running work can go on.
     pub(crate) fn advance(&mut self) {
+        loop {
+            self.go_on();
+            if !self.refresh_for_those_held_back() {
+                break;
+            }
+        }
+        self.let_the_writer_catch_up();
+    }
+
+    fn go_on(&mut self) {
         if self.closed || self.refreshing.is_some() {
             return;
         }
@@ -308,8 +327,19 @@ impl Planner {
         if self.unsettled {
             self.tell_settled();
         }
-        if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(|persist| persist.is_full()) {
+        if self.has_requests() && self.table().persist.borrow().as_ref().is_some_and(Persist::is_full) {
             drop(self.flush(Write::Commit));
+        }
+    }
+
+    /// Waits for the writer where more was made than the disk takes: until then nothing is evaluated and nothing started, so
+    /// what waits to be written stays bounded. The writer waits for nobody but other processes, and two seconds for those.
+    fn let_the_writer_catch_up(&self) {
+        let backlog = self.table().persist.borrow().as_ref().and_then(Persist::backlog);
+        if let Some((bytes, written)) = backlog {
+            self.table().emit(|| Event::WillWaitForStore { bytes });
+            // It answers or dies; both end the wait.
+            let _ = block_on(written);
         }
     }
 

@@ -8,7 +8,7 @@ use doge_storage::Key;
 use futures::channel::oneshot;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Planner, Refreshed, Refreshing};
+use super::{Message, Planner, Refreshed, Refreshing};
 use crate::answer::Answer;
 use crate::event::Event;
 use crate::kind::Role;
@@ -18,6 +18,7 @@ use crate::node::{NodeData, NodeIndex, Status};
 use crate::persist::{Persist, Write};
 use crate::run::RunRecord;
 use crate::runtime::observing;
+use crate::sync::block_on;
 
 impl Planner {
     /// Counts an observation and keeps what it saw for later runs.
@@ -74,13 +75,17 @@ impl Planner {
         true
     }
 
-    /// Replaces what this session saw where it differs now, in one batch; how much did.
+    /// Replaces what this session saw where it differs now, in one batch; how much did. Of two looks the one that began
+    /// later counts.
     pub(super) fn see_again(&mut self, seen: Vec<(NodeIndex, Sighting)>) -> usize {
         let mut changed = FxHashSet::default();
-        let mut refreshed = 0;
         for (node, sighting) in seen {
             let key = self.table().with(node, |node| node.key);
             let before = self.shared.sighting(key);
+            if before.as_ref().is_some_and(|before| before.at > sighting.at) {
+                continue;
+            }
+            self.observed(node, &sighting);
             let same = before
                 .as_ref()
                 .is_some_and(|before| before.fingerprint().is_some() && before.fingerprint() == sighting.fingerprint());
@@ -89,12 +94,9 @@ impl Planner {
                 self.keep_sighting(node, &sighting);
                 self.shared.note_sighting(key, &sighting);
             } else {
-                // A look that began earlier could only see less.
-                if self.abort(node)
-                    && let Some(refreshing) = &mut self.refreshing
-                {
-                    refreshing.seen.push((node, sighting.clone()));
-                    refreshed += 1;
+                // A look that began earlier could only see less. That of a refresh may have begun later.
+                if self.running.get(&node).is_some_and(|running| !running.refresh) {
+                    self.abort(node);
                 }
                 self.see(node, sighting);
                 changed.insert(node);
@@ -117,17 +119,11 @@ impl Planner {
             self.empty_slot(node);
         }
         self.invalidated();
-        for _ in 0..refreshed {
-            self.refresh_lost_one();
-        }
         changed.len()
     }
 
-    pub(super) fn refresh(&mut self, reply: oneshot::Sender<Refreshed>) {
-        if let Some(refreshing) = &mut self.refreshing {
-            refreshing.reply.push(reply);
-            return;
-        }
+    pub(super) fn refresh(&mut self, reply: Vec<oneshot::Sender<Refreshed>>) {
+        self.since = Instant::now();
         if let Some(hook) = &self.on_refresh {
             hook();
         }
@@ -139,7 +135,7 @@ impl Planner {
             .collect();
         let observed = known.len();
         let next: VecDeque<_> = known.into_iter().filter_map(|node| Some((node, self.table().spec(node)?))).collect();
-        self.refreshing = Some(Refreshing { left: next.len(), next, observed, seen: Vec::new(), reply: vec![reply] });
+        self.refreshing = Some(Refreshing { left: next.len(), next, observed, seen: Vec::new(), reply });
         self.look_again();
         self.end_refresh();
     }
@@ -199,9 +195,6 @@ impl Planner {
             self.next_attempt();
         }
         self.begin_session();
-        for (node, sighting) in &seen {
-            self.observed(*node, sighting);
-        }
         let changed = self.see_again(seen);
         self.invalidated();
         self.shrink();
@@ -212,9 +205,31 @@ impl Planner {
             // Whoever asked may have gone.
             let _ = reply.send(Refreshed { observed, changed });
         }
-        for message in std::mem::take(&mut self.held_back) {
+        // What came after another refresh was asked for waits for that one.
+        let next = self.held_back.iter().position(|message| matches!(message, Message::Refresh(_)));
+        let mut messages = std::mem::take(&mut self.held_back);
+        let later = messages.split_off(next.unwrap_or(messages.len()));
+        for message in messages {
             self.handle(message);
         }
+        self.held_back = later;
+    }
+
+    /// Refreshes once more for all who asked for it while a refresh was under way, for that one may have looked before they
+    /// asked; whether it has ended already.
+    pub(super) fn refresh_for_those_held_back(&mut self) -> bool {
+        if self.closed || self.refreshing.is_some() || self.held_back.is_empty() {
+            return false;
+        }
+        let mut reply = Vec::new();
+        for message in std::mem::take(&mut self.held_back) {
+            match message {
+                Message::Refresh(next) => reply.push(next),
+                other => self.held_back.push(other),
+            }
+        }
+        self.refresh(reply);
+        self.refreshing.is_none()
     }
 
     pub(super) fn begin_session(&mut self) {
@@ -332,7 +347,7 @@ impl Planner {
     fn wait_for_the_writer(&self) {
         if let Some(written) = self.table().persist.borrow().as_ref().and_then(Persist::all_written) {
             // The writer thread answers or dies; both end the wait.
-            let _ = futures::executor::block_on(written);
+            let _ = block_on(written);
         }
     }
 
@@ -354,10 +369,13 @@ impl Planner {
             drop(self.flush(Write::Commit));
             self.wait_for_the_writer();
         }
+        // Work that was stopped may have had something written at its end.
         if let Some(persist) = self.table().persist.borrow().as_ref() {
+            let _ = persist.end().map(block_on);
             persist.store().release();
         }
         self.requests.clear();
+        self.refreshing = None;
         if let Some(hook) = self.on_close.take() {
             hook();
         }

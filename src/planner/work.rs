@@ -1,6 +1,7 @@
 //! Work: starting what is demanded, taking in how it ended.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use salsa::{Durability, Setter};
 use thin_vec::ThinVec;
@@ -10,7 +11,7 @@ use super::{MOVES, Owner, Planner, Running};
 use crate::answer::Answer;
 use crate::context::Remake;
 use crate::evaluate::{record_action, slot_of};
-use crate::event::Event;
+use crate::event::{Event, Retreat};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, stamp_key};
@@ -102,7 +103,7 @@ impl Planner {
         self.attempts += 1;
         let attempt = self.attempts;
         let cancel = CancellationToken::new();
-        self.running.insert(node, Running { attempt, cancel: cancel.clone(), refresh });
+        self.running.insert(node, Running { attempt, spawned: Instant::now(), cancel: cancel.clone(), refresh });
         let work = work(self.shared.clone(), cancel.clone());
         self.spawn.spawn(Task { node, attempt, cancel, work });
     }
@@ -171,10 +172,12 @@ impl Planner {
 
     /// Ends work that nobody waits for any more.
     pub(super) fn abort_unwanted(&mut self) {
+        let needed_behind = self.table().needed_behind(|node| self.schedule.is_pending_or_ready(node));
         let unwanted: Vec<NodeIndex> = self
             .running
             .iter()
-            .filter(|(node, running)| !running.refresh && !self.schedule.is_waited_for(Demand::Run(**node)))
+            .filter(|(_, running)| !running.refresh)
+            .filter(|(node, _)| !self.schedule.is_waited_for(Demand::Run(**node)) && !needed_behind[node.as_usize()])
             .map(|(node, _)| *node)
             .collect();
         for node in unwanted {
@@ -182,29 +185,30 @@ impl Planner {
         }
     }
 
-    /// Ends the work for a node, if there is any; whether it was a look of a refresh.
-    pub(super) fn abort(&mut self, node: NodeIndex) -> bool {
-        let Some(running) = self.running.remove(&node) else { return false };
+    /// Ends the work for a node, if there is any.
+    pub(super) fn abort(&mut self, node: NodeIndex) {
+        let Some(running) = self.running.remove(&node) else { return };
         running.cancel.cancel();
         self.spawn.abort(node, running.attempt);
         self.table().emit(|| Event::DidCancel { spec: self.table().name(node) });
-        running.refresh
     }
 
     pub(super) fn finished(&mut self, node: NodeIndex, attempt: u64, ended: Ended) {
         if self.running.get(&node).is_none_or(|running| running.attempt != attempt) {
             return;
         }
-        let refresh = self.running.remove(&node).is_some_and(|running| running.refresh);
+        let Some(Running { refresh, spawned, .. }) = self.running.remove(&node) else { return };
         match ended {
             Ended::Observed(sighting) if refresh => self.refreshed_one(node, sighting),
+            // Whoever needs it looks again: a refresh was asked for since.
+            Ended::Observed(sighting) if sighting.at < self.since => self.rebuild(),
             Ended::Observed(sighting) => {
                 self.spans.insert(node, Span::of(self.began, sighting.began, sighting.took));
                 self.observed(node, &sighting);
                 self.see(node, sighting);
                 self.schedule.wake(Demand::Run(node));
             }
-            Ended::Answered(answered) => self.answered(node, *answered),
+            Ended::Answered(answered) => self.answered(node, *answered, spawned),
             Ended::FoundInStore => {
                 if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
                     persist.renew();
@@ -226,7 +230,7 @@ impl Planner {
         slot.set_outcome(self.db_mut()).with_durability(Durability::LOW).to(None);
     }
 
-    pub(super) fn answered(&mut self, node: NodeIndex, answered: Answered) {
+    pub(super) fn answered(&mut self, node: NodeIndex, answered: Answered, spawned: Instant) {
         let Answered { answer, reads, mut certain, start, cost, bytes, interned, committed, target } = answered;
         self.moves.remove(&node);
         self.remakes.remove(&node);
@@ -237,7 +241,8 @@ impl Planner {
             let index = self.table().intern_shared(read.spec);
             let saw = read.sighting.fingerprint();
             // What the action saw first is what this session saw, unless somebody is looking right now.
-            if !self.slot_is_full(index) && !self.running.contains_key(&index) {
+            let is_of_session = read.sighting.at >= self.since;
+            if is_of_session && !self.slot_is_full(index) && !self.running.contains_key(&index) {
                 self.observed(index, &read.sighting);
                 self.see(index, read.sighting);
                 self.schedule.wake(Demand::Run(index));
@@ -247,12 +252,19 @@ impl Planner {
             certain &= stands == saw;
             world.extend(stands.map(|fingerprint| (index, fingerprint)));
         }
+        let role = self.table().with(node, NodeData::role);
+        if role == Role::Action && !certain && spawned < self.since {
+            // It may have read what was there before the refresh, and whoever asked since must not get that.
+            let spec = self.table().name(node);
+            self.table().emit(|| Event::DidRetreat { spec, reason: Retreat::WorldMoved });
+            self.rebuild();
+            return;
+        }
         if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
             for (fingerprint, bytes) in interned {
                 persist.keep_value(fingerprint, bytes.into());
             }
         }
-        let role = self.table().with(node, NodeData::role);
         match &answer {
             Answer::Value(found) => {
                 let kind = self.table().with(node, |node| node.kind);
@@ -301,7 +313,6 @@ impl Planner {
                         self.table().effects_done.borrow_mut().entry(query).or_default().insert(target, node);
                     }
                 }
-                self.observed(target, &sighting);
                 if self.see_again(vec![(target, sighting)]) == 0 {
                     self.schedule.wake(Demand::Run(node));
                 }
@@ -331,6 +342,7 @@ impl Planner {
         seen: Vec<(SharedSpec, Sighting)>,
         otherwise: Arc<FailureInner>,
     ) {
+        let seen: Vec<_> = seen.into_iter().filter(|(_, sighting)| sighting.at >= self.since).collect();
         // The work is usually asked for under another spec the next time, so what counts is what moved.
         let mut counted = Vec::new();
         let mut note = |(spec, sighting): (SharedSpec, Sighting)| {
@@ -354,9 +366,6 @@ impl Planner {
         if worn_out {
             self.fail_work(node, otherwise);
             return;
-        }
-        for (node, sighting) in &seen {
-            self.observed(*node, sighting);
         }
         if self.see_again(seen) == 0 {
             self.rebuild();

@@ -1,8 +1,9 @@
 //! A log of events, to assert what ran and not only what came out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::event::Event;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Collects events. Clone it into [`crate::Builder::listener`] by [`EventLog::listener`].
 #[derive(Clone, Default)]
@@ -20,7 +21,7 @@ impl EventLog {
         move |event| log.events().push(event.clone())
     }
 
-    fn events(&self) -> std::sync::MutexGuard<'_, Vec<Event>> {
+    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -16,6 +16,7 @@ use crate::failure::AnyError;
 use crate::observation::{Last, Observation, Seen};
 use crate::query::Query;
 use crate::spec::{Epoch, Spec};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Lets whoever drives the work do something else once, as work that waits for a disk does.
 async fn pause() {

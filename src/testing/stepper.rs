@@ -1,11 +1,10 @@
 //! The engine without threads: a test decides which piece of work ends next.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures::channel::oneshot;
-use futures::executor::block_on;
 
 use crate::action::Action;
 use crate::database::Builder;
@@ -19,6 +18,7 @@ use crate::planner::{Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Spawn, Task};
+use crate::sync::{Mutex, MutexGuard, block_on};
 
 /// The planner, driven by hand. Work that was started waits until the test lets it end.
 pub struct Stepper {
@@ -41,7 +41,7 @@ impl Spawn for Queue {
     }
 }
 
-fn lock(tasks: &Tasks) -> std::sync::MutexGuard<'_, Vec<Task>> {
+fn lock(tasks: &Tasks) -> MutexGuard<'_, Vec<Task>> {
     tasks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -209,6 +209,11 @@ impl Stepper {
         let (reply, mut answer) = oneshot::channel();
         self.send(Message::Report(reply));
         answer.try_recv().ok().flatten().expect("the planner answers at once")
+    }
+
+    /// How many bytes wait to be written to the store.
+    pub fn waiting_to_be_written(&self) -> usize {
+        self.planner.table().persist.borrow().as_ref().map_or(0, Persist::waiting)
     }
 
     /// Waits until what earlier sessions recorded is in the store.

@@ -9,7 +9,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::Mutex;
 
 pub(crate) const NAME: &str = "in-use";
 

@@ -53,6 +53,7 @@ mod logs;
 mod pending;
 mod snapshot;
 mod store;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;

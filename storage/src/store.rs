@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::{In, Lease, Medium, ReadFile, Reader, Trouble, Writing};
@@ -24,6 +24,7 @@ use crate::keys::{Fingerprint, Key};
 use crate::logs;
 use crate::pending::{self, Waiting};
 use crate::snapshot::{CHUNK, Snapshot, TRACES, chunk_key, newest_labels, parse_run, trace_key};
+use crate::sync::{Mutex, MutexGuard, thread};
 use crate::trace::{Batch, LabelEntry, RunEntry};
 
 pub(crate) const RUNS_LOG: &str = "runs.log";
@@ -164,7 +165,7 @@ impl Shared {
         }
     }
 
-    fn open_state(&self) -> std::sync::MutexGuard<'_, Open> {
+    fn open_state(&self) -> MutexGuard<'_, Open> {
         // Each change of the state is one assignment, so a panic cannot leave it half-done.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -506,7 +507,7 @@ impl Store {
                 Err(Trouble::Busy) if Instant::now() < deadline => {
                     // Writers that woke together must not meet again: everybody waits a little differently.
                     let jitter = u64::from(std::process::id()) * 2_654_435_761 % 1000 + now_micros() % 1000;
-                    std::thread::sleep(pause + pause * (jitter % 1000) as u32 / 1000);
+                    thread::sleep(pause + pause * (jitter % 1000) as u32 / 1000);
                     pause = (pause * 2).min(Duration::from_millis(5));
                 }
                 taken => return taken,

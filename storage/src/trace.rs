@@ -118,10 +118,13 @@ impl Batch {
             && self.touches.is_empty()
     }
 
-    /// How many bytes the values and the specs in it have: most of what there is to write.
+    /// How many bytes there are in it, except for what is small.
     pub fn size(&self) -> usize {
         let values: usize = self.values.values().map(|value| value.len()).sum();
-        values + self.specs.values().map(|spec| spec.encoded.len()).sum::<usize>()
+        let specs: usize = self.specs.values().map(|spec| spec.encoded.len()).sum();
+        let dependencies: usize = self.traces.iter().flat_map(|(_, trace)| &trace.groups).map(Vec::len).sum();
+        let runs: usize = self.runs.iter().map(|run| run.record.len()).sum();
+        values + specs + dependencies * size_of::<Dependency>() + runs
     }
 
     /// Adds what a later batch holds.

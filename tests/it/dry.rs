@@ -1,15 +1,20 @@
 //! Dry evaluation says what asking would do, does none of it, and is right. [D]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use doge::storage::{Store, StoreOptions};
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
-use doge::{Database, DryReport, DryVerdict, Event, Fingerprint, Outcome, Query, Reason, Role, RunRecord};
+use doge::{
+    AnyError, Database, Db, DryReport, DryVerdict, Epoch, Event, Fingerprint, Halt, Outcome, Query, Reason, Role,
+    RunRecord, Spec,
+};
+use serde::{Deserialize, Serialize};
 
-use crate::kinds::{All, InTurn, Panics, Parities, Parity, WorkOnParity, keep, open, stepper, total};
+use crate::kinds::{All, InTurn, Panics, Parities, Parity, WorkOnParity, keep, open, spec, stepper, total};
 use crate::model::{Chance, Node, Program, Shape, publish, unpublish, variable};
 
 /// The work of a report, by name and verdict.
@@ -423,4 +428,34 @@ fn a_value_that_the_store_has_lost_is_made_for_it_where_it_is_read() {
     assert!(matches!(report.verdict, DryVerdict::Stale(_)), "{report:?}");
     assert_eq!(engine.get(&query).ok().as_deref(), Some(&1));
     assert!(log.take_executed().contains(&"parities of 2".to_owned()));
+}
+
+/// The sum of a variable and of work.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Both(String, Work);
+spec!(Both, "both", |this| format!("both({} and {})", this.0, this.1));
+
+impl Query for Both {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        let (seen, done) = db.join(|join| (join.observe(&Look(self.0.clone())), join.act(&self.1)))?;
+        Ok(seen.unwrap_or(0) + *done)
+    }
+}
+
+/// [D10] Found by the oracle: values are known by what they are, so what one look brings back another spec has, too.
+#[test]
+fn what_is_there_again_because_something_else_came_to_it_is_not_lost() {
+    let (script, log) = (Script::new(), EventLog::new());
+    script.set("v", 3);
+    let query = Both("v".to_owned(), Work::new("w", 3));
+    let directory = after_losing("values", &script, &query);
+    let mut engine = Stepper::new(crate::kinds::builder(&script, &log).query::<Both>().store(directory.path()))
+        .expect("a thread can be started");
+    assert_eq!(would_run(&engine.dry(&query)), []);
+    log.take();
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&6));
+    assert_eq!(log.take_executed(), [query.to_string()]);
 }

@@ -5,12 +5,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use doge::storage::{Batch, Store, StoreOptions};
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
 use doge::{
-    Action, ActionContext, AnyError, CauseSort, Db, Epoch, Halt, History, Key, Outcome, Query, Reason, Resource, Role,
-    RunRecord, Spec,
+    Action, ActionContext, AnyError, CauseSort, Db, Epoch, Event, Halt, History, Key, Outcome, Query, Reason, Resource,
+    Role, RunRecord, Spec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -682,4 +684,65 @@ fn a_store_that_cannot_be_read_is_told_from_one_that_is_not_there() {
     let history = restarts.history();
     assert_eq!(history.runs(10), []);
     assert!(history.problem().is_some_and(|problem| problem.starts_with("it is damaged")), "{:?}", history.problem());
+}
+
+/// A value of so many bytes, and which.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Large {
+    which: u64,
+    bytes: usize,
+}
+spec!(Large, "large", |this| format!("large({} of {})", this.which, this.bytes));
+
+impl Query for Large {
+    type Output = String;
+    type Error = AnyError;
+
+    fn compute(&self, _db: &Db<'_>) -> Result<String, Halt<AnyError>> {
+        Ok(format!("{}{}", self.which, "x".repeat(self.bytes)))
+    }
+}
+
+/// An engine, and for how many bytes it waited to be written, each time that it did.
+fn open_with_backlog(restarts: &Restarts, most: usize) -> (Stepper, Arc<Mutex<Vec<usize>>>) {
+    let told = Arc::<Mutex<Vec<usize>>>::default();
+    let listener = {
+        let told = told.clone();
+        move |event: &Event| {
+            if let Event::WillWaitForStore { bytes } = event {
+                told.lock().expect("nobody panics").push(*bytes);
+            }
+        }
+    };
+    let builder = builder(&restarts.script, &restarts.log).query::<Large>().store(restarts.directory.path());
+    let builder = builder.patience(Duration::from_millis(200)).backlog(most).listener(listener);
+    (Stepper::new(builder).expect("a thread can be started"), told)
+}
+
+/// [P12] While another process writes, each batch takes as long as one waits for it.
+#[test]
+fn where_sessions_make_more_than_the_disk_takes_they_wait_for_it() {
+    const MOST: usize = 100_000;
+    let restarts = Restarts::new();
+    let (mut engine, told) = open_with_backlog(&restarts, MOST);
+    let store = Store::open(StoreOptions::new(restarts.directory.path()));
+    let busy = store.while_busy(|| {
+        for which in 0..10 {
+            assert!(engine.get(&Large { which, bytes: 50_000 }).is_ok());
+            engine.refresh();
+            let waiting = engine.waiting_to_be_written();
+            assert!(waiting <= MOST, "{waiting} bytes wait after session {which}");
+        }
+    });
+    busy.expect("the lease can be had");
+    engine.close();
+    assert!(!told.lock().expect("nobody panics").is_empty(), "that it waits is told");
+    let (mut engine, told) = open_with_backlog(&restarts, MOST);
+    restarts.log.take();
+    for which in 0..10 {
+        assert!(engine.get(&Large { which, bytes: 50_000 }).is_ok());
+    }
+    assert_eq!(restarts.log.take_executed(), Vec::<String>::new(), "all of it was written");
+    engine.close();
+    assert_eq!(*told.lock().expect("nobody panics"), [], "there was nothing to wait for");
 }

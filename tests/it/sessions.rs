@@ -1,8 +1,18 @@
 //! Sessions: what was observed stays so until a refresh, which runs what changed and no more. [N]
 
-use doge::testing::{EventLog, Script, Work};
+use std::fmt;
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Waker};
+use std::time::SystemTime;
 
-use crate::kinds::{AboveOdd, All, OddAll, WorkOnParity, stepper, total};
+use doge::testing::{EventLog, Look, Script, Work, WorkError};
+use doge::{
+    Action, ActionContext, AnyError, Closed, Database, Db, Effect, Epoch, Halt, Last, Observation, ObserveContext,
+    Query, Resource, Seen, Spec,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{AboveOdd, All, OddAll, WorkOnParity, spec, stepper, total};
 
 /// [N1]
 #[test]
@@ -145,4 +155,223 @@ fn the_graph_does_not_grow_with_sessions() {
         log.take();
     }
     assert!(most < 200, "{most} nodes");
+}
+
+/// A look that takes a while after it has seen what it sees.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct SlowLook(String);
+spec!(SlowLook, "slow_look", |this| format!("slow look({})", this.0));
+
+impl Observation for SlowLook {
+    type Output = u64;
+    type Error = WorkError;
+    type Stamp = ();
+
+    async fn observe(&self, ctx: &ObserveContext, _last: Option<Last<Self>>) -> Result<Seen<Self>, WorkError> {
+        let value = ctx.resource::<Script>().and_then(|script| script.get(&self.0)).unwrap_or(0);
+        tokio::task::yield_now().await;
+        Ok(Seen::New { value, stamp: (), newest: None })
+    }
+}
+
+/// Work that takes a while after it has read what it reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct SlowWork(String);
+spec!(SlowWork, "slow_work", |this| format!("slow work({})", this.0));
+
+impl Action for SlowWork {
+    type Output = u64;
+    type Error = WorkError;
+    const RESOURCE: Resource = Resource::Cpu;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<u64, WorkError> {
+        let value = ctx.resource::<Script>().and_then(|script| script.get(&self.0)).unwrap_or(0);
+        ctx.report_read(&Look(self.0.clone()));
+        tokio::task::yield_now().await;
+        Ok(value)
+    }
+}
+
+/// An effect that sets a variable to 3.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Put(String);
+spec!(Put, "put", |this| format!("put({})", this.0));
+
+impl Effect for Put {
+    type Output = ();
+    type Error = WorkError;
+    type Target = SlowLook;
+    const RESOURCE: Resource = Resource::Io;
+
+    fn target(&self) -> SlowLook {
+        SlowLook(self.0.clone())
+    }
+
+    async fn run(&self, ctx: &ActionContext) -> Result<(), WorkError> {
+        ctx.resource::<Script>().unwrap_or_default().set(&self.0, 3);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Slow {
+    Look(String),
+    Work(String),
+    Put(String),
+}
+spec!(Slow, "slow", |this| format!("{this:?}"));
+
+impl Query for Slow {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        Ok(match self {
+            Slow::Look(name) => *db.observe(&SlowLook(name.clone()))?,
+            Slow::Work(name) => *db.act(&SlowWork(name.clone()))?,
+            Slow::Put(name) => {
+                let seen = *db.observe(&SlowLook(name.clone()))?;
+                if seen == 0 {
+                    db.effect(&Put(name.clone()))?;
+                }
+                seen
+            }
+        })
+    }
+}
+
+/// [N8] The refresh under way may have looked before the change.
+#[test]
+fn a_refresh_that_is_asked_for_while_another_is_under_way_looks_again() {
+    let script = Script::new();
+    let mut engine = stepper(&script, &EventLog::new());
+    script.set("v", 1);
+    assert!(engine.get(&total(&["v", "w"])).is_ok());
+    let mut first = engine.start_refresh();
+    engine.finish(0);
+    script.set("v", 2);
+    let mut second = engine.start_refresh();
+    let mut third = engine.start_refresh();
+    let mut asked = engine.ask(&total(&["v"]));
+    engine.finish(0);
+    assert!(first.try_recv().is_ok_and(|refreshed| refreshed.is_some()));
+    assert!(second.try_recv().is_ok_and(|refreshed| refreshed.is_none()), "it has not looked yet");
+    engine.settle();
+    let seen = |refreshed: Option<_>| refreshed.is_some_and(|refreshed: doge::Refreshed| refreshed.changed == 1);
+    assert!(second.try_recv().is_ok_and(seen));
+    assert!(third.try_recv().is_ok_and(seen), "one is enough for both");
+    assert_eq!(*asked.answer().expect("all has ended").expect("nothing fails"), 2);
+}
+
+/// [N8]
+#[test]
+fn a_look_that_began_before_a_refresh_is_not_of_the_session_after_it() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    let mut asked = engine.ask(&Slow::Look("v".to_owned()));
+    engine.drive(0, 1);
+    script.set("v", 2);
+    engine.refresh();
+    assert_eq!(*engine.get(&Slow::Look("v".to_owned())).expect("nothing fails"), 2);
+    assert_eq!(*asked.answer().expect("all has ended").expect("nothing fails"), 2);
+}
+
+/// [N8]
+#[test]
+fn work_that_began_before_a_refresh_is_done_again_if_what_it_read_may_have_changed() {
+    for is_observed in [false, true] {
+        let script = Script::new();
+        let log = EventLog::new();
+        let mut engine = stepper(&script, &log);
+        if is_observed {
+            // Only a look before the change and one after it tell that there was one.
+            script.set("v", 1);
+            assert!(engine.get(&total(&["v"])).is_ok());
+        } else {
+            script.set_at("v", 1, SystemTime::now());
+        }
+        let query = Slow::Work("v".to_owned());
+        let mut asked = engine.ask(&query);
+        engine.drive(0, 1);
+        if is_observed {
+            script.set("v", 2)
+        } else {
+            script.set_at("v", 2, SystemTime::now())
+        }
+        drop(engine.start_refresh());
+        if is_observed {
+            engine.finish(1);
+            engine.advance();
+        }
+        log.take();
+        assert_eq!(*engine.get(&query).expect("nothing fails"), 2, "observed: {is_observed}");
+        assert_eq!(*asked.answer().expect("all has ended").expect("nothing fails"), 2);
+        assert!(log.take_lines().contains(&"retreated slow work(v): WorldMoved".to_owned()));
+    }
+}
+
+/// [N8] What held still is of use, whenever it began.
+#[test]
+fn work_that_began_before_a_refresh_is_of_use_after_it() {
+    let script = Script::new();
+    let log = EventLog::new();
+    let mut engine = stepper(&script, &log);
+    script.set("v", 1);
+    assert!(engine.get(&total(&["v"])).is_ok());
+    let query = Slow::Work("v".to_owned());
+    let mut asked = engine.ask(&query);
+    engine.drive(0, 1);
+    drop(engine.start_refresh());
+    engine.settle();
+    assert_eq!(*asked.answer().expect("all has ended").expect("nothing fails"), 1);
+    let ran = log.take_executed();
+    assert_eq!(ran.iter().filter(|ran| *ran == "slow work(v)").count(), 1, "{ran:?}");
+}
+
+/// [N8] Somebody changes what the effect has changed, and then asks for a refresh.
+#[test]
+fn what_an_effect_saw_before_a_refresh_does_not_hide_what_the_refresh_saw() {
+    for is_delivered_first in [true, false] {
+        let script = Script::new();
+        let mut engine = stepper(&script, &EventLog::new());
+        let mut asked = engine.ask(&Slow::Put("v".to_owned()));
+        engine.finish(0);
+        engine.advance();
+        assert!(!engine.drive(0, 1));
+        assert_eq!(script.get("v"), Some(3), "the effect has looked at what it did, and not told of it");
+        script.set("v", 7);
+        drop(engine.start_refresh());
+        if is_delivered_first {
+            engine.finish(0);
+        } else {
+            engine.finish(1);
+            engine.advance();
+        }
+        engine.settle();
+        assert_eq!(*asked.answer().expect("all has ended").expect("nothing fails"), 7);
+        assert_eq!(*engine.get(&Slow::Look("v".to_owned())).expect("nothing fails"), 7);
+    }
+}
+
+/// [N9] The second one comes while the first is being dealt with.
+#[tokio::test]
+async fn a_database_that_several_close_is_closed_once() {
+    let come = Arc::new(Barrier::new(2));
+    let hook = {
+        let come = come.clone();
+        move || {
+            come.wait();
+        }
+    };
+    let database = Database::builder().on_close(hook).build().expect("threads can be started");
+    let mut first = Box::pin(database.close());
+    let mut second = Box::pin(database.close());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    come.wait();
+    assert!(first.await.is_ok());
+    assert!(matches!(second.await, Err(Closed)));
 }

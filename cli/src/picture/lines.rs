@@ -46,6 +46,7 @@ pub(crate) fn line_of(event: &Event, after: Duration) -> Option<String> {
             }),
         ),
         Event::OutputLine { spec, line } => ("output_line", Some(spec), json!({ "line": line })),
+        Event::WillWaitForStore { bytes } => ("will_wait_for_store", None, json!({ "bytes": bytes })),
         Event::Store(event) => ("store", None, json!({ "message": event.to_string(), "trouble": event.is_trouble() })),
         Event::DidBegin { run } => ("did_begin", None, json!({ "run": run.to_hex() })),
         Event::DidRefresh { changed } => ("did_refresh", None, json!({ "changed": changed })),
