@@ -397,6 +397,7 @@ impl Builder {
             runtime,
             at_hand,
             sightings: Mutex::default(),
+            at_work: Mutex::default(),
             remarks,
         });
         Ok(Config {

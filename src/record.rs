@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use doge_storage::RunId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::explain::NAMELESS;
 use crate::failure::chain;
 use crate::graph::Graph;
 use crate::kind::{Ops, Role};
@@ -94,7 +95,7 @@ fn recorded(
         key: data.key,
         kind: table.registered(data.kind).kind.name().to_owned(),
         role,
-        name: spec.as_ref().map_or_else(|| data.key.to_string(), ToString::to_string),
+        name: spec.as_ref().map_or_else(|| NAMELESS.to_owned(), ToString::to_string),
         label: spec.as_ref().and_then(|spec| spec.label()),
         outcome: status.into(),
         reason: match (status, data.stale()) {

@@ -127,7 +127,7 @@ pub struct RecordedSpec {
     pub kind: String,
     /// What it stands for.
     pub role: Role,
-    /// Its spec, written out; for a spec that was only verified by key, the key.
+    /// Its spec, written out; what it is called if it was only verified by key and its record is gone.
     pub name: String,
     /// Its label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +214,9 @@ impl RunRecord {
     pub fn critical_path(&self) -> Vec<usize> {
         let roots =
             self.requests.iter().filter_map(|request| self.specs.iter().position(|spec| spec.key == request.key));
-        critical::path(&self.specs, roots.collect())
+        // What something that was not done had asked is not listed, so what was at work when the run ended is reached by itself.
+        let open = (0..self.specs.len()).filter(|place| self.specs[*place].outcome == Outcome::Pending);
+        critical::path(&self.specs, roots.chain(open).collect())
     }
 
     /// How long it took.

@@ -3,7 +3,7 @@
 //! Tasks know nothing of the graph. A task gets all it needs when it starts and sends one message when it ends.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use doge_storage::{Batch, Dependency, Fingerprint, Key, Locks, Store};
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     /// What was seen in this session, by spec.
     pub(crate) at_hand: Arc<AtHand>,
     pub(crate) sightings: Mutex<FxHashMap<Key, Arc<Sighting>>>,
+    /// When work began that has not ended, or was stopped.
+    pub(crate) at_work: Mutex<FxHashMap<Key, SystemTime>>,
     /// What was wrong with the store.
     pub(crate) remarks: Arc<Mutex<Vec<String>>>,
 }
@@ -50,6 +52,10 @@ impl Shared {
         if let Some(listener) = &self.listener {
             listener(&event());
         }
+    }
+
+    pub(crate) fn at_work(&self) -> MutexGuard<'_, FxHashMap<Key, SystemTime>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was wrong with the store so far, each thing once.
@@ -262,7 +268,7 @@ fn at_work(
         Ops::Action(ops) if ops.expensive() => Box::pin(expensive(shared, spec, key, known, cancel)),
         // A future of its own, and a smaller one: most actions are cheap, and there may be very many of them.
         _ => Box::pin(async move {
-            match work(&shared, &spec, &cancel).await {
+            match work(&shared, &spec, key, &cancel).await {
                 Ok(answered) => Ended::Answered(Box::new(answered)),
                 Err(ended) => ended,
             }
@@ -284,7 +290,7 @@ async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known
             return Ended::FoundInStore;
         }
     }
-    let mut answered = match work(&shared, &spec, &cancel).await {
+    let mut answered = match work(&shared, &spec, key, &cancel).await {
         Ok(answered) => answered,
         Err(ended) => return ended,
     };
@@ -298,7 +304,12 @@ async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known
 }
 
 /// Runs an action or effect and looks again at what it read or changed.
-async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToken) -> Result<Answered, Ended> {
+async fn work(
+    shared: &Arc<Shared>,
+    spec: &SharedSpec,
+    key: Key,
+    cancel: &CancellationToken,
+) -> Result<Answered, Ended> {
     let (resource, target) = match spec.kind().ops() {
         Ops::Action(ops) => (ops.resource(), None),
         Ops::Effect(ops) => (ops.resource(), ops.target(spec)),
@@ -308,6 +319,7 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
     shared.emit(|| Event::DidStart { spec: name_of(spec) });
     let ctx = ActionContext::new(ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() });
     let start = shared.now();
+    shared.at_work().insert(key, start);
     let clock = Instant::now();
     let result = match spec.kind().ops() {
         Ops::Action(ops) => AssertUnwindSafe(ops.run(spec, &ctx)).catch_unwind().await,
@@ -315,6 +327,7 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
         Ops::Query(_) | Ops::Observation(_) => return Err(Ended::Cancelled),
     };
     let cost = clock.elapsed();
+    shared.at_work().remove(&key);
     drop(permit);
     let notes = ctx.into_notes();
     let result = result.unwrap_or_else(|payload| {

@@ -39,6 +39,8 @@ pub enum CauseSort {
     Gone,
     /// It had failed the last time, and failures are tried again.
     FailedBefore,
+    /// The run before ended while it was at work.
+    Unfinished,
     /// What was recorded for it has been collected.
     Collected,
     /// The store could not be read.
@@ -70,6 +72,7 @@ impl fmt::Display for Cause {
                 write!(f, "the result of {}, or a file of it, was gone or damaged{}", self.name, note("; found by: "))?;
             }
             CauseSort::FailedBefore => write!(f, "{} had failed the last time{}", self.name, note(": "))?,
+            CauseSort::Unfinished => write!(f, "{} was not done when the run before ended", self.name)?,
             CauseSort::Collected => {
                 write!(f, "what was recorded for {} is not there any more: it was collected{}", self.name, note("; "))?;
             }

@@ -1,5 +1,6 @@
 //! Sessions: what was seen in them, how the next one begins, and the record at the end.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -293,6 +294,14 @@ impl Planner {
     /// Puts the record of the session where the next run finds it, if anything was asked in it.
     pub(super) fn log_run(&self) -> RunRecord {
         let executed = self.table().tally.borrow().anything_executed();
+        // What was not answered cannot be put together from traces.
+        let is_open = self.recent.iter().any(|node| self.table().with(*node, NodeData::value).is_none());
+        let mut spans = Cow::Borrowed(&self.spans);
+        for node in self.running.keys() {
+            let start = self.shared.at_work().get(&self.table().with(*node, |node| node.key)).copied();
+            let span = start.and_then(|start| self.span_until_now(start));
+            spans.to_mut().extend(span.map(|span| (*node, span)));
+        }
         let record = crate::record::of_session(
             self.table(),
             crate::record::Session {
@@ -302,8 +311,8 @@ impl Planner {
                 duration: self.clock.elapsed(),
                 requests: &self.recent,
                 counts: self.counts(),
-                whole: executed || self.table().tally.borrow().failed > 0,
-                spans: &self.spans,
+                whole: executed || self.table().tally.borrow().failed > 0 || is_open,
+                spans: &spans,
                 remarks: self.shared.remarks(),
             },
         );

@@ -129,7 +129,12 @@ impl Took {
     fn line(&self) -> String {
         let took = seconds(Duration::from_secs_f64(self.took_ms / 1000.0));
         let begin = seconds(Duration::from_secs_f64(self.started_ms / 1000.0));
-        format!("  {took:>8}  from {begin:>8}  {} ({})", self.name, self.kind)
+        let end = match self.outcome {
+            Outcome::Failed => ", failed",
+            Outcome::Pending => ", not done",
+            _ => "",
+        };
+        format!("  {took:>8}  from {begin:>8}  {} ({}){end}", self.name, self.kind)
     }
 }
 

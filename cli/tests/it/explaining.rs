@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::interposed::signal;
 use crate::site::{PLATFORM, Ran, doge, tick};
 use crate::sources::backend;
 
@@ -298,6 +299,136 @@ fn an_edit_that_is_taken_back_is_told_and_the_next_one_is_compared_with_what_was
     let again = why("greet");
     assert_eq!(told(&again), ("changed".to_owned(), vec![edited[0].to_owned()]), "{again}");
     assert_eq!(again["outcome"], "executed");
+}
+
+/// What stands in the answers of `why`, without the ids of runs: words of people, and no hash of anything.
+fn assert_in_plain_words(example: &Example, words: &[&str]) {
+    for word in words {
+        let why = example.run(&["why", word]).stdout;
+        for line in why.lines().filter(|line| !line.starts_with("in run ")) {
+            let is_hash = |part: &str| part.len() >= 12 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(!line.split(|c: char| !c.is_alphanumeric()).any(is_hash), "{word}: {line}");
+            assert!(!["Some(", "None", "{ ", "{\""].iter().any(|syntax| line.contains(syntax)), "{word}: {line}");
+        }
+    }
+}
+
+/// An example for one platform, with nothing but what lies in it.
+fn without_others() -> Example {
+    let example = Example::new();
+    example.edit("pixi.toml", "\"linux-64\", \"linux-aarch64\", \"osx-64\", \"osx-arm64\"", &format!("\"{PLATFORM}\""));
+    example
+}
+
+const CONFIG: &str = "version = \"*\" }\n";
+
+#[test]
+fn nothing_is_compared_with_what_is_called_the_same_in_the_same_run() {
+    // Four platforms, of which each has a host environment of that name.
+    let example = Example::new();
+    example.run(&["install"]);
+    let why = example.run(&["why", "the host environment of `greet`"]).stdout;
+    assert!(why.contains("nothing was recorded for it") && !why.contains("in another way"), "{why}");
+    example.edit("packages/greet/pixi.toml", "version = \"1.0\"", "version = \"1.1\"");
+    example.run(&["install"]);
+    let why = example.run(&["why", "ask for the packages of packages/greet"]).stdout;
+    assert!(why.contains("in another way") && !why.contains("aarch64"), "{why}");
+}
+
+#[test]
+fn what_held_although_something_is_new_says_what_is() {
+    let example = without_others();
+    example.run(&["install"]);
+    example.write("packages/greet/content/bin/greet", "other\n");
+    example.run(&["install"]);
+    let why = example.run(&["why", "lock_workspace", "--json"]).value();
+    let other = json!([{ "what": "file changed", "path": "packages/greet/content/bin/greet" }]);
+    assert_eq!(why["newest"]["checked"]["other"], other, "{why}");
+    let why = example.run(&["why", "lock_workspace"]).stdout;
+    assert!(why.contains("made a difference") && !why.contains("found nothing new"), "{why}");
+    let why = example.run(&["why", "files", "--json"]).value();
+    assert_eq!(told(&why).1, ["file changed | packages/greet/content/bin/greet"], "{why}");
+    assert_eq!(why["outcome"], "observed");
+    assert_in_plain_words(&example, &["greet", "link_prefix", "environment", "install_pixi_environment"]);
+
+    example.run(&["install"]);
+    let why = example.run(&["why", "lock_workspace"]).stdout;
+    assert!(why.contains("found nothing new") && !why.contains("made a difference"), "{why}");
+}
+
+#[test]
+fn what_is_asked_for_as_it_was_before_the_last_time_is_told_as_taken_back() {
+    let example = without_others();
+    let manifest = "packages/greet/pixi.toml";
+    let first = example.read(manifest);
+    example.run(&["install"]);
+    example.edit(manifest, "version = \"1.0\"", "version = \"1.1\"");
+    example.run(&["install"]);
+    example.write(manifest, &first);
+    example.run(&["install"]);
+    let back = format!("line of {manifest} | version = \"1.1\" | version = \"1.0\"");
+    for word in ["greet", "backend_build", "call_outputs", "environment"] {
+        let why = example.run(&["why", word, "--json"]).value();
+        assert_eq!(told(&why), ("changed".to_owned(), vec![back.clone()]), "{word}: {why}");
+        assert_eq!(why["outcome"], "verified", "{word}");
+    }
+
+    // Also if it had failed in between.
+    example.edit(manifest, CONFIG, &format!("{CONFIG}[package.build.config]\nfail = 'error'\nfail_in = 'build'\n"));
+    assert_eq!(example.run_with(&["install"], &[]).code, 1);
+    example.write(manifest, &first);
+    example.run(&["install"]);
+    for word in ["greet", "environment"] {
+        let why = example.run(&["why", word, "--json"]).value();
+        let lines = ["[package.build.config]", "fail = 'error'", "fail_in = 'build'"];
+        let lines = lines.map(|line| format!("line of {manifest} removed | {line}")).to_vec();
+        assert_eq!(told(&why), ("changed".to_owned(), lines), "{word}: {why}");
+        assert_eq!(why["outcome"], "verified", "{word}");
+    }
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert!(why["newest"]["checked"].is_object(), "{why}");
+
+    // How it is asked for is told in words.
+    example.run(&["install", "--frozen"]);
+    let why = example.run(&["why", "environment", "--json"]).value();
+    let frozen = "lock file | kept as far as it is up to date | taken as it is (--frozen)";
+    assert_eq!(told(&why), ("asked_differently".to_owned(), vec![frozen.to_owned()]), "{why}");
+    example.run(&["install", "--offline"]);
+    let text = example.run(&["why", "environment"]).stdout;
+    assert!(text.contains("  option added: --offline\n"), "{text}");
+    assert_in_plain_words(&example, &["environment", "greet"]);
+}
+
+#[test]
+fn what_was_not_done_when_a_run_was_interrupted_is_told_in_it_and_in_the_next() {
+    let example = without_others();
+    example.run(&["install"]);
+    let log = example.directory.path().join("log");
+    let slow = format!("[package.build.config]\nslow = 2000\nslow_in = 'build'\nlog = '{}'\n", log.display());
+    example.edit("packages/greet/pixi.toml", CONFIG, &format!("{CONFIG}{slow}"));
+    let directory = example.directory.path();
+    let mut command = doge(&["install"], &example.path(""), directory, &directory.join("cache"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    while !fs::read_to_string(&log).is_ok_and(|calls| calls.contains("build greet")) {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended before it built");
+        tick();
+    }
+    signal(child.id(), "INT");
+    assert_eq!(Ran::of(child.wait_with_output().expect("it ends")).code, 130);
+
+    let why = example.run(&["why", "greet", "--json"]).value();
+    let line = |line: &str| format!("line of packages/greet/pixi.toml added | {line}");
+    let lines: Vec<String> = slow.lines().map(line).collect();
+    assert_eq!(told(&why), ("changed".to_owned(), lines), "{why}");
+    assert_eq!(why["outcome"], "pending", "{why}");
+    let shown = example.run(&["runs", "show", "--json"]).value();
+    let build = shown["longest"].as_array().expect("a list").iter().find(|took| took["kind"] == "backend_build");
+    assert!(build.is_some_and(|build| build["outcome"] == "pending"), "{shown}");
+
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert_eq!(told(&why), ("unfinished".to_owned(), vec![]), "{why}");
 }
 
 #[test]

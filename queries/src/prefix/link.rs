@@ -46,6 +46,17 @@ pub struct LinkOptions {
     pub reference: Option<bool>,
 }
 
+impl fmt::Display for LinkOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [("symbolic", self.symbolic), ("hard", self.hard), ("reference", self.reference)];
+        let told = named.into_iter().filter_map(|(name, allowed)| match allowed? {
+            true => Some(name.to_owned()),
+            false => Some(format!("not {name}")),
+        });
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// Making a prefix hold exactly these packages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LinkPrefixSpec {
