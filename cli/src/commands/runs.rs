@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doge_queries::doge::{History, Outcome, RecordedSpec, RunRecord};
+use doge_queries::doge::{History, Outcome, RecordedSpec, RunId, RunRecord};
 use doge_queries::logs::{self, LoggedLine};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::arguments::{Common, RunsArguments, RunsCommand};
 use crate::commands::graph::shown;
 use crate::commands::known::{nothing, unreadable, warn_if_damaged};
-use crate::outcome::{Exit, print, print_json, say};
+use crate::outcome::{Exit, inform, print, print_json, say};
 use crate::picture::page::began;
 use crate::picture::trace::longest as longest_of;
 use crate::progress::seconds;
@@ -56,7 +56,7 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
     match &arguments.command {
         None => list(common, arguments),
         Some(RunsCommand::Show { id, longest, json }) => show(common, id.as_deref(), *longest, *json),
-        Some(RunsCommand::Log { id, spec, json }) => log(common, id, spec.as_deref(), *json),
+        Some(RunsCommand::Log { id, spec, json }) => log(common, id.as_deref(), spec.as_deref(), *json),
     }
 }
 
@@ -204,12 +204,35 @@ fn list_of(all: &[Took]) {
     }
 }
 
-fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
+/// The run whose log is meant. What was killed left no record, but perhaps a log.
+fn logged(history: &History, located: &Located, id: Option<&str>) -> miette::Result<RunId> {
+    let logs = logs::runs(&located.caches.logs());
+    let Some(id) = id else {
+        let is_ours = |id: &RunId| history.run(*id).is_none_or(|run| run.scope.as_deref() == Some(&*located.scope()));
+        return logs.into_iter().find(is_ours).ok_or_else(|| match unreadable(history) {
+            Some(report) => report,
+            None => miette!("of nothing that ran here is on record what it wrote"),
+        });
+    };
+    named(history, id).map(|run| run.id).or_else(|report| {
+        let wanted = id.trim().to_ascii_lowercase();
+        let mut meant = logs.into_iter().filter(|run| !wanted.is_empty() && run.to_hex().starts_with(&wanted));
+        match (meant.next(), meant.next()) {
+            (Some(run), None) => Ok(run),
+            _ => Err(report),
+        }
+    })
+}
+
+fn log(common: &Common, id: Option<&str>, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let record = named(&history, id)?;
+    let run = logged(&history, &located, id)?;
+    if history.run(run).is_none() && history.problem().is_none() {
+        inform("this run left no record: it is not done yet, or was killed");
+    }
     let directory = located.caches.logs();
-    let lines = logs::read(&directory, record.id)
+    let lines = logs::read(&directory, run)
         .into_diagnostic()
         .wrap_err_with(|| format!("what was written in the run cannot be read in `{}`", directory.display()))?;
     let meant = meant(&lines, spec)?;
