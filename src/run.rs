@@ -199,6 +199,9 @@ pub struct RunRecord {
     pub requests: Vec<RecordedRequest>,
     /// What was done.
     pub counts: Counts,
+    /// The versions of what decided the results: the rules of each kind that is listed, and the libraries.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
     /// What was wrong with the store, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,

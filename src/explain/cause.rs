@@ -31,6 +31,8 @@ pub enum CauseSort {
     Changed,
     /// It was asked for in another way than the last time.
     AskedDifferently,
+    /// It was done by another version of what decides its result.
+    OtherVersion,
     /// It was done for the first time.
     New,
     /// Somebody wanted it, whatever was recorded.
@@ -66,6 +68,10 @@ impl fmt::Display for Cause {
                 write!(f, "{} was asked for in another way than the last time", self.name)?;
             }
             CauseSort::AskedDifferently => {}
+            CauseSort::OtherVersion if self.changes.is_empty() => {
+                write!(f, "{} was done by another version of this program before", self.name)?;
+            }
+            CauseSort::OtherVersion => {}
             CauseSort::New => write!(f, "it was never done before: {}", self.name)?,
             CauseSort::Forced => write!(f, "it was asked for by force: {}", self.name)?,
             CauseSort::Gone => {

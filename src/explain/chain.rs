@@ -14,6 +14,7 @@ use crate::kind::Role;
 use crate::persist::scoped;
 use crate::record::did_work;
 use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
+use crate::spec::tag_of_key;
 
 /// A run, beside how it was before.
 pub(super) struct Compared<'h> {
@@ -116,8 +117,27 @@ impl<'h> Compared<'h> {
         }
     }
 
-    /// The nearest of those who asked for a spec, or for whoever asked, that ran or is not what it was.
-    fn news_above(&self, place: usize) -> Option<usize> {
+    /// The first of what a spec asked for that has not the value that it had the last time, or that what stood in its place
+    /// had: why a spec that is new asks for other things than the one before it.
+    fn other_input(&self, spec: &RecordedSpec, seen: &[bool]) -> Option<Below> {
+        // What an effect of its own changed is no reason for anything.
+        let is_ours = self.effect_of(spec).is_some();
+        self.asked(spec).filter(|place| !seen[*place]).find_map(|place| {
+            let below = &self.run.specs[place];
+            let is_input = below.role != Role::Effect && !(is_ours && below.role == Role::Observation);
+            let now = below.value.filter(|_| is_input)?;
+            match self.before(below) {
+                Some(before) => (self.earlier.value(before)? != now).then_some(Below::Back(place)),
+                None => {
+                    let was = self.earlier.value(below.key)?;
+                    (was != now).then_some(Below::Other(below.key, was, now))
+                }
+            }
+        })
+    }
+
+    /// The nearest of those who asked for a spec, or for whoever asked, that ran or is not what it was, and was not seen yet.
+    fn news_above(&self, place: usize, seen: &[bool]) -> Option<usize> {
         let asking = self.asking.get_or_init(|| {
             let mut asking: Vec<Vec<usize>> = vec![Vec::new(); self.run.specs.len()];
             for (above, spec) in self.run.specs.iter().enumerate() {
@@ -129,7 +149,7 @@ impl<'h> Compared<'h> {
         let mut reached = VecDeque::from([place]);
         while let Some(place) = reached.pop_front() {
             for above in &asking[place] {
-                if self.is_news(*above) {
+                if !seen[*above] && self.is_news(*above) {
                     return Some(*above);
                 }
                 if !std::mem::replace(&mut is_reached[*above], true) {
@@ -161,6 +181,7 @@ impl<'h> Compared<'h> {
         let history = self.history;
         let mut steps = Vec::new();
         let mut seen = vec![false; self.run.specs.len()];
+        let first = place;
         let mut next = Some(place);
         let mut cause = None;
         // How the value changed of the spec that is looked at.
@@ -179,6 +200,8 @@ impl<'h> Compared<'h> {
             let below = match &spec.reason {
                 Some(Reason::Changed { dependency, was, now }) => Some(self.changed(spec, *dependency, *was, *now)),
                 None if self.earlier.is_other(spec) => self.below(spec),
+                // A spec that is new is asked about itself first, and then why it asks for something else, or came to it.
+                Some(Reason::Missing) if place != first => self.other_input(spec, &seen),
                 _ => None,
             };
             let held = if spec.reason.is_none() { ", and as it is now there is a result already" } else { "" };
@@ -238,7 +261,7 @@ impl<'h> Compared<'h> {
                     step(because, &found.changes);
                     cause = Some(Cause { changes: limited(&found.changes).0, ..found });
                     // A new spec was made by whoever asked for it; what changed for them is the rest of the story.
-                    next = self.news_above(place);
+                    next = self.news_above(place, &seen);
                 }
                 (Some(Reason::DependencyFailed { dependency }), None) => {
                     step("something it needs had failed", &[]);
@@ -257,7 +280,7 @@ impl<'h> Compared<'h> {
                     let note = by.map(|by| self.run.specs[by].name.clone());
                     cause = Some(Cause { note, ..Cause::of(CauseSort::Gone, spec) });
                     // Whoever wants something else than the last time finds the other there.
-                    next = by.and_then(|by| self.news_above(by));
+                    next = by.and_then(|by| self.news_above(by, &seen));
                 }
                 (None, None) if spec.role == Role::Observation => {
                     let changes = self.other(place);
@@ -268,7 +291,7 @@ impl<'h> Compared<'h> {
                     let found = Some(spec.found.join("; ")).filter(|found| !found.is_empty());
                     step(found.as_deref().unwrap_or("its target was found not as wanted"), &[]);
                     cause = Some(Cause { note: found, ..Cause::of(CauseSort::NotAsWanted, spec) });
-                    next = self.news_above(place);
+                    next = self.news_above(place, &seen);
                 }
                 (None | Some(Reason::Changed { .. }), None) => {
                     if let Some(End::Broken { error: Some(error), .. }) = self.earlier.last(spec.key)
@@ -281,7 +304,7 @@ impl<'h> Compared<'h> {
                         let (because, found) = self.previous(spec);
                         step(&format!("{because}{held}"), &found.changes);
                         cause = Some(Cause { changes: limited(&found.changes).0, ..found });
-                        next = self.news_above(place);
+                        next = self.news_above(place, &seen);
                     } else if let Some(effect) = self.effect_of(spec).filter(|effect| !seen[*effect]) {
                         step(&format!("it needed {}", self.run.specs[effect].name), &[]);
                         next = Some(effect);
@@ -292,8 +315,47 @@ impl<'h> Compared<'h> {
                 }
             }
         }
-        let cause = cause.unwrap_or_else(|| Cause::of(CauseSort::Changed, &self.run.specs[place]));
+        let cause = cause.unwrap_or_else(|| Cause::of(CauseSort::Changed, &self.run.specs[first]));
         (steps, cause)
+    }
+
+    /// What else changed outside that made a difference to a spec, besides what is told already, in the words of kinds.
+    ///
+    /// What an effect of whoever looked changed is no reason for anything.
+    pub(super) fn also(&self, place: usize, told: &[Change]) -> Vec<Change> {
+        let mut also: Vec<Change> = Vec::new();
+        let mut is_reached = vec![false; self.run.specs.len()];
+        let mut stack = vec![place];
+        while let Some(place) = stack.pop() {
+            if std::mem::replace(&mut is_reached[place], true) {
+                continue;
+            }
+            let spec = &self.run.specs[place];
+            let is_ours = self.effect_of(spec).is_some();
+            for below in self.asked(spec) {
+                let asked = &self.run.specs[below];
+                let made_a_difference = || match asked.outcome {
+                    Outcome::Executed | Outcome::Failed | Outcome::Pending => true,
+                    Outcome::CutOff | Outcome::Observed => false,
+                    Outcome::Verified => self.came_back(below),
+                };
+                if asked.role == Role::Observation {
+                    let Some((was, now)) = self.earlier.differs(asked).filter(|_| !is_ours) else { continue };
+                    let changes = self.history.value_changes(asked.key, was, now);
+                    also.extend(changes.into_iter().filter(|change| change.is_told() && !told.contains(change)));
+                } else if made_a_difference() {
+                    stack.push(below);
+                }
+            }
+        }
+        // Whoever tells of a file by its lines tells more.
+        let places: Vec<String> = also.iter().chain(told).map(|change| change.what.clone()).collect();
+        also.retain(|change| {
+            change.path.is_empty() || !places.iter().any(|what| what.split(' ').any(|word| word == change.path))
+        });
+        also.sort_by(|a, b| (&a.what, &a.path).cmp(&(&b.what, &b.path)));
+        also.dedup();
+        limited(&also).0
     }
 
     /// Whether what a spec stands on is told by itself: nothing that it asked for is why it is not what it was.
@@ -381,6 +443,11 @@ impl<'h> Compared<'h> {
         let history = self.history;
         if let Some(before) = self.before(spec) {
             let changes = history.spec_changes(before, spec.key);
+            if tag_of_key(before) != tag_of_key(spec.key) {
+                let changes = history.version_changes(self.run, spec).into_iter().chain(changes).collect();
+                let cause = Cause { changes, ..Cause::of(CauseSort::OtherVersion, spec) };
+                return ("it was done by another version of this program before", cause);
+            }
             let cause = Cause { changes, ..Cause::of(CauseSort::AskedDifferently, spec) };
             return ("it was asked for in another way than the last time", cause);
         }

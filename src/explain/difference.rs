@@ -157,6 +157,7 @@ impl fmt::Display for Tree {
             Tree::List(members) => write!(f, "{} items", members.len()),
             Tree::Map(entries) => match self.identity() {
                 Some(identity) => f.write_str(&identity),
+                None if entries.len() == 1 => f.write_str("1 field"),
                 None => write!(f, "{} fields", entries.len()),
             },
         }

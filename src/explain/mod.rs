@@ -30,7 +30,7 @@ pub(crate) use rebuilt::NAMELESS;
 
 use crate::intern::{Intern, Interned};
 use crate::kind::{ErasedKind, Role};
-use crate::record::{did_work, read};
+use crate::record::{did_work, read, versions_of};
 use crate::registry::Registry;
 use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
 
@@ -72,6 +72,9 @@ pub struct Explanation {
     /// What was the reason in the end, and nothing else; nothing if it held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// What else changed outside that made a difference to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Change>,
     /// What was looked at to see that it holds, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked: Option<Checked>,
@@ -263,13 +266,18 @@ impl History {
                 outcome: spec.outcome,
                 held_since,
                 cause: None,
+                also: Vec::new(),
                 checked: None,
                 error: spec.error.clone(),
                 steps,
             };
             if let Some(place) = pick(run, true) {
-                let (steps, cause) = Compared::new(self, run).chain(place, usize::MAX);
-                told.push(Explanation { cause: Some(cause), ..explanation(&run.specs[place], steps) });
+                let compared = Compared::new(self, run);
+                let (steps, cause) = compared.chain(place, usize::MAX);
+                let is_told: Vec<Change> =
+                    steps.iter().flat_map(|step| &step.changes).chain(&cause.changes).cloned().collect();
+                let also = compared.also(place, &is_told);
+                told.push(Explanation { cause: Some(cause), also, ..explanation(&run.specs[place], steps) });
                 return told;
             }
             if is_newest && let Some(place) = pick(run, false) {
@@ -350,6 +358,30 @@ impl History {
 
     fn value(&self, fingerprint: Fingerprint) -> Option<Tree> {
         Tree::decode(&self.snapshot.value(fingerprint)?)
+    }
+
+    /// How the versions differ of what decides the results of a kind, in a run and in the one of the same scope before that
+    /// tells them.
+    fn version_changes(&self, run: &RunRecord, spec: &RecordedSpec) -> Vec<Change> {
+        let Some(kind) = self.kind(spec.key) else { return Vec::new() };
+        let name = |(name, _): (String, String)| name;
+        let names: Vec<String> = versions_of(kind.name(), kind.epoch()).map(name).collect();
+        let tells = |other: &&RunRecord| other.versions.contains_key(&names[0]);
+        let mut earlier = self.recent().filter(|other| other.id < run.id && other.scope == run.scope);
+        let Some(before) = earlier.find(tells) else { return Vec::new() };
+        let changed = names.into_iter().filter_map(|name| {
+            let (was, now) = (before.versions.get(&name).cloned(), run.versions.get(&name).cloned());
+            // What comes after the version proper tells apart what was never published.
+            let base = |version: &Option<String>| Some(version.as_ref()?.split_once('+')?.0.to_owned());
+            match (base(&was), base(&now)) {
+                _ if was == now => None,
+                (Some(was), Some(now)) if was == now => {
+                    Some(Change::new("built from other sources", format!("{name} {now}"), None, None))
+                }
+                _ => Some(Change::new("version", name, was, now)),
+            }
+        });
+        changed.collect()
     }
 
     /// How two specs differ: as their kind says it, else field by field; nothing if one of them is not kept.

@@ -119,6 +119,10 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
         cause.to_string().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         told.extend(&cause.changes);
     }
+    if !explanation.also.is_empty() {
+        text.push_str("what else is new, and made a difference\n");
+        explanation.also.iter().for_each(|change| text.push_str(&format!("  {change}\n")));
+    }
     if explanation.steps.len() > 1 {
         text.push_str("by way of\n");
         for step in &explanation.steps {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 use serde_json::{Value, json};
@@ -151,6 +151,7 @@ fn each_edit_is_named_and_nothing_else_and_the_graph_marks_what_it_affects() {
     let check = |example: &Example, sort: &str, changes: &[&str], work: &[&str]| {
         let why = example.run(&["why", "greet", "--json"]).value();
         assert_eq!(told(&why), (sort.to_owned(), changes.iter().map(|change| (*change).to_owned()).collect()), "{why}");
+        assert!(why["also"].is_null(), "{why}");
         assert_eq!(done(example), work);
         why
     };
@@ -357,6 +358,30 @@ fn what_held_although_something_is_new_says_what_is() {
 }
 
 #[test]
+fn of_several_edits_at_once_all_are_named_that_made_a_difference_and_no_others() {
+    let example = without_others();
+    example.run(&["install"]);
+    example.edit("packages/greet/pixi.toml", "version = \"1.0\"", "version = \"1.1\"");
+    example.write("packages/greet/content/bin/greet", "other\n");
+    example.edit("pixi.toml", "preview = ", "description = \"of words\"\npreview = ");
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    let version = "line of packages/greet/pixi.toml | version = \"1.0\" | version = \"1.1\"";
+    assert_eq!(told(&why), ("changed".to_owned(), vec![version.to_owned()]), "{why}");
+    assert_eq!(why["also"], json!([{ "what": "file changed", "path": "packages/greet/content/bin/greet" }]), "{why}");
+    let why = example.run(&["why"]).stdout;
+    assert!(why.contains("file changed: packages/greet/content/bin/greet"), "{why}");
+    assert!(why.contains("what else is new, and made a difference"), "{why}");
+
+    // What was written by the run itself is no reason for it.
+    example.edit("pixi.toml", "[dependencies]\n", "[dependencies]\ntool = \"*\"\n");
+    example.run(&["install"]);
+    let why = example.run(&["why", "--json"]).value();
+    assert_eq!(told(&why).1, ["line of pixi.toml added | tool = \"*\""], "{why}");
+    assert!(why["also"].is_null(), "{why}");
+}
+
+#[test]
 fn what_is_asked_for_as_it_was_before_the_last_time_is_told_as_taken_back() {
     let example = without_others();
     let manifest = "packages/greet/pixi.toml";
@@ -400,20 +425,47 @@ fn what_is_asked_for_as_it_was_before_the_last_time_is_told_as_taken_back() {
     assert_in_plain_words(&example, &["environment", "greet"]);
 }
 
-#[test]
-fn what_was_not_done_when_a_run_was_interrupted_is_told_in_it_and_in_the_next() {
-    let example = without_others();
-    example.run(&["install"]);
-    let log = example.directory.path().join("log");
-    let slow = format!("[package.build.config]\nslow = 2000\nslow_in = 'build'\nlog = '{}'\n", log.display());
-    example.edit("packages/greet/pixi.toml", CONFIG, &format!("{CONFIG}{slow}"));
+/// A run that is building `greet`, which takes long; and what was added to its manifest for that.
+fn building(example: &Example) -> (String, Child) {
     let directory = example.directory.path();
+    let log = directory.join("log");
+    let slow = "[package.build.config]\nslow = 2000\nslow_in = 'build'\nstderr = ['a line of it']\n";
+    let slow = format!("{slow}log = '{}'\n", log.display());
+    example.edit("packages/greet/pixi.toml", CONFIG, &format!("{CONFIG}{slow}"));
     let mut command = doge(&["install"], &example.path(""), directory, &directory.join("cache"));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
     while !fs::read_to_string(&log).is_ok_and(|calls| calls.contains("build greet")) {
         assert!(child.try_wait().expect("it can be asked").is_none(), "it ended before it built");
         tick();
     }
+    (slow, child)
+}
+
+#[test]
+fn what_a_run_wrote_that_was_killed_is_found() {
+    let example = without_others();
+    example.run(&["install"]);
+    let before = example.run(&["runs", "--json"]).value();
+    let (_, mut child) = building(&example);
+    child.kill().and_then(|()| child.wait()).expect("it is there");
+    assert_eq!(example.run(&["runs", "--json"]).value(), before, "it left no record");
+    let log = example.run(&["runs", "log"]);
+    assert!(log.stdout.contains("a line of it") && log.stderr.contains("was killed"), "{}{}", log.stdout, log.stderr);
+    let file = fs::read_dir(directory_of_logs(&example)).expect("it is there").flatten().next().expect("a log");
+    let id = file.file_name().to_string_lossy().trim_end_matches(".jsonl").to_owned();
+    assert_eq!(example.run(&["runs", "log", &id, "greet"]).stdout, log.stdout);
+    example.run_with(&["runs", "log", "fff"], &[]).assert_fails_with(&["there is no run `fff`"]);
+}
+
+fn directory_of_logs(example: &Example) -> PathBuf {
+    example.directory.path().join("cache/doge/logs")
+}
+
+#[test]
+fn what_was_not_done_when_a_run_was_interrupted_is_told_in_it_and_in_the_next() {
+    let example = without_others();
+    example.run(&["install"]);
+    let (slow, child) = building(&example);
     signal(child.id(), "INT");
     assert_eq!(Ran::of(child.wait_with_output().expect("it ends")).code, 130);
 
