@@ -398,6 +398,7 @@ impl Builder {
             at_hand,
             sightings: Mutex::default(),
             at_work: Mutex::default(),
+            waits: Mutex::default(),
             remarks,
         });
         Ok(Config {

@@ -13,7 +13,7 @@ use crate::kind::{Ops, Role};
 use crate::node::{NodeData, NodeIndex, Stale, Status};
 use crate::persist::Persist;
 use crate::registry::KindIndex;
-use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RunRecord};
+use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RecordedWait, RunRecord};
 use crate::spec::{Epoch, decode, encode};
 use crate::table::Table;
 
@@ -28,6 +28,8 @@ pub(crate) struct Session<'a> {
     pub(crate) whole: bool,
     /// When work was done and looks were made.
     pub(crate) spans: &'a FxHashMap<NodeIndex, Span>,
+    /// Who was waited for.
+    pub(crate) waits: Vec<RecordedWait>,
     /// What was wrong with the store.
     pub(crate) remarks: Vec<String>,
 }
@@ -65,6 +67,7 @@ pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
         requests,
         counts: session.counts,
         versions: versions(table, &listed),
+        waits: session.waits,
         remarks: session.remarks,
         specs: all_recorded(table, &listed, session.spans),
     }

@@ -181,6 +181,19 @@ pub struct RecordedRequest {
     pub value: Option<Fingerprint>,
 }
 
+/// What waited for somebody else in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedWait {
+    /// The spec that waited, written out.
+    pub name: String,
+    /// Who was waited for.
+    pub holder: String,
+    /// Since when, in microseconds since the run began.
+    pub started_us: u64,
+    /// How long, in microseconds.
+    pub took_us: u64,
+}
+
 /// The record of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -202,6 +215,9 @@ pub struct RunRecord {
     /// The versions of what decided the results: the rules of each kind that is listed, and the libraries.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, String>,
+    /// Who was waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<RecordedWait>,
     /// What was wrong with the store, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,

@@ -43,8 +43,18 @@ pub(crate) struct Shared {
     pub(crate) sightings: Mutex<FxHashMap<Key, Arc<Sighting>>>,
     /// When work began that has not ended, or was stopped.
     pub(crate) at_work: Mutex<FxHashMap<Key, SystemTime>>,
+    /// What waited for whom, since when, and how long.
+    pub(crate) waits: Mutex<Vec<Waited>>,
     /// What was wrong with the store.
     pub(crate) remarks: Arc<Mutex<Vec<String>>>,
+}
+
+/// What waited for somebody else, for whom, since when, and how long.
+pub(crate) struct Waited {
+    pub(crate) name: String,
+    pub(crate) holder: String,
+    pub(crate) began: SystemTime,
+    pub(crate) took: Duration,
 }
 
 impl Shared {
@@ -58,6 +68,10 @@ impl Shared {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn waits(&self) -> MutexGuard<'_, Vec<Waited>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What was wrong with the store so far, each thing once.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -68,6 +82,7 @@ impl Shared {
 
     /// A session begins.
     pub(crate) fn forget_remarks(&self) {
+        self.waits().clear();
         self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

@@ -17,7 +17,7 @@ use crate::look::{Sighting, stamp_key};
 use crate::memo::{Engine, EngineDb, Order, Outcome};
 use crate::node::{NodeData, NodeIndex, Status};
 use crate::persist::{Persist, Write};
-use crate::run::RunRecord;
+use crate::run::{RecordedWait, RunRecord};
 use crate::runtime::observing;
 
 impl Planner {
@@ -313,6 +313,7 @@ impl Planner {
                 counts: self.counts(),
                 whole: executed || self.table().tally.borrow().failed > 0 || is_open,
                 spans: &spans,
+                waits: self.waits(),
                 remarks: self.shared.remarks(),
             },
         );
@@ -322,6 +323,18 @@ impl Planner {
             persist.touch(&self.used(), executed);
         }
         record
+    }
+
+    /// Who was waited for in this session.
+    fn waits(&self) -> Vec<RecordedWait> {
+        let waits = self.shared.waits();
+        let recorded = waits.iter().map(|wait| RecordedWait {
+            name: wait.name.clone(),
+            holder: wait.holder.clone(),
+            started_us: wait.began.duration_since(self.began).unwrap_or_default().as_micros() as u64,
+            took_us: wait.took.as_micros() as u64,
+        });
+        recorded.collect()
     }
 
     /// What of the store served this session: keys whose traces held, and stamps that were believed.

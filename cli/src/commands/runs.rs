@@ -138,6 +138,15 @@ impl Took {
     }
 }
 
+/// Somebody who was waited for in a run.
+#[derive(Serialize)]
+struct Waited {
+    name: String,
+    holder: String,
+    started_ms: f64,
+    took_ms: f64,
+}
+
 /// What a run did, and when.
 #[derive(Serialize)]
 struct Shown {
@@ -147,6 +156,8 @@ struct Shown {
     saved_ms: f64,
     longest: Vec<Took>,
     critical_path: Vec<Took>,
+    /// Who was waited for, and how long.
+    waits: Vec<Waited>,
     remarks: Vec<String>,
 }
 
@@ -161,6 +172,16 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         saved_ms: saved as f64 / 1000.0,
         longest: longest_of(&record).into_iter().take(longest).map(Took::new).collect(),
         critical_path: path.into_iter().map(|place| Took::new(&record.specs[place])).collect(),
+        waits: record
+            .waits
+            .iter()
+            .map(|wait| Waited {
+                name: wait.name.clone(),
+                holder: wait.holder.clone(),
+                started_ms: wait.started_us as f64 / 1000.0,
+                took_ms: wait.took_us as f64 / 1000.0,
+            })
+            .collect(),
         remarks: record.remarks.clone(),
     };
     if json {
@@ -190,6 +211,13 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         let waited: f64 = shown.critical_path.iter().map(|took| took.took_ms).sum();
         print(&format!("what the run waited for, {} in all:", seconds(Duration::from_secs_f64(waited / 1000.0))));
         list_of(&shown.critical_path);
+    }
+    if !shown.waits.is_empty() {
+        print("waited for others:");
+        for wait in &shown.waits {
+            let [took, began] = [wait.took_ms, wait.started_ms].map(|ms| seconds(Duration::from_secs_f64(ms / 1000.0)));
+            print(&format!("  {took:>8}  from {began:>8}  {}, for {}", wait.name, wait.holder));
+        }
     }
     warn_if_damaged(&history);
     Ok(Exit::Done)
