@@ -319,6 +319,12 @@ impl History {
         candidates.max_by_key(|place| weight(&run.specs[*place]))
     }
 
+    /// What did something in a run, or is not what it was in the run before.
+    pub fn news(&self, run: &RunRecord) -> BTreeSet<Key> {
+        let compared = Compared::new(self, run);
+        (0..run.specs.len()).filter(|place| compared.worked(*place)).map(|place| run.specs[place].key).collect()
+    }
+
     /// Why a spec of a run ran, in one step; nothing if it did not.
     pub fn step_of(&self, run: &RunRecord, place: usize) -> Option<Step> {
         let spec = run.specs.get(place)?;

@@ -373,6 +373,15 @@ fn of_several_edits_at_once_all_are_named_that_made_a_difference_and_no_others()
     assert!(why.contains("file changed: packages/greet/content/bin/greet"), "{why}");
     assert!(why.contains("what else is new, and made a difference"), "{why}");
 
+    // Why a package is another one is told in the words of whoever read that.
+    fs::rename(example.path("packages/greet"), example.path("packages/greeter")).expect("it is there");
+    example.edit("pixi.toml", "path = \"packages/greet\"", "path = \"packages/greeter\"");
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet"]).stdout;
+    let line =
+        "  line of pixi.toml: greet = { path = \"packages/greet\" } -> greet = { path = \"packages/greeter\" }\n";
+    assert!(why.contains(line) && !why.contains("manifest/text"), "{why}");
+
     // What was written by the run itself is no reason for it.
     example.edit("pixi.toml", "[dependencies]\n", "[dependencies]\ntool = \"*\"\n");
     example.run(&["install"]);
@@ -392,6 +401,12 @@ fn what_is_asked_for_as_it_was_before_the_last_time_is_told_as_taken_back() {
     example.write(manifest, &first);
     example.run(&["install"]);
     let back = format!("line of {manifest} | version = \"1.1\" | version = \"1.0\"");
+    let graph = example.run(&["graph", "--only", "changed", "--json"]).value();
+    let kinds: Vec<&Value> = graph["nodes"].as_array().expect("a list").iter().map(|node| &node["kind"]).collect();
+    for kind in ["backend_build", "manifests", "install_workspace_environment"] {
+        assert!(kinds.contains(&&json!(kind)), "{kind}: {kinds:?}");
+    }
+    assert!(!kinds.contains(&&json!("workspace_place")), "{kinds:?}");
     for word in ["greet", "backend_build", "call_outputs", "environment"] {
         let why = example.run(&["why", word, "--json"]).value();
         assert_eq!(told(&why), ("changed".to_owned(), vec![back.clone()]), "{word}: {why}");
@@ -425,20 +440,27 @@ fn what_is_asked_for_as_it_was_before_the_last_time_is_told_as_taken_back() {
     assert_in_plain_words(&example, &["environment", "greet"]);
 }
 
-/// A run that is building `greet`, which takes long; and what was added to its manifest for that.
-fn building(example: &Example) -> (String, Child) {
+/// Makes building `greet` take long; what was added to its manifest for that.
+fn slow(example: &Example) -> String {
+    let slow = "[package.build.config]\nslow = 2000\nslow_in = 'build'\nstderr = ['a line of it']\n";
+    let slow = format!("{slow}log = '{}'\n", example.directory.path().join("log").display());
+    example.edit("packages/greet/pixi.toml", CONFIG, &format!("{CONFIG}{slow}"));
+    slow
+}
+
+/// A run that is building `greet`.
+fn building(example: &Example) -> Child {
     let directory = example.directory.path();
     let log = directory.join("log");
-    let slow = "[package.build.config]\nslow = 2000\nslow_in = 'build'\nstderr = ['a line of it']\n";
-    let slow = format!("{slow}log = '{}'\n", log.display());
-    example.edit("packages/greet/pixi.toml", CONFIG, &format!("{CONFIG}{slow}"));
+    fs::write(&log, "").expect("it can be written");
+    tick();
     let mut command = doge(&["install"], &example.path(""), directory, &directory.join("cache"));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
     while !fs::read_to_string(&log).is_ok_and(|calls| calls.contains("build greet")) {
         assert!(child.try_wait().expect("it can be asked").is_none(), "it ended before it built");
         tick();
     }
-    (slow, child)
+    child
 }
 
 #[test]
@@ -446,7 +468,8 @@ fn what_a_run_wrote_that_was_killed_is_found() {
     let example = without_others();
     example.run(&["install"]);
     let before = example.run(&["runs", "--json"]).value();
-    let (_, mut child) = building(&example);
+    slow(&example);
+    let mut child = building(&example);
     child.kill().and_then(|()| child.wait()).expect("it is there");
     assert_eq!(example.run(&["runs", "--json"]).value(), before, "it left no record");
     let log = example.run(&["runs", "log"]);
@@ -465,7 +488,8 @@ fn directory_of_logs(example: &Example) -> PathBuf {
 fn what_was_not_done_when_a_run_was_interrupted_is_told_in_it_and_in_the_next() {
     let example = without_others();
     example.run(&["install"]);
-    let (slow, child) = building(&example);
+    let slow = slow(&example);
+    let child = building(&example);
     signal(child.id(), "INT");
     assert_eq!(Ran::of(child.wait_with_output().expect("it ends")).code, 130);
 
@@ -481,6 +505,22 @@ fn what_was_not_done_when_a_run_was_interrupted_is_told_in_it_and_in_the_next() 
     example.run(&["install"]);
     let why = example.run(&["why", "greet", "--json"]).value();
     assert_eq!(told(&why), ("unfinished".to_owned(), vec![]), "{why}");
+
+    // What it had asked before is not on record, and has a name all the same.
+    example.write("packages/greet/content/bin/greet", "other\n");
+    let child = building(&example);
+    signal(child.id(), "INT");
+    child.wait_with_output().expect("it ends");
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert_eq!(told(&why).1, ["file changed | packages/greet/content/bin/greet"], "{why}");
+    let because = why["steps"][0]["because"].as_str().expect("a text");
+    assert!(because.starts_with("files content/**") && because.contains("in packages/greet is not"), "{because}");
+    // The next one is compared with it.
+    example.write("packages/greet/content/bin/more", "more\n");
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    let added = "file added | packages/greet/content/bin/more | (matches `content/**`)";
+    assert_eq!(told(&why).1, [added], "{why}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::environment::take::{TakeRecordsError, TakeRecordsSpec};
 use crate::epoch::{LOCK, OWN};
 use crate::files::FilesError;
 use crate::records::Records;
-use crate::told::{lines, option, records, switch};
+use crate::told::{option, records, switch};
 use crate::workspace::SourceRequirement;
 
 /// The records of the environments of a workspace, and a lock file that holds them.
@@ -158,7 +158,7 @@ impl Spec for LockWorkspaceSpec {
         let mut changes = Vec::new();
         if was.manifest != now.manifest {
             let (was, now) = (values.get(&was.manifest)?, values.get(&now.manifest)?);
-            changes.extend(lines(now.file_name(), was.text(), now.text()));
+            changes.extend(was.changes(&now));
         }
         changes.extend(
             [
