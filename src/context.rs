@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use doge_storage::Fingerprint;
 use rustc_hash::FxHashMap;
@@ -17,7 +18,7 @@ use crate::intern::{Intern, Interned};
 use crate::kind::{ActionKind, ObservationKind, Typed};
 use crate::lock::Held;
 use crate::observation::Observation;
-use crate::runtime::Shared;
+use crate::runtime::{Shared, Waited};
 use crate::spec::{NameInner, SharedSpec, SpecName};
 use crate::sync::Mutex;
 
@@ -108,6 +109,34 @@ pub struct ObserveContext {
     pub(crate) cancel: CancellationToken,
 }
 
+/// Somebody is waited for, until this is dropped.
+pub struct Waiting {
+    shared: Arc<Shared>,
+    name: String,
+    holder: String,
+    began: SystemTime,
+}
+
+impl Waiting {
+    pub(crate) fn begin(shared: &Arc<Shared>, spec: &SharedSpec, holder: String) -> Self {
+        let event = || Event::WillWait { spec: SpecName(NameInner::Spec(spec.clone())), holder: holder.clone() };
+        shared.emit(event);
+        Self { shared: shared.clone(), name: spec.to_string(), began: shared.now(), holder }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let took = self.shared.now().duration_since(self.began).unwrap_or_default();
+        if took.as_millis() == 0 {
+            // Nobody held it until it was over.
+            return;
+        }
+        let (name, holder) = (std::mem::take(&mut self.name), std::mem::take(&mut self.holder));
+        self.shared.waits().push(Waited { name, holder, began: self.began, took });
+    }
+}
+
 /// Tells how far work is. Cheap to clone and not bound to the context, so that callbacks of libraries can hold it.
 #[derive(Clone)]
 pub struct Reporter {
@@ -125,9 +154,9 @@ impl Reporter {
         self.shared.emit(|| Event::Progress { spec: self.name(), progress });
     }
 
-    /// Reports who is waited for.
-    pub fn waiting_for(&self, holder: impl fmt::Display) {
-        self.shared.emit(|| Event::WillWait { spec: self.name(), holder: holder.to_string() });
+    /// Reports who is waited for. How long it was is known if the guard is held until it is over.
+    pub fn waiting_for(&self, holder: impl fmt::Display) -> Waiting {
+        Waiting::begin(&self.shared, &self.spec, holder.to_string())
     }
 
     /// Passes on a line that a program wrote.

@@ -407,6 +407,8 @@ impl Builder {
             runtime,
             at_hand,
             sightings: Mutex::default(),
+            at_work: Mutex::default(),
+            waits: Mutex::default(),
             remarks,
         });
         Ok(Config {

@@ -203,15 +203,17 @@ impl Graph {
         Self::picked(self.nodes, &reached.into_iter().collect::<Vec<_>>())
     }
 
-    /// Only what was done, failed, or was seen to have changed and made something run; in a graph of two runs, what differs.
+    /// Only what was done, failed, was seen to have changed and made something run, or is news, as [`crate::History::news`]
+    /// says; in a graph of two runs, what differs.
     #[must_use]
-    pub fn changed(self) -> Self {
+    pub fn changed(self, is_news: impl Fn(&RecordedSpec) -> bool) -> Self {
         let reasons: BTreeSet<_> = self.nodes.iter().filter_map(|node| node.spec.changed_dependency()).collect();
         let is_changed = |node: &GraphNode| match node.difference {
             Some(difference) => difference != Difference::Same,
             None => {
                 matches!(node.spec.outcome, Outcome::Executed | Outcome::CutOff | Outcome::Failed)
                     || reasons.contains(&node.spec.key)
+                    || is_news(&node.spec)
             }
         };
         let places: Vec<usize> = (0..self.nodes.len()).filter(|place| is_changed(&self.nodes[*place])).collect();

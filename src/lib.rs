@@ -137,7 +137,7 @@ pub use doge_storage::{Fingerprint, Key, RunId};
 
 pub use crate::action::{Action, Resource};
 pub use crate::answer::{Asked, Halt, Pending, Stop, Tolerate};
-pub use crate::context::{ActionContext, FileRef, Hold, ObserveContext, Reporter, Root, Roots};
+pub use crate::context::{ActionContext, FileRef, Hold, ObserveContext, Reporter, Root, Roots, Waiting};
 pub use crate::database::{BuildError, Builder, Closed, Database, Limits, Request, RequestError, WeakDatabase};
 pub use crate::db::{Db, IntoAnyFailure, Join, Joined, Member, Never, Settled};
 pub use crate::dry::{DryReport, DryVerdict, WouldRun};
@@ -153,6 +153,6 @@ pub use crate::lock::Held;
 pub use crate::observation::{Last, Observation, Seen};
 pub use crate::planner::Refreshed;
 pub use crate::query::Query;
-pub use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RunRecord};
+pub use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RecordedWait, RunRecord};
 pub use crate::spec::{Epoch, Library, Spec, SpecName};
 pub use crate::value::Value;

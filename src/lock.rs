@@ -1,12 +1,13 @@
 //! Waiting for another process that does the same expensive work.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doge_storage::{Acquired, LockGuard, Locks};
 
-use crate::event::Event;
+use crate::context::Waiting;
 use crate::runtime::Shared;
-use crate::spec::{NameInner, SharedSpec, SpecName};
+use crate::spec::SharedSpec;
 use crate::sync::tokio;
 
 /// How long a holder that does not move is waited for. Its result lands by rename, so working twice is only waste.
@@ -35,10 +36,10 @@ impl Drop for Held {
 /// # Cancel safety
 ///
 /// Dropping the future leaves no lock behind.
-pub(crate) async fn acquire(shared: &Shared, locks: &Locks, spec: &SharedSpec, name: &str) -> Option<Held> {
+pub(crate) async fn acquire(shared: &Arc<Shared>, locks: &Locks, spec: &SharedSpec, name: &str) -> Option<Held> {
     let runtime = shared.runtime.as_ref()?;
     let mut pause = Duration::from_millis(5);
-    let mut told = None;
+    let mut told: Option<(String, Waiting)> = None;
     let mut still_since: Option<Instant> = None;
     loop {
         let (locks, lock, description) = (locks.clone(), name.to_owned(), spec.to_string());
@@ -56,12 +57,10 @@ pub(crate) async fn acquire(shared: &Shared, locks: &Locks, spec: &SharedSpec, n
             }
             Ok(Acquired::Held(holder)) => {
                 let who = holder.to_string();
-                if told.as_ref() != Some(&who) {
-                    shared.emit(|| Event::WillWait {
-                        spec: SpecName(NameInner::Spec(spec.clone())),
-                        holder: who.clone(),
-                    });
-                    told = Some(who);
+                if told.as_ref().is_none_or(|(holder, _)| *holder != who) {
+                    // Whoever was waited for before is told first.
+                    drop(told.take());
+                    told = Some((who.clone(), Waiting::begin(shared, spec, who)));
                     still_since = None;
                 }
                 if holder.stopped || holder.heartbeat_age > HEARTBEAT * 5 {

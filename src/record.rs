@@ -1,17 +1,20 @@
 //! The record of a session: made from the table at its end, kept in the store for those who ask later.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doge_storage::RunId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::explain::NAMELESS;
 use crate::failure::chain;
 use crate::graph::Graph;
 use crate::kind::{Ops, Role};
 use crate::node::{NodeData, NodeIndex, Stale, Status};
 use crate::persist::Persist;
-use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RunRecord};
-use crate::spec::{decode, encode};
+use crate::registry::KindIndex;
+use crate::run::{Counts, Outcome, Reason, RecordedRequest, RecordedSpec, RecordedWait, RunRecord};
+use crate::spec::{Epoch, decode, encode};
 use crate::table::Table;
 
 pub(crate) struct Session<'a> {
@@ -25,6 +28,8 @@ pub(crate) struct Session<'a> {
     pub(crate) whole: bool,
     /// When work was done and looks were made.
     pub(crate) spans: &'a FxHashMap<NodeIndex, Span>,
+    /// Who was waited for.
+    pub(crate) waits: Vec<RecordedWait>,
     /// What was wrong with the store.
     pub(crate) remarks: Vec<String>,
 }
@@ -61,9 +66,27 @@ pub(crate) fn of_session(table: &Table, session: Session<'_>) -> RunRecord {
         duration_us: session.duration.as_micros() as u64,
         requests,
         counts: session.counts,
+        versions: versions(table, &listed),
+        waits: session.waits,
         remarks: session.remarks,
         specs: all_recorded(table, &listed, session.spans),
     }
+}
+
+/// The versions of what decides the results of some nodes.
+fn versions(table: &Table, listed: &[NodeIndex]) -> BTreeMap<String, String> {
+    let kinds: FxHashSet<KindIndex> = listed.iter().map(|node| table.with(*node, |node| node.kind)).collect();
+    let named = kinds.into_iter().flat_map(|kind| {
+        let kind = table.registered(kind).kind;
+        versions_of(kind.name(), kind.epoch())
+    });
+    named.collect()
+}
+
+/// What decides the results of a kind, with the versions.
+pub(crate) fn versions_of(kind: &str, epoch: Epoch) -> impl Iterator<Item = (String, String)> {
+    let libraries = epoch.libraries().iter().map(|library| (library.name.to_owned(), library.version.to_owned()));
+    std::iter::once((format!("rules of {kind}"), epoch.version().to_string())).chain(libraries)
 }
 
 /// The nodes of a list, which is sorted, and the edges among them.
@@ -94,7 +117,7 @@ fn recorded(
         key: data.key,
         kind: table.registered(data.kind).kind.name().to_owned(),
         role,
-        name: spec.as_ref().map_or_else(|| data.key.to_string(), ToString::to_string),
+        name: spec.as_ref().map_or_else(|| NAMELESS.to_owned(), ToString::to_string),
         label: spec.as_ref().and_then(|spec| spec.label()),
         outcome: status.into(),
         reason: match (status, data.stale()) {

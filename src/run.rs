@@ -127,7 +127,7 @@ pub struct RecordedSpec {
     pub kind: String,
     /// What it stands for.
     pub role: Role,
-    /// Its spec, written out; for a spec that was only verified by key, the key.
+    /// Its spec, written out; what it is called if it was only verified by key and its record is gone.
     pub name: String,
     /// Its label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +181,19 @@ pub struct RecordedRequest {
     pub value: Option<Fingerprint>,
 }
 
+/// What waited for somebody else in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedWait {
+    /// The spec that waited, written out.
+    pub name: String,
+    /// Who was waited for.
+    pub holder: String,
+    /// Since when, in microseconds since the run began.
+    pub started_us: u64,
+    /// How long, in microseconds.
+    pub took_us: u64,
+}
+
 /// The record of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -199,6 +212,12 @@ pub struct RunRecord {
     pub requests: Vec<RecordedRequest>,
     /// What was done.
     pub counts: Counts,
+    /// The versions of what decided the results: the rules of each kind that is listed, and the libraries.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
+    /// Who was waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<RecordedWait>,
     /// What was wrong with the store, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -214,7 +233,9 @@ impl RunRecord {
     pub fn critical_path(&self) -> Vec<usize> {
         let roots =
             self.requests.iter().filter_map(|request| self.specs.iter().position(|spec| spec.key == request.key));
-        critical::path(&self.specs, roots.collect())
+        // What something that was not done had asked is not listed, so what was at work when the run ended is reached by itself.
+        let open = (0..self.specs.len()).filter(|place| self.specs[*place].outcome == Outcome::Pending);
+        critical::path(&self.specs, roots.chain(open).collect())
     }
 
     /// How long it took.

@@ -43,6 +43,10 @@ pub(crate) struct Shared {
     /// What was seen in this session, by spec.
     pub(crate) at_hand: Arc<AtHand>,
     pub(crate) sightings: Mutex<FxHashMap<Key, Noted>>,
+    /// When work began that has not ended, or was stopped.
+    pub(crate) at_work: Mutex<FxHashMap<Key, SystemTime>>,
+    /// What waited for whom, since when, and how long.
+    pub(crate) waits: Mutex<Vec<Waited>>,
     /// What was wrong with the store.
     pub(crate) remarks: Arc<Mutex<Vec<String>>>,
 }
@@ -54,11 +58,27 @@ pub(crate) struct Noted {
     moved: Option<Instant>,
 }
 
+/// What waited for somebody else, for whom, since when, and how long.
+pub(crate) struct Waited {
+    pub(crate) name: String,
+    pub(crate) holder: String,
+    pub(crate) began: SystemTime,
+    pub(crate) took: Duration,
+}
+
 impl Shared {
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(listener) = &self.listener {
             listener(&event());
         }
+    }
+
+    pub(crate) fn at_work(&self) -> MutexGuard<'_, FxHashMap<Key, SystemTime>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn waits(&self) -> MutexGuard<'_, Vec<Waited>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was wrong with the store so far, each thing once.
@@ -71,6 +91,7 @@ impl Shared {
 
     /// A session begins.
     pub(crate) fn forget_remarks(&self) {
+        self.waits().clear();
         self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -291,7 +312,7 @@ fn at_work(
         Ops::Action(ops) if ops.expensive() => Box::pin(expensive(shared, spec, key, known, cancel)),
         // A future of its own, and a smaller one: most actions are cheap, and there may be very many of them.
         _ => Box::pin(async move {
-            match work(&shared, &spec, &cancel).await {
+            match work(&shared, &spec, key, &cancel).await {
                 Ok(answered) => Ended::Answered(Box::new(answered)),
                 Err(ended) => ended,
             }
@@ -313,7 +334,7 @@ async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known
             return Ended::FoundInStore;
         }
     }
-    let mut answered = match work(&shared, &spec, &cancel).await {
+    let mut answered = match work(&shared, &spec, key, &cancel).await {
         Ok(answered) => answered,
         Err(ended) => return ended,
     };
@@ -327,7 +348,12 @@ async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known
 }
 
 /// Runs an action or effect and looks again at what it read or changed.
-async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToken) -> Result<Answered, Ended> {
+async fn work(
+    shared: &Arc<Shared>,
+    spec: &SharedSpec,
+    key: Key,
+    cancel: &CancellationToken,
+) -> Result<Answered, Ended> {
     let (resource, target) = match spec.kind().ops() {
         Ops::Action(ops) => (ops.resource(), None),
         Ops::Effect(ops) => (ops.resource(), ops.target(spec)),
@@ -337,6 +363,7 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
     shared.emit(|| Event::DidStart { spec: name_of(spec) });
     let ctx = ActionContext::new(ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() });
     let start = shared.now();
+    shared.at_work().insert(key, start);
     let clock = Instant::now();
     let result = match spec.kind().ops() {
         Ops::Action(ops) => AssertUnwindSafe(ops.run(spec, &ctx)).catch_unwind().await,
@@ -344,6 +371,7 @@ async fn work(shared: &Arc<Shared>, spec: &SharedSpec, cancel: &CancellationToke
         Ops::Query(_) | Ops::Observation(_) => return Err(Ended::Cancelled),
     };
     let cost = clock.elapsed();
+    shared.at_work().remove(&key);
     drop(permit);
     let notes = ctx.into_notes();
     let result = result.unwrap_or_else(|payload| {

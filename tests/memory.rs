@@ -101,7 +101,7 @@ fn a_pure_query_takes_less_than_300_bytes_beyond_its_spec_and_its_value() {
     // What is set up once is no matter of each query.
     ask(Many(0, 10));
     let before = IN_USE.load(Ordering::Relaxed);
-    assert_eq!(ask(Many(10, COUNT)), (10..COUNT + 10).sum());
+    assert_eq!(ask(Many(10, COUNT)), (10..COUNT + 10).sum::<u64>());
     let each = (IN_USE.load(Ordering::Relaxed) - before) as f64 / COUNT as f64;
     let beyond = each - SPEC_AND_VALUE;
     println!(

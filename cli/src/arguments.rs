@@ -357,8 +357,9 @@ pub(crate) enum RunsCommand {
     },
     /// Show what builds and other programs wrote in a run.
     Log {
-        /// The run, or the beginning of its id.
-        id: String,
+        /// The run, or the beginning of its id; also one that was killed. By default the last one here that anything was
+        /// written in.
+        id: Option<String>,
         /// Only of this: a package, or a part of what the work is called.
         spec: Option<String>,
         /// Print JSON.

@@ -1,17 +1,18 @@
 //! How a command ends.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use miette::ReportHandler as _;
+use miette::{Diagnostic, LabeledSpan, MietteHandler, MietteHandlerOpts, ReportHandler as _, Severity, SourceCode};
 
 use crate::arguments::{LogFormat, Output};
 use crate::picture::lines::message;
-use crate::words::harmless;
+use crate::words::{harmless, readable};
 
 /// Whether the object that was asked for with `--json` has been printed.
 static PRINTED: AtomicBool = AtomicBool::new(false);
@@ -38,31 +39,101 @@ pub(crate) fn failed(report: &miette::Report, json: bool) -> ExitCode {
         let error = serde_json::json!({ "message": report.to_string(), "causes": causes, "help": help });
         put(&serde_json::json!({ "ok": false, "error": error }).to_string());
     }
-    let plain = format!("{:?}", Plain(report));
+    let error = Readable::new(report.as_ref());
+    let plain = drawn(&error, MietteHandlerOpts::new().color(false));
     let is_ours = matches!(harmless(&plain), Cow::Borrowed(_));
     // Whose colours they are cannot be told when they are drawn, so a text with others is shown without any.
     if is_ours && !is_for_programs() {
-        tell(format!("{report:?}").trim_end())
+        tell(drawn(&error, MietteHandlerOpts::new()).trim_end())
     } else {
         say(&plain)
     }
     Exit::Failed.into()
 }
 
-/// An error, drawn without colours.
-struct Plain<'e>(&'e miette::Report);
+/// An error whose words are none too long.
+#[derive(Debug)]
+struct Readable<'e> {
+    error: &'e dyn Diagnostic,
+    message: String,
+    help: Option<String>,
+    cause: Option<Box<Cause>>,
+}
 
-impl fmt::Debug for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        miette::MietteHandlerOpts::new().color(false).build().debug(self.0.as_ref(), f)
+/// What an error comes from.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Cause {
+    message: String,
+    #[source]
+    cause: Option<Box<Self>>,
+}
+
+impl<'e> Readable<'e> {
+    fn new(error: &'e dyn Diagnostic) -> Self {
+        let short = |text: String| readable(&text).into_owned();
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string);
+        let causes: Vec<String> = causes.map(short).collect();
+        let above = |cause, message| Some(Box::new(Cause { message, cause }));
+        let cause = causes.into_iter().rev().fold(None, above);
+        let help = error.help().map(|help| short(help.to_string()));
+        Self { error, message: short(error.to_string()), help, cause }
     }
+}
+
+impl fmt::Display for Readable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Readable<'_> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.cause.as_deref()?)
+    }
+}
+
+impl Diagnostic for Readable<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.help.as_ref()?))
+    }
+
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.error.code()
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        self.error.severity()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.error.labels()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.error.source_code()
+    }
+}
+
+/// An error as it is drawn.
+fn drawn(error: &dyn Diagnostic, options: MietteHandlerOpts) -> String {
+    struct Drawn<'e>(&'e dyn Diagnostic, MietteHandler);
+
+    impl fmt::Debug for Drawn<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.1.debug(self.0, f)
+        }
+    }
+
+    format!("{:?}", Drawn(error, options.build()))
 }
 
 /// Ends because the command line cannot be understood, or with the help that it asks for.
 pub(crate) fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
-    if let Cow::Owned(text) = harmless(&text) {
-        tell(text.trim_end());
+    let safe = readable(&harmless(&text)).into_owned();
+    if safe != text {
+        tell(safe.trim_end());
         std::process::exit(error.exit_code());
     }
     error.exit()

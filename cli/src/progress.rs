@@ -1,6 +1,7 @@
 //! Progress: a line for each kind of work on a terminal, a line for each step elsewhere, events as JSON for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use crate::arguments::{LogFormat, Output};
 use crate::outcome::{inform, say, tell};
 use crate::picture::lines::line_of;
-use crate::words::harmless;
+use crate::words::{counted, harmless};
 
 /// A kind of work that people wait for.
 struct Shown {
@@ -47,6 +48,9 @@ const SHOWN: [Shown; 10] = [
 
 /// How many of the steps that took longest are named at the end of a log.
 const SLOWEST: usize = 5;
+
+/// How many of those that are at work are named on a terminal.
+const AT_ONCE: usize = 3;
 
 /// How long somebody else has to be waited for to be told how long it was.
 const LONG_WAIT: Duration = Duration::from_secs(1);
@@ -87,16 +91,36 @@ impl State {
     /// Whether nothing else of its kind has been at work for longer.
     fn is_in_focus(&self, spec: &SpecName) -> bool {
         let running = place_of(spec).and_then(|(place, _)| self.lines.get(&place)?.running.first());
-        running.is_none_or(|(running, ..)| *running == spec.to_string())
+        running.is_none_or(|running| running.name == spec.to_string())
     }
 }
 
 struct Line {
     bar: ProgressBar,
-    /// What is at work, since when, and how many bytes of how many it has, the oldest first.
-    running: Vec<(String, Instant, u64, u64)>,
+    /// What it is called while it goes on.
+    doing: &'static str,
+    /// What is at work, the oldest first.
+    running: Vec<Running>,
     /// Bytes of what is done.
     bytes: u64,
+}
+
+/// Something that is at work.
+struct Running {
+    name: String,
+    since: Instant,
+    /// How many bytes of how many it has.
+    bytes: (u64, u64),
+    /// How far it is besides that: a part of it that is not done, in words.
+    part: Option<String>,
+    /// How many minutes it was said to take so far.
+    minutes: u64,
+}
+
+impl Running {
+    fn new(name: String) -> Self {
+        Self { name, since: Instant::now(), bytes: (0, 0), part: None, minutes: 0 }
+    }
 }
 
 impl Progress {
@@ -183,18 +207,17 @@ impl Progress {
                 let Some((place, _)) = place_of(spec) else { return };
                 let mut state = self.state();
                 let Some(line) = state.lines.get_mut(&place) else { return };
+                let name = spec.to_string();
+                let Some(running) = line.running.iter_mut().find(|running| running.name == name) else { return };
                 if progress.bytes {
-                    let name = spec.to_string();
-                    if let Some(running) = line.running.iter_mut().find(|(running, ..)| *running == name) {
-                        (running.2, running.3) = (progress.done, progress.total.unwrap_or(progress.done));
-                    }
-                    line.tell();
+                    running.bytes = (progress.done, progress.total.unwrap_or(progress.done));
                 } else {
                     let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
-                    let message = progress.message.as_deref().unwrap_or_default();
-                    let message = format!("{spec}: {message} {}{of}", progress.done);
-                    line.bar.set_message(harmless(&message).into_owned());
+                    let message = progress.message.as_ref().map(|message| format!("{message} ")).unwrap_or_default();
+                    let is_done = progress.total == Some(progress.done);
+                    running.part = (!is_done).then(|| format!("{message}{}{of}", progress.done));
                 }
+                line.tell();
             }
             Event::Store(event @ (StoreEvent::WillRunWithout { .. } | StoreEvent::DidQuarantine { .. })) => {
                 let line = format!("warning: {event}");
@@ -246,7 +269,7 @@ impl Progress {
             if self.is_terminal {
                 bar.enable_steady_tick(Duration::from_millis(120));
             }
-            Line { bar, running: Vec::new(), bytes: 0 }
+            Line { bar, doing: shown.doing, running: Vec::new(), bytes: 0 }
         });
         line.bar.inc_length(1);
     }
@@ -254,7 +277,7 @@ impl Progress {
     fn did_start(&self, spec: &SpecName) {
         let Some((place, _)) = place_of(spec) else { return };
         if let Some(line) = self.state().lines.get_mut(&place) {
-            line.running.push((spec.to_string(), Instant::now(), 0, 0));
+            line.running.push(Running::new(spec.to_string()));
             line.tell();
         }
     }
@@ -263,8 +286,8 @@ impl Progress {
         let Some((place, _)) = place_of(spec) else { return };
         if let Some(line) = self.state().lines.get_mut(&place) {
             let name = spec.to_string();
-            if let Some(place) = line.running.iter().position(|(running, ..)| *running == name) {
-                line.bytes += line.running.remove(place).3;
+            if let Some(place) = line.running.iter().position(|running| running.name == name) {
+                line.bytes += line.running.remove(place).bytes.1;
             }
             line.bar.inc(1);
             line.tell();
@@ -285,6 +308,22 @@ impl Progress {
         // Hundreds of lines tell less than their number does.
         if !shown.many {
             inform(&line);
+        }
+    }
+
+    /// Tells from time to time how long what goes on has been at it. Never ends.
+    pub(crate) async fn tell_time(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut long = Vec::new();
+            for line in self.state().lines.values_mut() {
+                line.tell();
+                long.extend(line.long());
+            }
+            // A terminal shows that anyway. Elsewhere nobody is left to wonder whether anything goes on.
+            if !self.is_terminal && self.output.log_format == LogFormat::Text {
+                long.iter().for_each(|line| inform(line));
+            }
         }
     }
 
@@ -312,17 +351,43 @@ impl Progress {
 impl Line {
     /// Names what has been at work for longest.
     fn tell(&self) {
-        let told = self.running.iter().take(3).map(|(name, since, ..)| match since.elapsed().as_secs() {
-            0..5 => without_verb(name).to_owned(),
-            long => format!("{} ({long} s)", without_verb(name)),
-        });
-        let told = told.collect::<Vec<_>>().join(", ");
-        let more = self.running.len().saturating_sub(3);
+        self.bar.set_message(harmless(&self.message()).into_owned());
+    }
+
+    fn message(&self) -> String {
+        let (mut told, mut names) = (Vec::new(), BTreeSet::new());
+        for running in &self.running {
+            let name = without_verb(&running.name);
+            // What is asked for several platforms is called the same.
+            if !names.insert(name) {
+                continue;
+            }
+            let part = running.part.as_ref().map(|part| format!(", {part}")).unwrap_or_default();
+            told.push(match running.since.elapsed().as_secs() {
+                0..5 => format!("{name}{part}"),
+                long => format!("{name}{part} ({long} s)"),
+            });
+        }
+        let more = told.len().saturating_sub(AT_ONCE);
+        told.truncate(AT_ONCE);
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        let bytes = self.bytes + self.running.iter().map(|(_, _, done, _)| done).sum::<u64>();
-        let all = self.bytes + self.running.iter().map(|(_, _, _, total)| total).sum::<u64>();
-        let bytes = if all > 0 { format!("{} of {}  ", HumanBytes(bytes), HumanBytes(all)) } else { String::new() };
-        self.bar.set_message(harmless(&format!("{bytes}{told}{more}")).into_owned());
+        let done = self.bytes + self.running.iter().map(|running| running.bytes.0).sum::<u64>();
+        let all = self.bytes + self.running.iter().map(|running| running.bytes.1).sum::<u64>();
+        let bytes = if all > 0 { format!("{} of {}  ", HumanBytes(done), HumanBytes(all)) } else { String::new() };
+        format!("{bytes}{}{more}", told.join(", "))
+    }
+
+    /// What has been at work for another minute, a line for each.
+    fn long(&mut self) -> Vec<String> {
+        let mut long = Vec::new();
+        for running in &mut self.running {
+            let minutes = running.since.elapsed().as_secs() / 60;
+            if minutes > std::mem::replace(&mut running.minutes, minutes) {
+                let name = without_verb(&running.name);
+                long.push(format!("{} {name} for {} so far", self.doing, counted(minutes, "minute", "minutes")));
+            }
+        }
+        long
     }
 }
 
@@ -336,5 +401,33 @@ pub(crate) fn seconds(duration: Duration) -> String {
     match duration.as_secs_f64() {
         short if short < 1.0 => format!("{:.0} ms", short * 1000.0),
         long => format!("{long:.1} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(running: &[(&str, u64)]) -> Line {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the clock goes on");
+        let running =
+            running.iter().map(|(name, seconds)| Running { since: ago(*seconds), ..Running::new((*name).into()) });
+        Line { bar: ProgressBar::hidden(), doing: "building", running: running.collect(), bytes: 0 }
+    }
+
+    #[test]
+    fn a_line_says_how_long_it_goes_on_what_is_not_done_and_nothing_twice() {
+        let mut line = line(&[("build a 1.0 0", 8), ("build b 1.0 0", 1), ("build b 1.0 0", 1)]);
+        assert_eq!(line.message(), "a 1.0 0 (8 s), b 1.0 0");
+        line.running[0].part = Some("1/2".to_owned());
+        line.running[1].bytes = (1 << 20, 2 << 20);
+        assert_eq!(line.message(), "1.00 MiB of 2.00 MiB  a 1.0 0, 1/2 (8 s), b 1.0 0");
+    }
+
+    #[test]
+    fn what_takes_minutes_is_said_to_once_in_each() {
+        let mut line = line(&[("build a 1.0 0", 61), ("build b 1.0 0", 59), ("build c 1.0 0", 125)]);
+        assert_eq!(line.long(), ["building a 1.0 0 for 1 minute so far", "building c 1.0 0 for 2 minutes so far"]);
+        assert_eq!(line.long(), Vec::<String>::new());
     }
 }

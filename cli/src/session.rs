@@ -63,6 +63,7 @@ impl Session {
         let outcome = tokio::select! {
             result = work => Ok(result),
             exit = interrupted() => Err(exit),
+            never = self.progress.tell_time() => match never {},
         };
         let result = match outcome {
             Ok(result) => result,

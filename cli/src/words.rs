@@ -23,6 +23,32 @@ pub(crate) fn shortened(word: &str) -> Cow<'_, str> {
     }
 }
 
+/// How long a word of an error is that nobody reads to its end: longer than paths and URLs are.
+const TOO_LONG: usize = 400;
+
+/// A text whose words are none too long. What ends a word, as a quotation mark does, is kept.
+pub(crate) fn readable(text: &str) -> Cow<'_, str> {
+    let is_too_long = |word: &str| word.len() > TOO_LONG && word.chars().nth(TOO_LONG).is_some();
+    if !text.split_whitespace().any(is_too_long) {
+        return Cow::Borrowed(text);
+    }
+    let mut short = String::new();
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end();
+        if is_too_long(word) {
+            let bare = word.trim_end_matches(|c: char| c.is_ascii_punctuation());
+            short.push_str(&shortened(word));
+            short.extend(piece[bare.len()..].chars().rev().take(MOST_ENDS).collect::<Vec<_>>().into_iter().rev());
+        } else {
+            short.push_str(piece);
+        }
+    }
+    Cow::Owned(short)
+}
+
+/// How many letters are kept that end a word.
+const MOST_ENDS: usize = 4;
+
 /// Whether a letter does something to a terminal, or to the order of what stands beside it.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -72,6 +98,10 @@ mod tests {
     fn a_long_word_is_cut_and_a_number_goes_with_what_it_counts() {
         assert_eq!(shortened("greet"), "greet");
         assert_eq!(shortened(&"ä".repeat(100_000)), "ä".repeat(LONG) + "...");
+        let word = "ä".repeat(100_000);
+        let text = format!("no `{word}`: {}\n", "x".repeat(TOO_LONG));
+        assert_eq!(readable(&text), format!("no `{}...`: {}\n", "ä".repeat(LONG - 1), "x".repeat(TOO_LONG)));
+        assert_eq!(readable(&".".repeat(100_000)).len(), LONG + 3 + MOST_ENDS);
         assert_eq!([0, 1, 2].map(|count| counted(count, "look", "looks")), ["0 looks", "1 look", "2 looks"]);
     }
 }

@@ -92,6 +92,15 @@ fn path(directory: &Path, run: RunId) -> PathBuf {
     directory.join(format!("{}.jsonl", run.to_hex()))
 }
 
+/// The runs in which something was written, the newest first, also those that left no record.
+pub fn runs(directory: &Path) -> Vec<RunId> {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    let id = |file: fs::DirEntry| file.file_name().to_str()?.strip_suffix(".jsonl")?.parse().ok();
+    let mut runs: Vec<RunId> = files.filter_map(id).collect();
+    runs.sort_by(|a, b| b.cmp(a));
+    runs
+}
+
 /// What was written in a run. A line that was cut off when the machine stopped, or is damaged, is left out.
 ///
 /// # Errors

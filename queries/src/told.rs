@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use doge::{Change, Fingerprint, differing_lines};
-use rattler_conda_types::RepoDataRecord;
+use doge::{Change, Fingerprint, Values, differing_lines};
+use rattler_conda_types::PackageRecord;
 
 use crate::records::Records;
 
@@ -39,10 +39,17 @@ pub(crate) fn lines(file: &str, was: &str, now: &str) -> Vec<Change> {
     changes
 }
 
-/// An option that somebody gave in another way.
+/// An option that somebody gave in another way. One that is empty was not given.
 pub(crate) fn option(name: &str, was: &impl ToString, now: &impl ToString) -> Option<Change> {
-    let (was, now) = (was.to_string(), now.to_string());
-    (was != now).then(|| Change::new("option", name, Some(was), Some(now)))
+    let given = |value: String| Some(value).filter(|value| !value.is_empty());
+    let (was, now) = (given(was.to_string()), given(now.to_string()));
+    (was != now).then(|| Change::new("option", name, was, now))
+}
+
+/// An option that is given or not.
+pub(crate) fn switch(name: &str, was: bool, now: bool) -> Option<Change> {
+    let what = if now { "option added" } else { "option removed" };
+    (was != now).then(|| Change::new(what, name, None, None))
 }
 
 /// A file of a directory of the workspace.
@@ -54,14 +61,47 @@ pub(crate) fn place(directory: &str, name: &str) -> String {
 }
 
 /// How packages differ, by name.
-pub(crate) fn packages(was: &Records, now: &Records) -> Vec<Change> {
-    let named = |records: &Records| -> BTreeMap<String, String> { records.as_slice().iter().map(named).collect() };
-    by_name(&named(was), &named(now), |name, was, now| Change::new("package", name, was.cloned(), now.cloned()))
+pub(crate) fn packages<'p>(
+    was: impl Iterator<Item = &'p PackageRecord>,
+    now: impl Iterator<Item = &'p PackageRecord>,
+) -> Vec<Change> {
+    let (was, now): (BTreeMap<_, _>, BTreeMap<_, _>) = (was.map(named).collect(), now.map(named).collect());
+    by_name(&was, &now, |name, was, now| {
+        let shown = |package: &&PackageRecord| format!("{} {}", package.version, package.build);
+        match (was.map(shown), now.map(shown)) {
+            (Some(was), Some(now)) if was == now => Change::new("package with other content", name, None, Some(now)),
+            (was, now) => Change::new("package", name, was, now),
+        }
+    })
 }
 
-fn named(record: &RepoDataRecord) -> (String, String) {
-    let package = &record.package_record;
-    (package.name.as_normalized().to_owned(), format!("{} {}", package.version, package.build))
+/// The records of packages that are not to be built.
+pub(crate) fn of_archives(records: &Records) -> impl Iterator<Item = &PackageRecord> {
+    records.as_slice().iter().map(|record| &record.package_record)
+}
+
+fn named(package: &PackageRecord) -> (String, &PackageRecord) {
+    (package.name.as_normalized().to_owned(), package)
+}
+
+/// How records of packages differ, also of those that are to be built; nothing if some are not kept.
+pub(crate) fn records(was: &Records, now: &Records, values: &Values<'_>) -> Option<Vec<Change>> {
+    let mut changes = packages(of_archives(was), of_archives(now));
+    let sources = |records: &Records| -> Option<BTreeMap<String, (String, Fingerprint)>> {
+        let sources = records.sources().iter().map(|name| {
+            let source = values.get(name)?;
+            let shown = format!("{} {} of {}", source.record.version, source.record.build, source.manifest);
+            Some((source.name().to_owned(), (shown, name.fingerprint())))
+        });
+        sources.collect()
+    };
+    changes.extend(by_name(&sources(was)?, &sources(now)?, |name, was, now| match (was, now) {
+        (Some((was, _)), Some((now, _))) if was == now => {
+            Change::new("package built with something else", name, None, Some(now.clone()))
+        }
+        (was, now) => Change::new("package", name, was.map(|was| was.0.clone()), now.map(|now| now.0.clone())),
+    }));
+    Some(changes)
 }
 
 /// How archives of packages differ, as their file names tell.

@@ -56,9 +56,9 @@ async fn take(
             Ok(Acquired::Guard(guard)) => return Ok(Some(guard)),
             Ok(Acquired::Held(holder)) => {
                 let who = holder.to_string();
-                if told.as_ref() != Some(&who) {
-                    ctx.reporter().waiting_for(&who);
-                    told = Some(who);
+                if told.as_ref().is_none_or(|(holder, _)| *holder != who) {
+                    drop(told.take());
+                    told = Some((who.clone(), ctx.reporter().waiting_for(&who)));
                 }
                 tokio::time::sleep(PAUSE).await;
             }

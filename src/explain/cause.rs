@@ -31,6 +31,8 @@ pub enum CauseSort {
     Changed,
     /// It was asked for in another way than the last time.
     AskedDifferently,
+    /// It was done by another version of what decides its result.
+    OtherVersion,
     /// It was done for the first time.
     New,
     /// Somebody wanted it, whatever was recorded.
@@ -39,6 +41,8 @@ pub enum CauseSort {
     Gone,
     /// It had failed the last time, and failures are tried again.
     FailedBefore,
+    /// The run before ended while it was at work.
+    Unfinished,
     /// What was recorded for it has been collected.
     Collected,
     /// The store could not be read.
@@ -64,12 +68,17 @@ impl fmt::Display for Cause {
                 write!(f, "{} was asked for in another way than the last time", self.name)?;
             }
             CauseSort::AskedDifferently => {}
+            CauseSort::OtherVersion if self.changes.is_empty() => {
+                write!(f, "{} was done by another version of this program before", self.name)?;
+            }
+            CauseSort::OtherVersion => {}
             CauseSort::New => write!(f, "it was never done before: {}", self.name)?,
             CauseSort::Forced => write!(f, "it was asked for by force: {}", self.name)?,
             CauseSort::Gone => {
                 write!(f, "the result of {}, or a file of it, was gone or damaged{}", self.name, note("; found by: "))?;
             }
             CauseSort::FailedBefore => write!(f, "{} had failed the last time{}", self.name, note(": "))?,
+            CauseSort::Unfinished => write!(f, "{} was not done when the run before ended", self.name)?,
             CauseSort::Collected => {
                 write!(f, "what was recorded for {} is not there any more: it was collected{}", self.name, note("; "))?;
             }

@@ -10,8 +10,14 @@ use serde::{Deserialize as DeriveDeserialize, Serialize};
 /// What stands between the parts of a path. Names in it may have dots.
 const SEPARATOR: &str = "/";
 
+/// What is said where there is nothing.
+const NOTHING: &str = "nothing";
+
 /// How many letters of a text are shown.
 const LONG: usize = 120;
+
+/// How many digits of a hash are shown.
+const SHORT: usize = 12;
 
 /// How many levels of values that name values are looked through.
 const NESTING: usize = 4;
@@ -43,6 +49,11 @@ impl Change {
         !self.what.is_empty()
     }
 
+    /// Whether there was nothing, or is nothing.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        [&self.was, &self.now].into_iter().any(|side| side.as_deref() == Some(NOTHING))
+    }
+
     /// The place that it is in, and whether something came, went or changed there.
     pub(super) fn sort(&self) -> (String, bool, bool) {
         let place = self.path.rsplit_once(SEPARATOR).map_or("", |(place, _)| place);
@@ -70,7 +81,8 @@ impl fmt::Display for Change {
             (Some(was), Some(now)) => write!(f, "{at}: {was} -> {now}"),
             (None, Some(now)) => write!(f, "{at}: added {now}"),
             (Some(was), None) => write!(f, "{at}: removed {was}"),
-            (None, None) => f.write_str(&at),
+            (None, None) if self.is_told() => f.write_str(&at),
+            (None, None) => write!(f, "{at}: changed"),
         }
     }
 }
@@ -124,21 +136,17 @@ impl Tree {
 impl fmt::Display for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Tree::Nothing => f.write_str("nothing"),
+            Tree::Nothing => f.write_str(NOTHING),
             Tree::Bool(value) => write!(f, "{value}"),
             Tree::Signed(value) => write!(f, "{value}"),
             Tree::Unsigned(value) => write!(f, "{value}"),
             Tree::Float(value) => write!(f, "{value}"),
+            Tree::Text(text) if is_hash(text) => write!(f, "{}", &text[..SHORT]),
             Tree::Text(text) if text.chars().nth(LONG).is_some() => {
                 write!(f, "{}...", text.chars().take(LONG).collect::<String>())
             }
             Tree::Text(text) => f.write_str(text),
-            Tree::Bytes(bytes) => {
-                for byte in bytes.iter().take(6) {
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
+            Tree::Bytes(_) => f.write_str("something"),
             Tree::List(members) if members.len() <= 4 => {
                 f.write_str("[")?;
                 for (place, member) in members.iter().enumerate() {
@@ -149,10 +157,16 @@ impl fmt::Display for Tree {
             Tree::List(members) => write!(f, "{} items", members.len()),
             Tree::Map(entries) => match self.identity() {
                 Some(identity) => f.write_str(&identity),
+                None if entries.len() == 1 => f.write_str("1 field"),
                 None => write!(f, "{} fields", entries.len()),
             },
         }
     }
+}
+
+/// Whether a text is a hash, of which nobody reads more than what tells it from others.
+fn is_hash(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 struct TreeVisitor;
@@ -273,6 +287,12 @@ fn compare(
             }
             return;
         }
+        if let (Tree::Text(was), Tree::Text(now)) = (was, now)
+            && let (Some(was), Some(now)) = (written(was), written(now))
+        {
+            compare(path, Some(&was), Some(&now), value, nesting, changes);
+            return;
+        }
         if let (true, Some(was), Some(now)) = (nesting > 0, was.fingerprint(), now.fingerprint())
             && let (Some(was), Some(now)) = (value(was), value(now))
         {
@@ -289,8 +309,24 @@ fn compare(
             gone.into_iter().for_each(|line| push(Some(line), None));
             new.into_iter().for_each(|line| push(None, Some(line)));
         }
-        _ => push(was.map(Tree::to_string), now.map(Tree::to_string)),
+        // That they differ is all that there is to say.
+        (Some(Tree::Bytes(_)), Some(Tree::Bytes(_))) => push(None, None),
+        _ => {
+            let mut shown = |tree: Option<&Tree>| {
+                let tree = tree?;
+                let named = tree.fingerprint().filter(|_| nesting > 0).and_then(&mut *value);
+                Some(named.as_ref().unwrap_or(tree).to_string())
+            };
+            let (was, now) = (shown(was), shown(now));
+            push(was, now);
+        }
     }
+}
+
+/// What a text says that is JSON of several fields.
+fn written(text: &str) -> Option<Tree> {
+    let looks_like_it = text.starts_with(['{', '[']);
+    looks_like_it.then(|| serde_json::from_str(text).ok()).flatten()
 }
 
 /// The lines that only the first and only the second of two texts has, without those that are blank.

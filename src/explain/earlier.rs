@@ -13,10 +13,27 @@ const BACK: usize = 40;
 /// A trace that a spec is checked against may be of another time: when an edit is taken back, an older one holds again, and
 /// what changed since the run before is not what the trace differs in.
 pub(super) struct Earlier {
-    /// The values of each run, the newest first.
-    runs: Vec<FxHashMap<Key, Fingerprint>>,
-    /// What failed in the newest of them that did anything, why it had run, and with which error.
-    failed: FxHashMap<Key, (Option<Reason>, String)>,
+    /// How each run ended, the newest first.
+    runs: Vec<Ended>,
+}
+
+/// How a run ended.
+pub(super) struct Ended {
+    specs: FxHashMap<Key, End>,
+    labels: FxHashMap<String, Vec<Key>>,
+}
+
+/// How a spec ended in a run.
+pub(super) enum End {
+    /// It came to this.
+    Value(Fingerprint),
+    /// It came to nothing.
+    Broken {
+        /// Why it had run.
+        reason: Option<Reason>,
+        /// With which error it failed; the run ended before it did if there is none.
+        error: Option<String>,
+    },
 }
 
 impl Earlier {
@@ -30,12 +47,8 @@ impl Earlier {
     ) -> Self {
         let mut alike: Vec<&RunRecord> = Vec::new();
         let mut places: FxHashMap<&[RecordedRequest], usize> = FxHashMap::default();
-        let mut failed = None;
         for run in runs.take(BACK) {
             let did_something = !run.specs.is_empty();
-            if did_something {
-                failed.get_or_insert_with(|| failed_in(run));
-            }
             match places.get(&*run.requests) {
                 None => {
                     places.insert(&run.requests, alike.len());
@@ -45,41 +58,79 @@ impl Earlier {
                 Some(_) => {}
             }
         }
-        let values = alike.into_iter().map(|run| match run.specs.as_slice() {
-            [] => values_of(&rebuilt(&run.requests)),
-            specs => values_of(specs),
+        let ended = alike.into_iter().map(|run| match run.specs.as_slice() {
+            [] => Ended::of(&rebuilt(&run.requests)),
+            specs => Ended::of(specs),
         });
-        Self { runs: values.collect(), failed: failed.unwrap_or_default() }
+        Self { runs: ended.collect() }
     }
 
-    /// The value that a spec had come to the last time, and how many runs ago that was.
-    pub(super) fn last(&self, key: Key) -> Option<(usize, Fingerprint)> {
-        self.runs.iter().enumerate().find_map(|(back, values)| Some((back, *values.get(&key)?)))
+    /// How the runs ended, the newest first.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Ended> {
+        self.runs.iter()
     }
 
-    /// Whether a spec held, but as it had been at another time than the last.
-    pub(super) fn came_back(&self, spec: &RecordedSpec) -> bool {
-        spec.outcome == Outcome::Verified && self.differs(spec).is_some()
+    /// How a spec ended the last time that it was reached.
+    pub(super) fn last(&self, key: Key) -> Option<&End> {
+        self.runs.iter().find_map(|run| run.specs.get(&key))
+    }
+
+    /// The value that a spec had come to the last time.
+    pub(super) fn value(&self, key: Key) -> Option<Fingerprint> {
+        self.runs.iter().find_map(|run| match run.specs.get(&key)? {
+            End::Value(value) => Some(*value),
+            End::Broken { .. } => None,
+        })
     }
 
     /// The value that a spec had come to the last time and the one that it has now, if these are not the same.
     pub(super) fn differs(&self, spec: &RecordedSpec) -> Option<(Fingerprint, Fingerprint)> {
-        let now = spec.value?;
-        let (_, was) = self.last(spec.key)?;
+        let (was, now) = (self.value(spec.key)?, spec.value?);
         (was != now).then_some((was, now))
     }
 
-    /// Why a spec had run in the run before and failed there, and its error.
-    pub(super) fn failed(&self, key: Key) -> Option<&(Option<Reason>, String)> {
-        self.failed.get(&key)
+    /// Whether a spec has a value, but not the one that it had the last time, or had none then.
+    pub(super) fn is_other(&self, spec: &RecordedSpec) -> bool {
+        match (self.last(spec.key), spec.value) {
+            (Some(End::Value(was)), Some(now)) => *was != now,
+            (Some(End::Broken { .. }), Some(_)) => true,
+            _ => false,
+        }
     }
 }
 
-fn values_of(specs: &[RecordedSpec]) -> FxHashMap<Key, Fingerprint> {
-    specs.iter().filter_map(|spec| Some((spec.key, spec.value?))).collect()
-}
+impl Ended {
+    fn of(specs: &[RecordedSpec]) -> Self {
+        let mut ended = Self { specs: FxHashMap::default(), labels: FxHashMap::default() };
+        for spec in specs {
+            // What something that was not done had asked is not listed.
+            if let Some(Reason::Changed { dependency, now, .. }) = spec.reason {
+                ended.specs.entry(dependency).or_insert(End::Value(now));
+            }
+            let end = match (spec.outcome, &spec.reason, spec.value) {
+                (Outcome::Failed, reason, _) => {
+                    End::Broken { reason: reason.clone(), error: Some(spec.error.clone().unwrap_or_default()) }
+                }
+                // What was not looked into yet may well have held.
+                (Outcome::Pending, Some(reason), _) => End::Broken { reason: Some(reason.clone()), error: None },
+                (Outcome::Pending, None, _) | (_, _, None) => continue,
+                (_, _, Some(value)) => End::Value(value),
+            };
+            ended.specs.insert(spec.key, end);
+            if let Some(label) = &spec.label {
+                ended.labels.entry(label.clone()).or_default().push(spec.key);
+            }
+        }
+        ended
+    }
 
-fn failed_in(run: &RunRecord) -> FxHashMap<Key, (Option<Reason>, String)> {
-    let failed = run.specs.iter().filter(|spec| spec.outcome == Outcome::Failed);
-    failed.map(|spec| (spec.key, (spec.reason.clone(), spec.error.clone().unwrap_or_default()))).collect()
+    /// Whether it reached a spec.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.specs.contains_key(&key)
+    }
+
+    /// The specs of a label.
+    pub(super) fn labelled(&self, label: &str) -> &[Key] {
+        self.labels.get(label).map_or(&[], Vec::as_slice)
+    }
 }

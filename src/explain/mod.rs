@@ -6,12 +6,13 @@
 //! ([`crate::Observation::changes`]). What held tells what was looked at.
 
 mod cause;
+mod chain;
 mod difference;
 mod earlier;
 mod rebuilt;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
@@ -21,14 +22,15 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use cause::{Cause, CauseSort};
+use chain::Compared;
 pub use difference::{Change, differing_lines};
 use difference::{Tree, differences};
 use earlier::Earlier;
+pub(crate) use rebuilt::NAMELESS;
 
 use crate::intern::{Intern, Interned};
 use crate::kind::{ErasedKind, Role};
-use crate::persist::scoped;
-use crate::record::{did_work, read};
+use crate::record::{did_work, read, versions_of};
 use crate::registry::Registry;
 use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
 use crate::sync::Mutex;
@@ -71,6 +73,9 @@ pub struct Explanation {
     /// What was the reason in the end, and nothing else; nothing if it held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// What else changed outside that made a difference to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Change>,
     /// What was looked at to see that it holds, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked: Option<Checked>,
@@ -90,6 +95,11 @@ pub struct Checked {
     pub looks: BTreeMap<String, usize>,
     /// What was looked at, sorted; the first few.
     pub seen: Vec<String>,
+    /// How many there are more of these.
+    pub more_seen: usize,
+    /// How what was looked at differs from what it was in the run before, which made no difference; the first few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<Change>,
 }
 
 /// How many looks are named.
@@ -125,76 +135,6 @@ impl Values<'_> {
     pub fn get<T: Intern>(&self, name: &Interned<T>) -> Option<std::sync::Arc<T>> {
         name.at_hand().or_else(|| name.fill(&self.snapshot.value(name.fingerprint())?))
     }
-}
-
-/// The place of an effect that was done because a spec asked for it.
-fn effect_of(run: &RunRecord, spec: &RecordedSpec) -> Option<usize> {
-    spec.asked
-        .iter()
-        .map(|place| *place as usize)
-        .find(|place| run.specs.get(*place).is_some_and(|asked| asked.role == Role::Effect && did_work(asked)))
-}
-
-/// Whether a spec did something in a run, or had something done, or is not what it was before.
-fn worked(run: &RunRecord, earlier: &Earlier, spec: &RecordedSpec) -> bool {
-    did_work(spec) || spec.outcome == Outcome::Failed || earlier.came_back(spec) || effect_of(run, spec).is_some()
-}
-
-/// The dependency for which a spec ran, and its values before and now.
-///
-/// What a trace differs in is not what changed since the run before, if the trace is of another time.
-fn changed(
-    run: &RunRecord,
-    earlier: &Earlier,
-    spec: &RecordedSpec,
-    (dependency, was, now): (Key, Fingerprint, Fingerprint),
-) -> (Key, Fingerprint, Fingerprint) {
-    match earlier.last(dependency) {
-        Some((_, before)) if before == now => differing(run, earlier, spec).unwrap_or((dependency, was, now)),
-        Some((_, before)) => (dependency, before, now),
-        None => (dependency, was, now),
-    }
-}
-
-/// The nearest of those who asked for a spec, or for whoever asked, that ran or is not what it was.
-fn news_above(run: &RunRecord, earlier: &Earlier, place: usize) -> Option<usize> {
-    let mut asking: Vec<Vec<usize>> = vec![Vec::new(); run.specs.len()];
-    for (above, spec) in run.specs.iter().enumerate() {
-        for below in &spec.asked {
-            if let Some(asking) = asking.get_mut(*below as usize) {
-                asking.push(above);
-            }
-        }
-    }
-    let mut is_reached = vec![false; run.specs.len()];
-    let mut reached = VecDeque::from([place]);
-    while let Some(place) = reached.pop_front() {
-        for above in std::mem::take(&mut asking[place]) {
-            if run.specs[above].reason.is_some() || earlier.came_back(&run.specs[above]) {
-                return Some(above);
-            }
-            if !std::mem::replace(&mut is_reached[above], true) {
-                reached.push_back(above);
-            }
-        }
-    }
-    None
-}
-
-/// The error with which a spec had failed in the run before, if it had, for the same reason that it ran for now: then nothing
-/// but the failure is why it ran again.
-fn failed_before(spec: &RecordedSpec, earlier: &Earlier) -> Option<String> {
-    let (reason, error) = earlier.failed(spec.key)?;
-    let is_same = *reason == spec.reason || spec.reason == Some(Reason::Missing);
-    is_same.then(|| error.lines().next().unwrap_or_default().to_owned())
-}
-
-/// The first of what a spec asked that is not what it was before, and its values then and now.
-fn differing(run: &RunRecord, earlier: &Earlier, spec: &RecordedSpec) -> Option<(Key, Fingerprint, Fingerprint)> {
-    spec.asked.iter().filter_map(|place| run.specs.get(*place as usize)).find_map(|below| {
-        let (was, now) = earlier.differs(below)?;
-        Some((below.key, was, now))
-    })
 }
 
 impl History {
@@ -279,8 +219,8 @@ impl History {
     pub fn whole(&self, mut run: RunRecord) -> RunRecord {
         if run.specs.is_empty() {
             run.specs = rebuilt::specs(&self.snapshot, &self.registry, &run.requests);
-            rebuilt::name(&mut run.specs, self.recent());
         }
+        rebuilt::name(&mut run.specs, self.recent());
         run
     }
 
@@ -327,19 +267,25 @@ impl History {
                 outcome: spec.outcome,
                 held_since,
                 cause: None,
+                also: Vec::new(),
                 checked: None,
                 error: spec.error.clone(),
                 steps,
             };
             if let Some(place) = pick(run, true) {
-                let (steps, cause) = self.chain(run, place, usize::MAX);
-                told.push(Explanation { cause: Some(cause), ..explanation(&run.specs[place], steps) });
+                let compared = Compared::new(self, run);
+                let (steps, cause) = compared.chain(place, usize::MAX);
+                let is_told: Vec<Change> =
+                    steps.iter().flat_map(|step| &step.changes).chain(&cause.changes).cloned().collect();
+                let also = compared.also(place, &is_told);
+                told.push(Explanation { cause: Some(cause), also, ..explanation(&run.specs[place], steps) });
                 return told;
             }
             if is_newest && let Some(place) = pick(run, false) {
                 let spec = &run.specs[place];
-                let steps = vec![self.step(spec, "it held".to_owned(), Vec::new())];
-                told.push(Explanation { checked: Some(checked(run, place)), ..explanation(spec, steps) });
+                let steps = vec![self.step(spec, "it held", &[])];
+                let checked = checked(&Compared::new(self, run), run, place);
+                told.push(Explanation { checked: Some(checked), ..explanation(spec, steps) });
             }
         }
         told
@@ -353,9 +299,9 @@ impl History {
             // How it was before is not looked up for nothing.
             return None;
         }
-        let earlier = self.earlier(run);
-        let is_candidate = |spec: &RecordedSpec| {
-            if worked_only { worked(run, &earlier, spec) } else { spec.outcome != Outcome::Pending }
+        let compared = Compared::new(self, run);
+        let is_candidate = |place: usize| {
+            if worked_only { compared.worked(place) } else { run.specs[place].outcome != Outcome::Pending }
         };
         let weight = |spec: &RecordedSpec| {
             let is_work = matches!(spec.role, Role::Action | Role::Effect);
@@ -370,248 +316,43 @@ impl History {
                 spec.saved_us,
             )
         };
-        let candidates = meant.into_iter().filter(|place| is_candidate(&run.specs[*place]));
+        let candidates = meant.into_iter().filter(|place| is_candidate(*place));
         candidates.max_by_key(|place| weight(&run.specs[*place]))
+    }
+
+    /// What did something in a run, or is not what it was in the run before.
+    pub fn news(&self, run: &RunRecord) -> BTreeSet<Key> {
+        let compared = Compared::new(self, run);
+        (0..run.specs.len()).filter(|place| compared.worked(*place)).map(|place| run.specs[place].key).collect()
     }
 
     /// Why a spec of a run ran, in one step; nothing if it did not.
     pub fn step_of(&self, run: &RunRecord, place: usize) -> Option<Step> {
         let spec = run.specs.get(place)?;
-        let earlier = self.earlier(run);
-        let ran = spec.reason.is_some()
-            || earlier.came_back(spec)
-            || (spec.role == Role::Effect && worked(run, &earlier, spec));
-        if ran { self.chain(run, place, 1).0.into_iter().next() } else { None }
+        let compared = Compared::new(self, run);
+        let ran = compared.is_news(place) || (spec.role == Role::Effect && compared.worked(place));
+        if ran { compared.chain(place, 1).0.into_iter().next() } else { None }
     }
 
-    /// The chain from a spec to what it ran for, of at most so many steps, and what that is.
-    fn chain(&self, run: &RunRecord, place: usize, limit: usize) -> (Vec<Step>, Cause) {
-        let mut steps = Vec::new();
-        let mut seen = vec![false; run.specs.len()];
-        let mut next = Some(place);
-        let mut cause = None;
-        // How the value changed of the spec that is looked at.
-        let mut value: Option<(Fingerprint, Fingerprint)> = None;
-        let earlier = self.earlier(run);
-        let came_back = |place: usize| earlier.came_back(&run.specs[place]);
-        let asking =
-            |place: usize| (0..run.specs.len()).filter(move |above| run.specs[*above].asked.contains(&(place as u32)));
-        if let Some(error) = failed_before(&run.specs[place], &earlier) {
-            let step = self.step(&run.specs[place], "it had failed the last time".to_owned(), Vec::new());
-            return (vec![step], Cause { note: Some(error), ..Cause::of(CauseSort::FailedBefore, &run.specs[place]) });
-        }
-        while let Some(place) = next {
-            if steps.len() >= limit || std::mem::replace(&mut seen[place], true) {
-                break;
-            }
-            let spec = &run.specs[place];
-            let find = |key: Key| run.specs.iter().position(|spec| spec.key == key);
-            let changed = match &spec.reason {
-                Some(Reason::Changed { dependency, was, now }) => {
-                    Some(changed(run, &earlier, spec, (*dependency, *was, *now)))
-                }
-                None if came_back(place) => differing(run, &earlier, spec),
-                _ => None,
-            };
-            match (&spec.reason, changed) {
-                (_, Some((dependency, was, now))) => {
-                    let below = find(dependency);
-                    let what = below.map_or_else(|| dependency.to_string(), |below| run.specs[below].name.clone());
-                    let changes = self.value_changes(below.map(|below| &run.specs[below]), was, now);
-                    let held = if spec.reason.is_none() { ", and as it is now there is a result already" } else { "" };
-                    steps.push(self.step(spec, format!("{what} is not what it was{held}"), changes.clone()));
-                    next = below;
-                    let above = value.replace((was, now));
-                    let is_outside = |place: &usize| {
-                        let below = &run.specs[*place];
-                        let is_told = below.reason.is_some() || differing(run, &earlier, below).is_some();
-                        below.role == Role::Observation || (below.role == Role::Action && !is_told)
-                    };
-                    if let Some(below) = below.filter(is_outside) {
-                        let made = self.made_anew(spec, run, &earlier, &changes);
-                        let below = &run.specs[below];
-                        // Some observations tell only that something changed: then what was read because of it tells
-                        // what, or else what became of whoever looked.
-                        let above = above.map(|(was, now)| (spec, self.value_changes(Some(spec), was, now)));
-                        let (about, own) = match (changes.is_empty(), made.first(), &above) {
-                            (true, Some((spec, changes)), _) => (*spec, changes),
-                            (true, None, Some((spec, changes))) => (*spec, changes),
-                            _ => (below, &changes),
-                        };
-                        cause = Some(Cause { changes: limited(own).0, ..Cause::of(CauseSort::Changed, about) });
-                        for (spec, changes) in &made {
-                            steps.push(self.step(spec, "it was made anew".to_owned(), changes.clone()));
-                        }
-                        steps.push(self.step(below, "seen to have changed".to_owned(), changes));
-                        next = None;
-                    } else if below.is_none() {
-                        cause = Some(Cause { changes: limited(&changes).0, ..Cause::of(CauseSort::Changed, spec) });
-                    }
-                }
-                (Some(Reason::Collected), _) => {
-                    steps.push(self.step(
-                        spec,
-                        "what was recorded for it is not there any more".to_owned(),
-                        Vec::new(),
-                    ));
-                    cause = Some(match run.remarks.first() {
-                        Some(remark) => {
-                            Cause { note: Some(remark.clone()), ..Cause::of(CauseSort::StoreDamaged, spec) }
-                        }
-                        None => Cause::of(CauseSort::Collected, spec),
-                    });
-                    next = None;
-                }
-                (Some(Reason::Missing), _) => {
-                    let (because, found) = self.previous(spec, run, &earlier);
-                    steps.push(self.step(spec, because.to_owned(), found.changes.clone()));
-                    cause = Some(Cause { changes: limited(&found.changes).0, ..found });
-                    // A new spec was made by whoever asked for it; what changed for them is the rest of the story.
-                    next = asking(place).find(|above| {
-                        let is_new = matches!(run.specs[*above].reason, Some(Reason::Changed { .. } | Reason::Missing));
-                        (is_new || came_back(*above)) && !seen[*above]
-                    });
-                }
-                (Some(Reason::DependencyFailed { dependency }), _) => {
-                    let below = find(*dependency);
-                    steps.push(self.step(spec, "something it needs had failed".to_owned(), Vec::new()));
-                    cause = Some(Cause::of(CauseSort::FailedBefore, below.map_or(spec, |below| &run.specs[below])));
-                    next = below;
-                }
-                (Some(Reason::Forced), _) => {
-                    steps.push(self.step(spec, "it was asked for by force".to_owned(), Vec::new()));
-                    cause = Some(Cause::of(CauseSort::Forced, spec));
-                    next = None;
-                }
-                (Some(Reason::Lost { by }), _) => {
-                    let because = "its recorded result, or a file that belongs to it, was gone or damaged".to_owned();
-                    steps.push(self.step(spec, because, Vec::new()));
-                    let by = by.and_then(find);
-                    let note = by.map(|by| run.specs[by].name.clone());
-                    cause = Some(Cause { note, ..Cause::of(CauseSort::Gone, spec) });
-                    // Whoever wants something else than the last time finds the other there.
-                    next = by.and_then(|by| news_above(run, &earlier, by));
-                }
-                (None, _) if spec.role == Role::Effect => {
-                    let because = match spec.found.as_slice() {
-                        [] => "its target was found not as wanted".to_owned(),
-                        found => found.join("; "),
-                    };
-                    steps.push(self.step(spec, because, Vec::new()));
-                    let note = Some(spec.found.join("; ")).filter(|found| !found.is_empty());
-                    cause = Some(Cause { note, ..Cause::of(CauseSort::NotAsWanted, spec) });
-                    next = news_above(run, &earlier, place).or_else(|| asking(place).next());
-                }
-                (None | Some(Reason::Changed { .. }), _) => {
-                    match effect_of(run, spec).filter(|effect| !seen[*effect]) {
-                        Some(effect) => {
-                            let because = format!("it needed {}", run.specs[effect].name);
-                            steps.push(self.step(spec, because, Vec::new()));
-                            next = Some(effect);
-                        }
-                        None if steps.is_empty() => {
-                            steps.push(self.step(
-                                spec,
-                                format!("it was {:?}", spec.outcome).to_lowercase(),
-                                Vec::new(),
-                            ));
-                            next = None;
-                        }
-                        // Who asked for an effect is told; what else it stands on held.
-                        None => next = None,
-                    }
-                }
-            }
-        }
-        let cause = cause.unwrap_or_else(|| Cause::of(CauseSort::Changed, &run.specs[place]));
-        (steps, cause)
-    }
-
-    /// What an observation that changed was made into: the specs that were asked for anew, each beside the last one of
-    /// its label. An observation tells that something changed; what was read because of it tells what.
-    fn made_anew<'r>(
-        &self,
-        above: &RecordedSpec,
-        run: &'r RunRecord,
-        earlier: &Earlier,
-        told: &[Change],
-    ) -> Vec<(&'r RecordedSpec, Vec<Change>)> {
-        let asked = above.asked.iter().filter_map(|place| run.specs.get(*place as usize));
-        let is_new = |spec: &&RecordedSpec| match spec.reason {
-            None => spec.outcome == Outcome::Verified && earlier.last(spec.key).is_none_or(|(back, _)| back > 0),
-            Some(_) => spec.reason == Some(Reason::Missing),
-        };
-        let new = asked.filter(|spec| spec.role == Role::Action).filter(is_new);
-        let mut made = Vec::new();
-        for spec in new {
-            let (Some(now), Some(before)) = (spec.value, self.before(spec, run, earlier)) else { continue };
-            let recorded = || self.snapshot.traces(before).into_iter().max_by_key(|trace| trace.recorded);
-            let was = earlier.last(before).map(|(_, was)| was).or_else(|| Some(recorded()?.value));
-            let Some(was) = was else { continue };
-            let mut changes = self.value_changes(Some(spec), was, now);
-            // What the steps above speak of goes first.
-            changes.sort_by_key(|change| !told.iter().any(|told| change.is_about(told)));
-            if !changes.is_empty() {
-                made.push((spec, changes));
-            }
-        }
-        made
-    }
-
-    /// The last spec of the same label in this or an earlier run. Of several in one run that which differs least: a label may
-    /// stand for the same on several platforms.
-    fn before(&self, spec: &RecordedSpec, run: &RunRecord, earlier: &Earlier) -> Option<Key> {
-        let mut entries = self.snapshot.label(&scoped(spec.label.as_ref()?, run.scope.as_deref()));
-        entries.retain(|entry| entry.key != spec.key && entry.run <= run.id);
-        let back = |entry: &doge_storage::LabelEntry| earlier.last(entry.key).map(|(back, _)| back);
-        if let Some(least) = entries.iter().filter_map(back).min() {
-            entries.retain(|entry| back(entry) == Some(least));
-        } else {
-            let newest = entries.iter().map(|entry| entry.run).filter(|other| *other < run.id).max();
-            entries.retain(|entry| entry.run == newest.unwrap_or(run.id));
-        }
-        let tree = |key| Tree::decode(&self.snapshot.spec(key)?.encoded);
-        let now = tree(spec.key);
-        let distance = |entry: &&doge_storage::LabelEntry| match (tree(entry.key), &now) {
-            (Some(was), Some(now)) => differences(&was, now, &mut |print| self.value(print)).len(),
-            _ => usize::MAX,
-        };
-        entries.iter().min_by_key(distance).map(|entry| entry.key)
-    }
-
-    fn step(&self, spec: &RecordedSpec, because: String, changes: Vec<Change>) -> Step {
-        let (changes, more_changes) = limited(&changes);
+    fn step(&self, spec: &RecordedSpec, because: &str, changes: &[Change]) -> Step {
+        let (changes, more_changes) = limited(changes);
         Step {
             kind: spec.kind.clone(),
             role: spec.role,
             name: spec.name.clone(),
             label: spec.label.clone(),
-            because,
+            because: because.to_owned(),
             changes,
             more_changes,
         }
     }
 
-    /// Compares a spec of which nothing was recorded with the last one of the same label in an earlier run.
-    fn previous(&self, spec: &RecordedSpec, run: &RunRecord, earlier: &Earlier) -> (&'static str, Cause) {
-        let encoded = |key| self.snapshot.spec(key);
-        if let Some((was, now)) = self.before(spec, run, earlier).and_then(encoded).zip(encoded(spec.key)) {
-            let told =
-                self.kind(spec.key).and_then(|kind| kind.spec_changes(&was.encoded, &now.encoded, &self.values()));
-            let changes = told.or_else(|| {
-                let (was, now) = (Tree::decode(&was.encoded)?, Tree::decode(&now.encoded)?);
-                Some(differences(&was, &now, &mut |print| self.value(print)))
-            });
-            let cause = Cause { changes: changes.unwrap_or_default(), ..Cause::of(CauseSort::AskedDifferently, spec) };
-            return ("it was asked for in another way than the last time", cause);
-        }
-        match run.remarks.first() {
-            Some(remark) => {
-                let cause = Cause { note: Some(remark.clone()), ..Cause::of(CauseSort::StoreDamaged, spec) };
-                ("nothing could be read of what was recorded", cause)
-            }
-            None => ("nothing was recorded for it", Cause::of(CauseSort::New, spec)),
-        }
+    /// What a spec that a run did not reach is called.
+    fn name(&self, key: Key) -> String {
+        let mut specs = [rebuilt::spec(&self.snapshot, &self.registry, key, None)];
+        rebuilt::name(&mut specs, self.recent());
+        let [spec] = specs;
+        spec.name
     }
 
     fn values(&self) -> Values<'_> {
@@ -626,42 +367,80 @@ impl History {
         Tree::decode(&self.snapshot.value(fingerprint)?)
     }
 
-    /// How the value of a spec differs: as its kind says it, else field by field.
-    fn value_changes(&self, spec: Option<&RecordedSpec>, was: Fingerprint, now: Fingerprint) -> Vec<Change> {
-        let (Some(was), Some(now)) = (self.snapshot.value(was), self.snapshot.value(now)) else { return Vec::new() };
-        let told = spec.and_then(|spec| {
-            let kind = self.kind(spec.key)?;
-            let encoded = self.snapshot.spec(spec.key)?.encoded;
-            kind.value_changes(&encoded, &was, &now, &self.values())
+    /// How the versions differ of what decides the results of a kind, in a run and in the one of the same scope before that
+    /// tells them.
+    fn version_changes(&self, run: &RunRecord, spec: &RecordedSpec) -> Vec<Change> {
+        let Some(kind) = self.kind(spec.key) else { return Vec::new() };
+        let name = |(name, _): (String, String)| name;
+        let names: Vec<String> = versions_of(kind.name(), kind.epoch()).map(name).collect();
+        let tells = |other: &&RunRecord| other.versions.contains_key(&names[0]);
+        let mut earlier = self.recent().filter(|other| other.id < run.id && other.scope == run.scope);
+        let Some(before) = earlier.find(tells) else { return Vec::new() };
+        let changed = names.into_iter().filter_map(|name| {
+            let (was, now) = (before.versions.get(&name).cloned(), run.versions.get(&name).cloned());
+            // What comes after the version proper tells apart what was never published.
+            let base = |version: &Option<String>| Some(version.as_ref()?.split_once('+')?.0.to_owned());
+            match (base(&was), base(&now)) {
+                _ if was == now => None,
+                (Some(was), Some(now)) if was == now => {
+                    Some(Change::new("built from other sources", format!("{name} {now}"), None, None))
+                }
+                _ => Some(Change::new("version", name, was, now)),
+            }
         });
+        changed.collect()
+    }
+
+    /// How two specs differ: as their kind says it, else field by field; nothing if one of them is not kept.
+    fn spec_changes(&self, was: Key, now: Key) -> Vec<Change> {
+        let (Some(was), Some(kept)) = (self.snapshot.spec(was), self.snapshot.spec(now)) else { return Vec::new() };
+        let told = || self.kind(now)?.spec_changes(&was.encoded, &kept.encoded, &self.values());
+        let by_field = || {
+            let (was, now) = (Tree::decode(&was.encoded)?, Tree::decode(&kept.encoded)?);
+            Some(differences(&was, &now, &mut |print| self.value(print)))
+        };
+        told().or_else(by_field).unwrap_or_default()
+    }
+
+    /// How the value of a spec differs: as its kind says it, else field by field.
+    fn value_changes(&self, key: Key, was: Fingerprint, now: Fingerprint) -> Vec<Change> {
+        let (Some(was), Some(now)) = (self.snapshot.value(was), self.snapshot.value(now)) else { return Vec::new() };
+        let told = || {
+            let encoded = self.snapshot.spec(key)?.encoded;
+            self.kind(key)?.value_changes(&encoded, &was, &now, &self.values())
+        };
         let by_field = || {
             let (was, now) = (Tree::decode(&was)?, Tree::decode(&now)?);
             Some(differences(&was, &now, &mut |print| self.value(print)))
         };
-        told.or_else(by_field).unwrap_or_default()
+        told().or_else(by_field).unwrap_or_default()
     }
 }
 
 /// What was looked at below a spec.
-fn checked(run: &RunRecord, place: usize) -> Checked {
+fn checked(compared: &Compared<'_>, run: &RunRecord, place: usize) -> Checked {
     let mut checked = Checked::default();
-    let mut seen = vec![false; run.specs.len()];
+    let mut is_reached = vec![false; run.specs.len()];
     let mut stack = vec![place];
+    let mut seen = BTreeSet::new();
     while let Some(place) = stack.pop() {
-        if std::mem::replace(&mut seen[place], true) {
+        if std::mem::replace(&mut is_reached[place], true) {
             continue;
         }
         let spec = &run.specs[place];
         if spec.role == Role::Observation {
-            *checked.looks.entry(spec.kind.clone()).or_default() += 1;
-            checked.seen.push(spec.name.clone());
+            if seen.insert(&spec.name) {
+                *checked.looks.entry(spec.kind.clone()).or_default() += 1;
+            }
+            checked.other.extend(compared.other(place));
         } else {
             checked.held += 1;
         }
         stack.extend(spec.asked.iter().map(|place| *place as usize).filter(|place| *place < run.specs.len()));
     }
-    checked.seen.sort();
-    checked.seen.truncate(NAMED);
+    checked.more_seen = seen.len().saturating_sub(NAMED);
+    checked.seen = seen.into_iter().take(NAMED).cloned().collect();
+    checked.other.truncate(NAMED);
     checked
 }
 

@@ -1,5 +1,6 @@
 //! Sessions: what was seen in them, how the next one begins, and the record at the end.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::look::{Sighting, stamp_key};
 use crate::memo::{Engine, EngineDb, Order, Outcome};
 use crate::node::{NodeData, NodeIndex, Status};
 use crate::persist::{Persist, Write};
-use crate::run::RunRecord;
+use crate::run::{RecordedWait, RunRecord};
 use crate::runtime::observing;
 use crate::sync::block_on;
 
@@ -308,6 +309,14 @@ impl Planner {
     /// Puts the record of the session where the next run finds it, if anything was asked in it.
     pub(super) fn log_run(&self) -> RunRecord {
         let executed = self.table().tally.borrow().anything_executed();
+        // What was not answered cannot be put together from traces.
+        let is_open = self.recent.iter().any(|node| self.table().with(*node, NodeData::value).is_none());
+        let mut spans = Cow::Borrowed(&self.spans);
+        for node in self.running.keys() {
+            let start = self.shared.at_work().get(&self.table().with(*node, |node| node.key)).copied();
+            let span = start.and_then(|start| self.span_until_now(start));
+            spans.to_mut().extend(span.map(|span| (*node, span)));
+        }
         let record = crate::record::of_session(
             self.table(),
             crate::record::Session {
@@ -317,8 +326,9 @@ impl Planner {
                 duration: self.clock.elapsed(),
                 requests: &self.recent,
                 counts: self.counts(),
-                whole: executed || self.table().tally.borrow().failed > 0,
-                spans: &self.spans,
+                whole: executed || self.table().tally.borrow().failed > 0 || is_open,
+                spans: &spans,
+                waits: self.waits(),
                 remarks: self.shared.remarks(),
             },
         );
@@ -328,6 +338,18 @@ impl Planner {
             persist.touch(&self.used(), executed);
         }
         record
+    }
+
+    /// Who was waited for in this session.
+    fn waits(&self) -> Vec<RecordedWait> {
+        let waits = self.shared.waits();
+        let recorded = waits.iter().map(|wait| RecordedWait {
+            name: wait.name.clone(),
+            holder: wait.holder.clone(),
+            started_us: wait.began.duration_since(self.began).unwrap_or_default().as_micros() as u64,
+            took_us: wait.took.as_micros() as u64,
+        });
+        recorded.collect()
     }
 
     /// What of the store served this session: keys whose traces held, and stamps that were believed.

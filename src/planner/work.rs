@@ -1,7 +1,7 @@
 //! Work: starting what is demanded, taking in how it ended.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use salsa::{Durability, Setter};
 use thin_vec::ThinVec;
@@ -185,11 +185,20 @@ impl Planner {
         }
     }
 
+    /// How long work went on that is not done.
+    pub(super) fn span_until_now(&self, start: SystemTime) -> Option<Span> {
+        Some(Span::of(self.began, start, self.shared.now().duration_since(start).ok()?))
+    }
+
     /// Ends the work for a node, if there is any.
     pub(super) fn abort(&mut self, node: NodeIndex) {
         let Some(running) = self.running.remove(&node) else { return };
         running.cancel.cancel();
         self.spawn.abort(node, running.attempt);
+        let key = self.table().with(node, |node| node.key);
+        if let Some(span) = self.shared.at_work().remove(&key).and_then(|start| self.span_until_now(start)) {
+            self.spans.insert(node, span);
+        }
         self.table().emit(|| Event::DidCancel { spec: self.table().name(node) });
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use doge::storage::{Batch, Store, StoreOptions};
 use doge::testing::{EventLog, Look, Script, Stepper, Work};
 use doge::{
-    Action, ActionContext, AnyError, CauseSort, Db, Epoch, Event, Halt, History, Key, Outcome, Query, Reason, Resource,
-    Role, RunRecord, Spec,
+    Action, ActionContext, AnyError, CauseSort, Database, Db, Epoch, Event, Halt, History, Key, Library, Outcome,
+    Query, Reason, Resource, Role, RunRecord, Spec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -537,6 +537,64 @@ fn why_compares_a_new_spec_with_the_last_one_of_its_label() {
     assert_eq!(steps.last().map(|step| step.name.as_str()), Some("look(v)"), "the chain goes on to what changed");
 }
 
+/// A number, as programs of several versions take it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Versioned<const VERSION: u32>(u64);
+
+impl<const VERSION: u32> fmt::Display for Versioned<VERSION> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the number {}", self.0)
+    }
+}
+
+impl<const VERSION: u32> Spec for Versioned<VERSION> {
+    const KIND: &'static str = "versioned";
+    const EPOCH: Epoch = match VERSION {
+        1 => {
+            Epoch::new(1, &[Library { name: "solver", version: "1.0" }, Library { name: "own", version: "1.0-dev+aa" }])
+        }
+        2 => {
+            Epoch::new(1, &[Library { name: "solver", version: "2.0" }, Library { name: "own", version: "1.0-dev+aa" }])
+        }
+        _ => {
+            Epoch::new(2, &[Library { name: "solver", version: "2.0" }, Library { name: "own", version: "1.0-dev+bb" }])
+        }
+    };
+
+    fn label(&self) -> Option<String> {
+        Some("the number".to_owned())
+    }
+}
+
+impl<const VERSION: u32> Query for Versioned<VERSION> {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, _: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        Ok(self.0)
+    }
+}
+
+/// [P9]
+#[test]
+fn why_names_the_versions_where_another_program_had_done_it() {
+    fn run<const VERSION: u32>(directory: &Path, number: u64) -> (CauseSort, Vec<String>) {
+        let program = || Database::builder().query::<Versioned<VERSION>>();
+        let mut engine = Stepper::new(program().store(directory)).expect("a thread can be started");
+        assert_eq!(*engine.get(&Versioned::<VERSION>(number)).expect("nothing fails"), number);
+        engine.close();
+        let why = program().history(directory).why(|_| true, |spec| spec.kind == "versioned").pop();
+        let cause = why.and_then(|why| why.cause).expect("it ran");
+        (cause.sort, cause.to_string().lines().map(str::to_owned).collect())
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    assert_eq!(run::<1>(directory.path(), 7).0, CauseSort::New);
+    let told = |lines: &[&str]| (CauseSort::OtherVersion, lines.iter().map(|line| (*line).to_owned()).collect());
+    assert_eq!(run::<2>(directory.path(), 7), told(&["version: solver 1.0 -> 2.0"]));
+    let several = ["version: rules of versioned 1 -> 2", "built from other sources: own 1.0-dev", "value: 7 -> 8"];
+    assert_eq!(run::<3>(directory.path(), 8), told(&several));
+}
+
 /// [P10]
 #[test]
 fn the_record_of_a_run_says_of_each_spec_why_it_ran() {
@@ -744,5 +802,5 @@ fn where_sessions_make_more_than_the_disk_takes_they_wait_for_it() {
     }
     assert_eq!(restarts.log.take_executed(), Vec::<String>::new(), "all of it was written");
     engine.close();
-    assert_eq!(*told.lock().expect("nobody panics"), [], "there was nothing to wait for");
+    assert!(told.lock().expect("nobody panics").is_empty(), "there was nothing to wait for");
 }

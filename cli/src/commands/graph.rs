@@ -30,7 +30,7 @@ pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result
         Some(first) => Graph::difference(first, &record),
         None => Graph::of_run(&record),
     };
-    let graph = cut(graph, &record, arguments)?;
+    let graph = cut(graph, &history, &record, arguments)?;
     let text = match format {
         GraphFormat::Json => {
             let object = serde_json::json!({
@@ -120,7 +120,7 @@ fn format(arguments: &GraphArguments) -> miette::Result<GraphFormat> {
 }
 
 /// As much of a graph as was asked for.
-fn cut(mut graph: Graph, record: &RunRecord, arguments: &GraphArguments) -> miette::Result<Graph> {
+fn cut(mut graph: Graph, history: &History, record: &RunRecord, arguments: &GraphArguments) -> miette::Result<Graph> {
     let roots = |graph: &Graph, word: &str| -> miette::Result<BTreeSet<usize>> {
         let found = with_ways(word, |is_meant| {
             let places = graph.places(|spec: &RecordedSpec| is_meant(spec));
@@ -147,7 +147,8 @@ fn cut(mut graph: Graph, record: &RunRecord, arguments: &GraphArguments) -> miet
         }
     }
     if arguments.only == Some(GraphOnly::Changed) {
-        graph = graph.changed();
+        let news = history.news(record);
+        graph = graph.changed(|spec| news.contains(&spec.key));
     }
     Ok(graph)
 }

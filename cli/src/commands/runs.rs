@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doge_queries::doge::{History, Outcome, RecordedSpec, RunRecord};
+use doge_queries::doge::{History, Outcome, RecordedSpec, RunId, RunRecord};
 use doge_queries::logs::{self, LoggedLine};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::arguments::{Common, RunsArguments, RunsCommand};
 use crate::commands::graph::shown;
 use crate::commands::known::{nothing, unreadable, warn_if_damaged};
-use crate::outcome::{Exit, print, print_json, say};
+use crate::outcome::{Exit, inform, print, print_json, say};
 use crate::picture::page::began;
 use crate::picture::trace::longest as longest_of;
 use crate::progress::seconds;
@@ -56,7 +56,7 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
     match &arguments.command {
         None => list(common, arguments),
         Some(RunsCommand::Show { id, longest, json }) => show(common, id.as_deref(), *longest, *json),
-        Some(RunsCommand::Log { id, spec, json }) => log(common, id, spec.as_deref(), *json),
+        Some(RunsCommand::Log { id, spec, json }) => log(common, id.as_deref(), spec.as_deref(), *json),
     }
 }
 
@@ -129,8 +129,22 @@ impl Took {
     fn line(&self) -> String {
         let took = seconds(Duration::from_secs_f64(self.took_ms / 1000.0));
         let begin = seconds(Duration::from_secs_f64(self.started_ms / 1000.0));
-        format!("  {took:>8}  from {begin:>8}  {} ({})", self.name, self.kind)
+        let end = match self.outcome {
+            Outcome::Failed => ", failed",
+            Outcome::Pending => ", not done",
+            _ => "",
+        };
+        format!("  {took:>8}  from {begin:>8}  {} ({}){end}", self.name, self.kind)
     }
+}
+
+/// Somebody who was waited for in a run.
+#[derive(Serialize)]
+struct Waited {
+    name: String,
+    holder: String,
+    started_ms: f64,
+    took_ms: f64,
 }
 
 /// What a run did, and when.
@@ -142,6 +156,8 @@ struct Shown {
     saved_ms: f64,
     longest: Vec<Took>,
     critical_path: Vec<Took>,
+    /// Who was waited for, and how long.
+    waits: Vec<Waited>,
     remarks: Vec<String>,
 }
 
@@ -156,6 +172,16 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         saved_ms: saved as f64 / 1000.0,
         longest: longest_of(&record).into_iter().take(longest).map(Took::new).collect(),
         critical_path: path.into_iter().map(|place| Took::new(&record.specs[place])).collect(),
+        waits: record
+            .waits
+            .iter()
+            .map(|wait| Waited {
+                name: wait.name.clone(),
+                holder: wait.holder.clone(),
+                started_ms: wait.started_us as f64 / 1000.0,
+                took_ms: wait.took_us as f64 / 1000.0,
+            })
+            .collect(),
         remarks: record.remarks.clone(),
     };
     if json {
@@ -186,6 +212,13 @@ fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette
         print(&format!("what the run waited for, {} in all:", seconds(Duration::from_secs_f64(waited / 1000.0))));
         list_of(&shown.critical_path);
     }
+    if !shown.waits.is_empty() {
+        print("waited for others:");
+        for wait in &shown.waits {
+            let [took, began] = [wait.took_ms, wait.started_ms].map(|ms| seconds(Duration::from_secs_f64(ms / 1000.0)));
+            print(&format!("  {took:>8}  from {began:>8}  {}, for {}", wait.name, wait.holder));
+        }
+    }
     warn_if_damaged(&history);
     Ok(Exit::Done)
 }
@@ -199,12 +232,35 @@ fn list_of(all: &[Took]) {
     }
 }
 
-fn log(common: &Common, id: &str, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
+/// The run whose log is meant. What was killed left no record, but perhaps a log.
+fn logged(history: &History, located: &Located, id: Option<&str>) -> miette::Result<RunId> {
+    let logs = logs::runs(&located.caches.logs());
+    let Some(id) = id else {
+        let is_ours = |id: &RunId| history.run(*id).is_none_or(|run| run.scope.as_deref() == Some(&*located.scope()));
+        return logs.into_iter().find(is_ours).ok_or_else(|| match unreadable(history) {
+            Some(report) => report,
+            None => miette!("of nothing that ran here is on record what it wrote"),
+        });
+    };
+    named(history, id).map(|run| run.id).or_else(|report| {
+        let wanted = id.trim().to_ascii_lowercase();
+        let mut meant = logs.into_iter().filter(|run| !wanted.is_empty() && run.to_hex().starts_with(&wanted));
+        match (meant.next(), meant.next()) {
+            (Some(run), None) => Ok(run),
+            _ => Err(report),
+        }
+    })
+}
+
+fn log(common: &Common, id: Option<&str>, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
     let located = Located::find(common)?;
     let history = doge_queries::history(&located.caches);
-    let record = named(&history, id)?;
+    let run = logged(&history, &located, id)?;
+    if history.run(run).is_none() && history.problem().is_none() {
+        inform("this run left no record: it is not done yet, or was killed");
+    }
     let directory = located.caches.logs();
-    let lines = logs::read(&directory, record.id)
+    let lines = logs::read(&directory, run)
         .into_diagnostic()
         .wrap_err_with(|| format!("what was written in the run cannot be read in `{}`", directory.display()))?;
     let meant = meant(&lines, spec)?;

@@ -79,10 +79,11 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
         }
         let looks: Vec<String> = checked.looks.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
         let all: usize = checked.looks.values().sum();
+        let found = if checked.other.is_empty() { "found nothing new" } else { "found nothing that made a difference" };
         match all {
             0 => text.push_str("  nothing outside had to be looked at\n"),
             _ => text.push_str(&format!(
-                "  {} at what is outside found nothing new: {}\n",
+                "  {} at what is outside {found}: {}\n",
                 counted(all as u64, "look", "looks"),
                 looks.join(", ")
             )),
@@ -90,8 +91,12 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
         for seen in &checked.seen {
             text.push_str(&format!("    {seen}\n"));
         }
-        if all > checked.seen.len() {
-            text.push_str(&format!("    and {} more\n", all - checked.seen.len()));
+        if checked.more_seen > 0 {
+            text.push_str(&format!("    and {} more\n", checked.more_seen));
+        }
+        if !checked.other.is_empty() {
+            text.push_str("  not as in the run before, which made no difference:\n");
+            checked.other.iter().for_each(|other| text.push_str(&format!("    {other}\n")));
         }
         if checked.held > 0 {
             let one = "result that was made of that is as it was";
@@ -104,6 +109,8 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
     let what = match explanation.outcome {
         Outcome::Failed => "failed; it ran",
         Outcome::Verified => "did not run, but is not what it was in the run before",
+        Outcome::Observed => "is not what it was in the run before",
+        Outcome::Pending => "was begun and not done, for the run ended before; it was to run",
         _ => "ran",
     };
     text.push_str(&format!("{} ({}) {what}, because\n", subject.name, subject.kind));
@@ -111,6 +118,10 @@ fn text(explanation: &Explanation, is_whole: bool) -> String {
     if let Some(cause) = &explanation.cause {
         cause.to_string().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         told.extend(&cause.changes);
+    }
+    if !explanation.also.is_empty() {
+        text.push_str("what else is new, and made a difference\n");
+        explanation.also.iter().for_each(|change| text.push_str(&format!("  {change}\n")));
     }
     if explanation.steps.len() > 1 {
         text.push_str("by way of\n");

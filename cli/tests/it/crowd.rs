@@ -169,6 +169,10 @@ fn who_waits_for_a_process_that_is_killed_goes_on_at_once() {
     let ran = Ran::of(child.wait_with_output().expect("it ends"));
     assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let shown = site.run(&["runs", "show"]).succeeded().stdout;
+    let waited =
+        shown.lines().skip_while(|line| *line != "waited for others:").any(|line| line.contains(", for process"));
+    assert!(waited, "{shown}");
     site.install().assert_nothing_ran();
 }
 

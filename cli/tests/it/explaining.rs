@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::interposed::signal;
 use crate::site::{PLATFORM, Ran, doge, tick};
 use crate::sources::backend;
 
@@ -150,6 +151,7 @@ fn each_edit_is_named_and_nothing_else_and_the_graph_marks_what_it_affects() {
     let check = |example: &Example, sort: &str, changes: &[&str], work: &[&str]| {
         let why = example.run(&["why", "greet", "--json"]).value();
         assert_eq!(told(&why), (sort.to_owned(), changes.iter().map(|change| (*change).to_owned()).collect()), "{why}");
+        assert!(why["also"].is_null(), "{why}");
         assert_eq!(done(example), work);
         why
     };
@@ -298,6 +300,227 @@ fn an_edit_that_is_taken_back_is_told_and_the_next_one_is_compared_with_what_was
     let again = why("greet");
     assert_eq!(told(&again), ("changed".to_owned(), vec![edited[0].to_owned()]), "{again}");
     assert_eq!(again["outcome"], "executed");
+}
+
+/// What stands in the answers of `why`, without the ids of runs: words of people, and no hash of anything.
+fn assert_in_plain_words(example: &Example, words: &[&str]) {
+    for word in words {
+        let why = example.run(&["why", word]).stdout;
+        for line in why.lines().filter(|line| !line.starts_with("in run ")) {
+            let is_hash = |part: &str| part.len() >= 12 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(!line.split(|c: char| !c.is_alphanumeric()).any(is_hash), "{word}: {line}");
+            assert!(!["Some(", "None", "{ ", "{\""].iter().any(|syntax| line.contains(syntax)), "{word}: {line}");
+        }
+    }
+}
+
+/// An example for one platform, with nothing but what lies in it.
+fn without_others() -> Example {
+    let example = Example::new();
+    example.edit("pixi.toml", "\"linux-64\", \"linux-aarch64\", \"osx-64\", \"osx-arm64\"", &format!("\"{PLATFORM}\""));
+    example
+}
+
+const CONFIG: &str = "version = \"*\" }\n";
+
+#[test]
+fn nothing_is_compared_with_what_is_called_the_same_in_the_same_run() {
+    // Four platforms, of which each has a host environment of that name.
+    let example = Example::new();
+    example.run(&["install"]);
+    let why = example.run(&["why", "the host environment of `greet`"]).stdout;
+    assert!(why.contains("nothing was recorded for it") && !why.contains("in another way"), "{why}");
+    example.edit("packages/greet/pixi.toml", "version = \"1.0\"", "version = \"1.1\"");
+    example.run(&["install"]);
+    let why = example.run(&["why", "ask for the packages of packages/greet"]).stdout;
+    assert!(why.contains("in another way") && !why.contains("aarch64"), "{why}");
+}
+
+#[test]
+fn what_held_although_something_is_new_says_what_is() {
+    let example = without_others();
+    example.run(&["install"]);
+    example.write("packages/greet/content/bin/greet", "other\n");
+    example.run(&["install"]);
+    let why = example.run(&["why", "lock_workspace", "--json"]).value();
+    let other = json!([{ "what": "file changed", "path": "packages/greet/content/bin/greet" }]);
+    assert_eq!(why["newest"]["checked"]["other"], other, "{why}");
+    let why = example.run(&["why", "lock_workspace"]).stdout;
+    assert!(why.contains("made a difference") && !why.contains("found nothing new"), "{why}");
+    let why = example.run(&["why", "files", "--json"]).value();
+    assert_eq!(told(&why).1, ["file changed | packages/greet/content/bin/greet"], "{why}");
+    assert_eq!(why["outcome"], "observed");
+    assert_in_plain_words(&example, &["greet", "link_prefix", "environment", "install_pixi_environment"]);
+
+    example.run(&["install"]);
+    let why = example.run(&["why", "lock_workspace"]).stdout;
+    assert!(why.contains("found nothing new") && !why.contains("made a difference"), "{why}");
+}
+
+#[test]
+fn of_several_edits_at_once_all_are_named_that_made_a_difference_and_no_others() {
+    let example = without_others();
+    example.run(&["install"]);
+    example.edit("packages/greet/pixi.toml", "version = \"1.0\"", "version = \"1.1\"");
+    example.write("packages/greet/content/bin/greet", "other\n");
+    example.edit("pixi.toml", "preview = ", "description = \"of words\"\npreview = ");
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    let version = "line of packages/greet/pixi.toml | version = \"1.0\" | version = \"1.1\"";
+    assert_eq!(told(&why), ("changed".to_owned(), vec![version.to_owned()]), "{why}");
+    assert_eq!(why["also"], json!([{ "what": "file changed", "path": "packages/greet/content/bin/greet" }]), "{why}");
+    let why = example.run(&["why"]).stdout;
+    assert!(why.contains("file changed: packages/greet/content/bin/greet"), "{why}");
+    assert!(why.contains("what else is new, and made a difference"), "{why}");
+
+    // Why a package is another one is told in the words of whoever read that.
+    fs::rename(example.path("packages/greet"), example.path("packages/greeter")).expect("it is there");
+    example.edit("pixi.toml", "path = \"packages/greet\"", "path = \"packages/greeter\"");
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet"]).stdout;
+    let line =
+        "  line of pixi.toml: greet = { path = \"packages/greet\" } -> greet = { path = \"packages/greeter\" }\n";
+    assert!(why.contains(line) && !why.contains("manifest/text"), "{why}");
+
+    // What was written by the run itself is no reason for it.
+    example.edit("pixi.toml", "[dependencies]\n", "[dependencies]\ntool = \"*\"\n");
+    example.run(&["install"]);
+    let why = example.run(&["why", "--json"]).value();
+    assert_eq!(told(&why).1, ["line of pixi.toml added | tool = \"*\""], "{why}");
+    assert!(why["also"].is_null(), "{why}");
+}
+
+#[test]
+fn what_is_asked_for_as_it_was_before_the_last_time_is_told_as_taken_back() {
+    let example = without_others();
+    let manifest = "packages/greet/pixi.toml";
+    let first = example.read(manifest);
+    example.run(&["install"]);
+    example.edit(manifest, "version = \"1.0\"", "version = \"1.1\"");
+    example.run(&["install"]);
+    example.write(manifest, &first);
+    example.run(&["install"]);
+    let back = format!("line of {manifest} | version = \"1.1\" | version = \"1.0\"");
+    let graph = example.run(&["graph", "--only", "changed", "--json"]).value();
+    let kinds: Vec<&Value> = graph["nodes"].as_array().expect("a list").iter().map(|node| &node["kind"]).collect();
+    for kind in ["backend_build", "manifests", "install_workspace_environment"] {
+        assert!(kinds.contains(&&json!(kind)), "{kind}: {kinds:?}");
+    }
+    assert!(!kinds.contains(&&json!("workspace_place")), "{kinds:?}");
+    for word in ["greet", "backend_build", "call_outputs", "environment"] {
+        let why = example.run(&["why", word, "--json"]).value();
+        assert_eq!(told(&why), ("changed".to_owned(), vec![back.clone()]), "{word}: {why}");
+        assert_eq!(why["outcome"], "verified", "{word}");
+    }
+
+    // Also if it had failed in between.
+    example.edit(manifest, CONFIG, &format!("{CONFIG}[package.build.config]\nfail = 'error'\nfail_in = 'build'\n"));
+    assert_eq!(example.run_with(&["install"], &[]).code, 1);
+    example.write(manifest, &first);
+    example.run(&["install"]);
+    for word in ["greet", "environment"] {
+        let why = example.run(&["why", word, "--json"]).value();
+        let lines = ["[package.build.config]", "fail = 'error'", "fail_in = 'build'"];
+        let lines = lines.map(|line| format!("line of {manifest} removed | {line}")).to_vec();
+        assert_eq!(told(&why), ("changed".to_owned(), lines), "{word}: {why}");
+        assert_eq!(why["outcome"], "verified", "{word}");
+    }
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert!(why["newest"]["checked"].is_object(), "{why}");
+
+    // How it is asked for is told in words.
+    example.run(&["install", "--frozen"]);
+    let why = example.run(&["why", "environment", "--json"]).value();
+    let frozen = "lock file | kept as far as it is up to date | taken as it is (--frozen)";
+    assert_eq!(told(&why), ("asked_differently".to_owned(), vec![frozen.to_owned()]), "{why}");
+    example.run(&["install", "--offline"]);
+    let text = example.run(&["why", "environment"]).stdout;
+    assert!(text.contains("  option added: --offline\n"), "{text}");
+    assert_in_plain_words(&example, &["environment", "greet"]);
+}
+
+/// Makes building `greet` take long; what was added to its manifest for that.
+fn slow(example: &Example) -> String {
+    let slow = "[package.build.config]\nslow = 2000\nslow_in = 'build'\nstderr = ['a line of it']\n";
+    let slow = format!("{slow}log = '{}'\n", example.directory.path().join("log").display());
+    example.edit("packages/greet/pixi.toml", CONFIG, &format!("{CONFIG}{slow}"));
+    slow
+}
+
+/// A run that is building `greet`.
+fn building(example: &Example) -> Child {
+    let directory = example.directory.path();
+    let log = directory.join("log");
+    fs::write(&log, "").expect("it can be written");
+    tick();
+    let mut command = doge(&["install"], &example.path(""), directory, &directory.join("cache"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    while !fs::read_to_string(&log).is_ok_and(|calls| calls.contains("build greet")) {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended before it built");
+        tick();
+    }
+    child
+}
+
+#[test]
+fn what_a_run_wrote_that_was_killed_is_found() {
+    let example = without_others();
+    example.run(&["install"]);
+    let before = example.run(&["runs", "--json"]).value();
+    slow(&example);
+    let mut child = building(&example);
+    child.kill().and_then(|()| child.wait()).expect("it is there");
+    assert_eq!(example.run(&["runs", "--json"]).value(), before, "it left no record");
+    let log = example.run(&["runs", "log"]);
+    assert!(log.stdout.contains("a line of it") && log.stderr.contains("was killed"), "{}{}", log.stdout, log.stderr);
+    let file = fs::read_dir(directory_of_logs(&example)).expect("it is there").flatten().next().expect("a log");
+    let id = file.file_name().to_string_lossy().trim_end_matches(".jsonl").to_owned();
+    assert_eq!(example.run(&["runs", "log", &id, "greet"]).stdout, log.stdout);
+    example.run_with(&["runs", "log", "fff"], &[]).assert_fails_with(&["there is no run `fff`"]);
+}
+
+fn directory_of_logs(example: &Example) -> PathBuf {
+    example.directory.path().join("cache/doge/logs")
+}
+
+#[test]
+fn what_was_not_done_when_a_run_was_interrupted_is_told_in_it_and_in_the_next() {
+    let example = without_others();
+    example.run(&["install"]);
+    let slow = slow(&example);
+    let child = building(&example);
+    signal(child.id(), "INT");
+    assert_eq!(Ran::of(child.wait_with_output().expect("it ends")).code, 130);
+
+    let why = example.run(&["why", "greet", "--json"]).value();
+    let line = |line: &str| format!("line of packages/greet/pixi.toml added | {line}");
+    let lines: Vec<String> = slow.lines().map(line).collect();
+    assert_eq!(told(&why), ("changed".to_owned(), lines), "{why}");
+    assert_eq!(why["outcome"], "pending", "{why}");
+    let shown = example.run(&["runs", "show", "--json"]).value();
+    let build = shown["longest"].as_array().expect("a list").iter().find(|took| took["kind"] == "backend_build");
+    assert!(build.is_some_and(|build| build["outcome"] == "pending"), "{shown}");
+
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert_eq!(told(&why), ("unfinished".to_owned(), vec![]), "{why}");
+
+    // What it had asked before is not on record, and has a name all the same.
+    example.write("packages/greet/content/bin/greet", "other\n");
+    let child = building(&example);
+    signal(child.id(), "INT");
+    child.wait_with_output().expect("it ends");
+    let why = example.run(&["why", "greet", "--json"]).value();
+    assert_eq!(told(&why).1, ["file changed | packages/greet/content/bin/greet"], "{why}");
+    let because = why["steps"][0]["because"].as_str().expect("a text");
+    assert!(because.starts_with("files content/**") && because.contains("in packages/greet is not"), "{because}");
+    // The next one is compared with it.
+    example.write("packages/greet/content/bin/more", "more\n");
+    example.run(&["install"]);
+    let why = example.run(&["why", "greet", "--json"]).value();
+    let added = "file added | packages/greet/content/bin/more | (matches `content/**`)";
+    assert_eq!(told(&why).1, [added], "{why}");
 }
 
 #[test]

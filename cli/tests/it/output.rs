@@ -186,6 +186,21 @@ fn what_others_wrote_does_nothing_to_a_terminal_and_programs_get_it_as_it_is() {
         let ran = sources.run(arguments);
         assert!(ran.code == 1 && ran.stderr.len() < 2000, "{} bytes", ran.stderr.len());
     }
+    for arguments in [
+        &["install", "-e", &*long][..],
+        &["install", "--platform", &long],
+        &["solve", &format!("--update={long}")],
+        &["build", &long],
+        &["cache", "gc", "--max-size", &long],
+        &["install", "--cache-dir", &long],
+        &["install", &format!("--{long}")],
+        &["graph", "-o", &long],
+    ] {
+        let ran = sources.run(arguments);
+        assert!(ran.code != 0 && ran.stderr.len() < 2000, "{:?}: {} bytes", arguments[0], ran.stderr.len());
+    }
+    let ran = sources.run(&["install", "-e", &long, "--json"]);
+    assert!(ran.value()["error"]["message"].as_str().is_some_and(|message| message.contains(&long)), "whole in JSON");
 }
 
 #[test]

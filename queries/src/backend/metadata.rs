@@ -56,7 +56,7 @@ impl Spec for BuildBackendMetadataSpec {
     const EPOCH: Epoch = Epoch::new(1, &[OWN]);
 
     fn label(&self) -> Option<String> {
-        Some(self.to_string())
+        Some(format!("packages of {}", self.manifest.location()))
     }
 }
 
@@ -294,7 +294,7 @@ impl Spec for CallOutputsSpec {
     const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES, SHELL]);
 
     fn label(&self) -> Option<String> {
-        Some(self.to_string())
+        Some(format!("ask for the packages of {}", self.instance.manifest.location()))
     }
 }
 

@@ -35,7 +35,7 @@ use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::prefix::{LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
 use crate::source::{LockedPackages, LockedSource, SourceRecord};
-use crate::told::packages;
+use crate::told::{of_archives, packages, records};
 use crate::workspace::{ExcludeNewer, Location, Requirement, SolveDescription, SourceRequirement};
 
 /// An environment with a tool in it.
@@ -139,7 +139,7 @@ impl Query for InstantiateToolEnvironmentSpec {
     type Error = ToolError;
 
     fn changes(&self, was: &ToolEnvironment, now: &ToolEnvironment, values: &Values<'_>) -> Option<Vec<Change>> {
-        let mut changes = packages(&*values.get(&was.records)?, &*values.get(&now.records)?);
+        let mut changes = records(&*values.get(&was.records)?, &*values.get(&now.records)?, values)?;
         for change in changes.iter_mut().filter(|change| change.path == self.needs.requirement.name) {
             change.what = "backend".to_owned();
         }
@@ -411,7 +411,7 @@ impl Observation for ChosenToolSpec {
     ) -> Option<Vec<Change>> {
         let records = |chosen: &ChosenPackages| Records::new(chosen.binary.clone());
         match (was, now) {
-            (Some(was), Some(now)) => Some(packages(&records(was), &records(now))),
+            (Some(was), Some(now)) => Some(packages(of_archives(&records(was)), of_archives(&records(now)))),
             // It is chosen anew; what came of that tells more.
             _ => Some(Vec::new()),
         }

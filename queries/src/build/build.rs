@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use doge::{
-    Action, ActionContext, AnyError, Db, Epoch, Failure, FileRef, Fingerprint, Halt, Intern, Interned, Query, Resource,
-    Root, RunId, Spec,
+    Action, ActionContext, AnyError, Change, Db, Epoch, Failure, FileRef, Fingerprint, Halt, Intern, Interned, Query,
+    Resource, Root, RunId, Spec, Values,
 };
 use miette::Diagnostic;
 use rattler_conda_types::package::{CondaArchiveIdentifier, IndexJson};
@@ -35,6 +35,7 @@ use crate::package::{FetchPackageError, FetchPackageSpec};
 use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
 use crate::records::Records;
 use crate::source::{CheckoutError, SourceRecord, Use, changed, is_whole, written};
+use crate::told::packages;
 
 /// What builds are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +87,13 @@ pub struct BuiltPackage {
     pub file_name: String,
     /// What it says of itself, with its hash and its size.
     pub record: PackageRecord,
+}
+
+impl BuiltPackage {
+    /// How it differs from another one, for people.
+    fn changes(&self, now: &Self) -> Vec<Change> {
+        packages(std::iter::once(&self.record), std::iter::once(&now.record))
+    }
 }
 
 impl Intern for BuiltPackage {
@@ -148,6 +156,10 @@ pub enum SourceBuildError {
 impl Query for SourceBuildSpec {
     type Output = BuiltPackage;
     type Error = SourceBuildError;
+
+    fn changes(&self, was: &BuiltPackage, now: &BuiltPackage, _: &Values<'_>) -> Option<Vec<Change>> {
+        Some(was.changes(now))
+    }
 
     fn compute(&self, db: &Db<'_>) -> Result<BuiltPackage, Halt<SourceBuildError>> {
         let record = db.value(&self.record)?;
@@ -324,6 +336,13 @@ pub struct Prefix {
     pub built: Vec<BuiltPackage>,
 }
 
+impl Prefix {
+    fn packages(&self) -> impl Iterator<Item = &PackageRecord> {
+        let built = self.built.iter().map(|package| &package.record);
+        self.binary.iter().map(|record| &record.package_record).chain(built)
+    }
+}
+
 impl Intern for Prefix {
     const NAME: &'static str = "packages of a build";
 }
@@ -403,8 +422,22 @@ impl Spec for BackendBuildSpec {
     const KIND: &'static str = "backend_build";
     const EPOCH: Epoch = Epoch::new(3, &[OWN, CONDA_TYPES, RATTLER, PACKAGE_STREAMING, SHELL]);
 
+    fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
+        let (build_prefix, host_prefix) = (was.build_prefix.clone(), was.host_prefix.clone());
+        if (Self { build_prefix, host_prefix, ..now.clone() }) != *was {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for (was, now) in [(&was.build_prefix, &now.build_prefix), (&was.host_prefix, &now.host_prefix)] {
+            let (was, now) = (values.get(was)?, values.get(now)?);
+            changes.extend(packages(was.packages(), now.packages()));
+        }
+        // What else may differ is told field by field.
+        Some(changes).filter(|changes| !changes.is_empty())
+    }
+
     fn label(&self) -> Option<String> {
-        Some(format!("build {} of {}", self.output.name, self.instance.manifest))
+        Some(format!("build {} of {}", self.output.name, self.instance.manifest.location()))
     }
 }
 
@@ -531,6 +564,10 @@ const PREFIX_LENGTH: usize = 255;
 impl Action for BackendBuildSpec {
     type Output = BuiltPackage;
     type Error = BackendBuildError;
+
+    fn changes(&self, was: &BuiltPackage, now: &BuiltPackage, _: &Values<'_>) -> Option<Vec<Change>> {
+        Some(was.changes(now))
+    }
     const RESOURCE: Resource = Resource::Build;
     const EXPENSIVE: bool = true;
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use doge::{AnyError, Db, Epoch, Failure, Halt, Interned, Query, Spec};
+use doge::{AnyError, Change, Db, Epoch, Failure, Halt, Interned, Query, Spec, Values};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -18,6 +18,7 @@ use crate::environment::{RememberedSolutionSpec, SolveUnitError, SolveUnitSpec};
 use crate::epoch::{CONDA_TYPES, OWN};
 use crate::records::Records;
 use crate::source::{LockedPackages, LockedSource, PinError, PinnedSource, SourceLocation, SourceRecord, pin};
+use crate::told::records;
 use crate::workspace::lock::kept;
 use crate::workspace::{
     Requirement, RootNotAbsolute, SolveDescription, SourceRequirement, WorkspaceRoot, parse_canonical,
@@ -206,6 +207,10 @@ impl Query for ResolveSourcesSpec {
     /// Records of sources only, in all their variants.
     type Output = Interned<Records>;
     type Error = SolvePixiError;
+
+    fn changes(&self, was: &Self::Output, now: &Self::Output, values: &Values<'_>) -> Option<Vec<Change>> {
+        records(&*values.get(was)?, &*values.get(now)?, values)
+    }
 
     fn compute(&self, db: &Db<'_>) -> Ended<Interned<Records>> {
         let locked = self.locked.as_ref().map(|locked| db.value(locked)).transpose()?;

@@ -54,7 +54,7 @@ impl Spec for SourceMetadataSpec {
     const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES]);
 
     fn label(&self) -> Option<String> {
-        Some(format!("metadata of {self}"))
+        Some(format!("metadata of `{}` of {}", self.package, self.manifest.location()))
     }
 }
 

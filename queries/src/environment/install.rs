@@ -18,7 +18,7 @@ use crate::prefix::{
     Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment, LinkOptions, NoPython, PrefixStateSpec,
 };
 use crate::records::Records;
-use crate::told::option;
+use crate::told::{option, switch};
 
 /// An environment of a workspace, installed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,8 +53,8 @@ impl Spec for InstallWorkspaceEnvironmentSpec {
 
     fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
         let mut changes = LockWorkspaceSpec::changed(&was.lock, &now.lock, values).unwrap_or_default();
-        changes.extend(option("links", &format!("{:?}", was.options), &format!("{:?}", now.options)));
-        changes.extend(option("--link-scripts", &was.link_scripts, &now.link_scripts));
+        changes.extend(option("links that are allowed", &was.options, &now.options));
+        changes.extend(switch("scripts of packages are run", was.link_scripts, now.link_scripts));
         if now.force.is_some() && was.force != now.force {
             changes.push(Change::new("option", "--force", None, None));
         }

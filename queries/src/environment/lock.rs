@@ -27,7 +27,7 @@ use crate::environment::take::{TakeRecordsError, TakeRecordsSpec};
 use crate::epoch::{LOCK, OWN};
 use crate::files::FilesError;
 use crate::records::Records;
-use crate::told::{lines, option};
+use crate::told::{option, records, switch};
 use crate::workspace::SourceRequirement;
 
 /// The records of the environments of a workspace, and a lock file that holds them.
@@ -54,6 +54,18 @@ pub struct Only {
     pub environments: BTreeSet<String>,
     /// The platforms.
     pub platforms: BTreeSet<String>,
+}
+
+impl fmt::Display for Only {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        match (self.environments.is_empty(), self.platforms.is_empty()) {
+            (true, true) => f.write_str("everything"),
+            (true, false) => f.write_str(&names(&self.platforms)),
+            (false, true) => f.write_str(&names(&self.environments)),
+            (false, false) => write!(f, "{} on {}", names(&self.environments), names(&self.platforms)),
+        }
+    }
 }
 
 impl Only {
@@ -101,18 +113,31 @@ pub enum Renewal {
 }
 
 impl fmt::Display for LockMode {
+    /// What becomes of a lock file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            LockMode::Frozen => "frozen",
-            LockMode::Locked => "locked",
-            LockMode::Satisfy => "what is locked stays",
-            LockMode::Renew(Renewal::Nothing) => "the channels are asked again",
-            LockMode::Renew(Renewal::Everything) => "everything",
+            LockMode::Frozen => "taken as it is (--frozen)",
+            LockMode::Locked => "taken if it is up to date (--locked)",
+            LockMode::Satisfy => "kept as far as it is up to date",
+            LockMode::Renew(Renewal::Nothing) => "kept, and the channels asked again",
+            LockMode::Renew(Renewal::Everything) => "made anew (--update)",
             LockMode::Renew(Renewal::Packages { names, .. }) => {
-                return f.write_str(&names.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+                let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+                return write!(f, "kept but for some packages (--update={names})");
             }
         })
     }
+}
+
+impl LockMode {
+    fn is_frozen(&self) -> bool {
+        *self == LockMode::Frozen
+    }
+}
+
+/// How a lock file counts, if that is not as it was.
+fn how(was: &LockMode, now: &LockMode) -> Option<Change> {
+    (was != now).then(|| Change::new("lock file", "", Some(was.to_string()), Some(now.to_string())))
 }
 
 impl fmt::Display for LockWorkspaceSpec {
@@ -133,16 +158,18 @@ impl Spec for LockWorkspaceSpec {
         let mut changes = Vec::new();
         if was.manifest != now.manifest {
             let (was, now) = (values.get(&was.manifest)?, values.get(&now.manifest)?);
-            changes.extend(lines(now.file_name(), was.text(), now.text()));
+            changes.extend(was.changes(&now));
         }
         changes.extend(
             [
-                option("--update", &was.mode, &now.mode),
-                option("--offline", &was.offline, &now.offline),
-                option("lock file", &was.lock_file, &now.lock_file),
+                how(&was.mode, &now.mode),
+                switch("--offline", was.offline, now.offline),
+                option("place of the lock file", &was.lock_file, &now.lock_file),
                 option("pass-env", &was.build.pass_env.join(", "), &now.build.pass_env.join(", ")),
                 option("overridden backends", &was.build.overrides, &now.build.overrides),
-                option("only", &format!("{:?}", was.only), &format!("{:?}", now.only)),
+                // Of a lock file that is taken as it is no more is read than what is installed.
+                option("what is asked for", &was.only, &now.only)
+                    .filter(|_| !was.mode.is_frozen() && !now.mode.is_frozen()),
             ]
             .into_iter()
             .flatten(),
@@ -152,7 +179,7 @@ impl Spec for LockWorkspaceSpec {
     }
 
     fn label(&self) -> Option<String> {
-        Some(self.to_string())
+        Some("records of the workspace".to_owned())
     }
 }
 
@@ -307,6 +334,22 @@ struct BuiltUnit {
 impl Query for LockWorkspaceSpec {
     type Output = LockedWorkspace;
     type Error = LockWorkspaceError;
+
+    fn changes(&self, was: &LockedWorkspace, now: &LockedWorkspace, values: &Values<'_>) -> Option<Vec<Change>> {
+        let mut changes: Vec<Change> = Vec::new();
+        for target in &now.targets {
+            let Some(was) = was.target(&target.environment, &target.platform) else { continue };
+            let of_target = records(&*values.get(&was.records)?, &*values.get(&target.records)?, values)?;
+            // What is the same on several platforms is said once.
+            of_target.into_iter().for_each(|change| {
+                if !changes.contains(&change) {
+                    changes.push(change)
+                }
+            });
+        }
+        // What else may differ is told field by field.
+        Some(changes).filter(|changes| !changes.is_empty())
+    }
 
     fn compute(&self, db: &Db<'_>) -> Ended<LockedWorkspace> {
         let (interned_needs, lock) = db.join(|join| {

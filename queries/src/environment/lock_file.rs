@@ -1,5 +1,6 @@
 //! The lock file: observing and writing it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::file_stamp::FileStamp;
 use crate::records::Records;
 use crate::redact::text_without_credentials;
 use crate::source::Locking;
-use crate::told::{archives, lines};
+use crate::told::{archives, by_name, lines};
 use crate::workspace::EnvironmentDescription;
 use crate::workspace::lock::{
     LockFileError, LockedFile, NEWEST_VERSION, RenderError, Solved, WriteError, Written, render, write_if_changed,
@@ -115,7 +116,12 @@ impl Observation for LockFileSpec {
             locations.filter_map(|location| location.rsplit('/').next()).map(str::to_owned).collect()
         };
         let (before, after) = (locked(was), locked(now));
-        let changes = archives(before.iter().map(String::as_str), after.iter().map(String::as_str));
+        let mut changes = archives(before.iter().map(String::as_str), after.iter().map(String::as_str));
+        changes.extend(by_name(&sources(was), &sources(now), |name, was, now| {
+            let places =
+                |places: Option<&BTreeSet<String>>| places.map(|places| Vec::from_iter(places.clone()).join(" and "));
+            Change::new("package", name, places(was), places(now))
+        }));
         Some(if changes.is_empty() { lines(&self.path, was, now) } else { changes })
     }
 
@@ -133,6 +139,26 @@ impl Observation for LockFileSpec {
         .await
         .map_err(|error: LockFileError| ReadLockFileError::Unreadable(Arc::new(error)))
     }
+}
+
+/// Where the packages are from that are built, by name. What tells the variants of one apart is nothing for people.
+fn sources(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut sources: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in text.lines().filter_map(|line| line.trim().strip_prefix("- conda_source: ")) {
+        let Some((name, place)) = entry.split_once(" @ ") else { continue };
+        let name = name.split('[').next().unwrap_or(name);
+        let place = match place.rsplit_once('#') {
+            Some((place, pin)) => format!("{place} at {}", first_digits(pin.strip_prefix("sha256=").unwrap_or(pin))),
+            None => place.to_owned(),
+        };
+        sources.entry(name.to_owned()).or_default().insert(place);
+    }
+    sources
+}
+
+/// As much of a hash as tells it from others.
+fn first_digits(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 fn read(path: &std::path::Path) -> Result<Option<LockText>, LockFileError> {

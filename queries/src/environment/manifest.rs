@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use doge::{Action, ActionContext, Epoch, Intern, Interned, Resource, Spec};
+use doge::{Action, ActionContext, Change, Epoch, Intern, Interned, Resource, Spec, Values};
 use miette::Diagnostic;
 use rattler_lock::VariantValue;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use url::Url;
 use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, TOML};
 use crate::redact::text_without_credentials;
+use crate::told::lines;
 use crate::workspace::{EnvironmentDescription, ManifestError, ManifestOptions, SolveUnit, Workspace, WorkspaceRoot};
 
 /// The text of a manifest without credentials, and what else decides how it is read.
@@ -28,16 +29,6 @@ impl Intern for ManifestText {
 }
 
 impl ManifestText {
-    /// The name of its file.
-    pub(crate) fn file_name(&self) -> &str {
-        &self.file_name
-    }
-
-    /// What it says.
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// The text of the file of this name, which lies in the root of the workspace.
     ///
     /// User names, passwords and tokens in URLs are left out: the text is kept between runs, and they have no effect.
@@ -58,6 +49,11 @@ impl ManifestText {
         let options = ManifestOptions { channel_alias: self.channel_alias.clone() };
         Workspace::parse(&self.text, &root.path().join(&self.file_name), &options).map_err(Box::new)
     }
+
+    /// How its lines differ from those that it has now.
+    pub(crate) fn changes(&self, now: &Self) -> Vec<Change> {
+        lines(&now.file_name, &self.text, &now.text)
+    }
 }
 
 /// Reading from a manifest what has to be solved.
@@ -76,6 +72,12 @@ impl fmt::Display for ReadManifestSpec {
 impl Spec for ReadManifestSpec {
     const KIND: &'static str = "read_manifest";
     const EPOCH: Epoch = Epoch::new(1, &[OWN, CONDA_TYPES, TOML]);
+
+    fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
+        let (was, now) = (values.get(&was.manifest)?, values.get(&now.manifest)?);
+        // What else may differ is told field by field.
+        Some(was.changes(&now)).filter(|changes| !changes.is_empty())
+    }
 
     fn label(&self) -> Option<String> {
         Some(self.to_string())

@@ -65,7 +65,7 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Difference::NoPrefix => f.write_str("there is none"),
+            Difference::NoPrefix => f.write_str("the environment is not there"),
             Difference::Unfinished => f.write_str("an earlier change was never finished"),
             Difference::Moved { linked_for } => write!(f, "it was made for {linked_for}"),
             Difference::Missing { name } => write!(f, "{name} is missing"),
@@ -143,7 +143,10 @@ pub fn differences(state: &PrefixState, wanted: &[RepoDataRecord], platform: Sub
         match found.get(package.name.as_str()) {
             None => differences.push(Difference::Missing { name }),
             Some((_, there)) if !same_content(package, there) => {
-                differences.push(Difference::Other { name, found: format!("{} {}", there.version, there.build) });
+                let same = same_version(package, there) && package.build == there.build;
+                let other = if same { "another " } else { "" };
+                differences
+                    .push(Difference::Other { name, found: format!("{other}{} {}", there.version, there.build) });
             }
             Some((installed, _)) if installed.as_left == Some(false) => {
                 differences.push(Difference::Edited { file_name: installed.file_name.clone() });

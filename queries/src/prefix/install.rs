@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use doge::storage::RunId;
-use doge::{AnyError, Db, Epoch, Failure, Fingerprint, Halt, Interned, Query, Spec};
+use doge::{AnyError, Change, Db, Epoch, Failure, Fingerprint, Halt, Interned, Query, Spec, Values};
 use rattler_conda_types::Subdir;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use crate::prefix::difference::{Difference, differences};
 use crate::prefix::link::{LinkError, LinkOptions, LinkPrefixSpec, Relink};
 use crate::prefix::state::{PrefixError, PrefixState, PrefixStateSpec};
 use crate::records::Records;
+use crate::told::{of_archives, packages};
 
 /// How many differences are told one by one.
 const TOLD: usize = 10;
@@ -62,6 +63,12 @@ impl fmt::Display for InstallPixiEnvironmentSpec {
 impl Spec for InstallPixiEnvironmentSpec {
     const KIND: &'static str = "install_pixi_environment";
     const EPOCH: Epoch = Epoch::new(1, &[OWN, RATTLER, CONDA_TYPES]);
+
+    fn changed(was: &Self, now: &Self, values: &Values<'_>) -> Option<Vec<Change>> {
+        let (was, now) = (values.get(&was.records)?, values.get(&now.records)?);
+        // What else may differ is told field by field.
+        Some(packages(of_archives(&was), of_archives(&now))).filter(|changes| !changes.is_empty())
+    }
 
     fn label(&self) -> Option<String> {
         Some(format!("{self} in {}", self.prefix.path))

@@ -46,6 +46,17 @@ pub struct LinkOptions {
     pub reference: Option<bool>,
 }
 
+impl fmt::Display for LinkOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [("symbolic", self.symbolic), ("hard", self.hard), ("reference", self.reference)];
+        let told = named.into_iter().filter_map(|(name, allowed)| match allowed? {
+            true => Some(name.to_owned()),
+            false => Some(format!("not {name}")),
+        });
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// Making a prefix hold exactly these packages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LinkPrefixSpec {
@@ -269,7 +280,7 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
     let io = |source| LinkError::Io { path: path.to_owned(), source };
     let folder = path.join(CONDA_META);
     let own = crate::waiting::acquire(ctx, &folder.join(OWN_LOCK), "changing the environment").await.map_err(io)?;
-    let mut told = false;
+    let mut waiting = None;
     let pixi = loop {
         let path = folder.join(PIXI_FINGERPRINT);
         let locked = ctx
@@ -283,9 +294,7 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
         match locked {
             Ok(()) => break Some(file),
             Err(std::fs::TryLockError::WouldBlock) => {
-                if !std::mem::replace(&mut told, true) {
-                    ctx.reporter().waiting_for("pixi, which is changing the environment");
-                }
+                waiting.get_or_insert_with(|| ctx.reporter().waiting_for("pixi, which is changing the environment"));
                 tokio::time::sleep(crate::waiting::PAUSE).await;
             }
             Err(std::fs::TryLockError::Error(error)) if are_not_to_be_had(&error) => break None,

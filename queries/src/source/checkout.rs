@@ -56,7 +56,7 @@ impl Sources {
             offline: self.offline,
             written: Some(Arc::new(move |server| written.written(&repository, server))),
             stored: Some(Arc::new(move |server| stored.stored(server))),
-            waiting: Some(Arc::new(move |holder| reporter.waiting_for(holder))),
+            waiting: Some(Arc::new(move |holder| drop(reporter.waiting_for(holder)))),
         }
     }
 }
