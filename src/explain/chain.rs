@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use doge_storage::{Fingerprint, Key, RunId};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::difference::{Change, Tree, differences};
 use super::earlier::{Earlier, End};
@@ -23,6 +23,8 @@ pub(super) struct Compared<'h> {
     earlier: Rc<Earlier>,
     /// Who asked for each spec.
     asking: OnceCell<Vec<Vec<usize>>>,
+    /// The specs of each label.
+    labels: OnceCell<FxHashMap<&'h str, Vec<&'h RecordedSpec>>>,
 }
 
 /// What of the specs that a spec asked for is not what it was.
@@ -35,7 +37,7 @@ enum Below {
 
 impl<'h> Compared<'h> {
     pub(super) fn new(history: &'h History, run: &'h RunRecord) -> Self {
-        Self { history, run, earlier: history.earlier(run), asking: OnceCell::new() }
+        Self { history, run, earlier: history.earlier(run), asking: OnceCell::new(), labels: OnceCell::new() }
     }
 
     fn find(&self, key: Key) -> Option<usize> {
@@ -186,8 +188,12 @@ impl<'h> Compared<'h> {
         let mut cause = None;
         // How the value changed of the spec that is looked at.
         let mut value: Option<(Fingerprint, Fingerprint)> = None;
-        while let Some(place) = next.take() {
-            if steps.len() >= limit || std::mem::replace(&mut seen[place], true) {
+        // Or whose askers are looked at next.
+        let mut above_of: Option<usize> = None;
+        while steps.len() < limit {
+            let above = |below| self.news_above(below, &seen);
+            let Some(place) = next.take().or_else(|| above_of.take().and_then(above)) else { break };
+            if std::mem::replace(&mut seen[place], true) {
                 break;
             }
             let spec = &self.run.specs[place];
@@ -261,7 +267,7 @@ impl<'h> Compared<'h> {
                     step(because, &found.changes);
                     cause = Some(Cause { changes: limited(&found.changes).0, ..found });
                     // A new spec was made by whoever asked for it; what changed for them is the rest of the story.
-                    next = self.news_above(place, &seen);
+                    above_of = Some(place);
                 }
                 (Some(Reason::DependencyFailed { dependency }), None) => {
                     step("something it needs had failed", &[]);
@@ -280,7 +286,7 @@ impl<'h> Compared<'h> {
                     let note = by.map(|by| self.run.specs[by].name.clone());
                     cause = Some(Cause { note, ..Cause::of(CauseSort::Gone, spec) });
                     // Whoever wants something else than the last time finds the other there.
-                    next = by.and_then(|by| self.news_above(by, &seen));
+                    above_of = by;
                 }
                 (None, None) if spec.role == Role::Observation => {
                     let changes = self.other(place);
@@ -291,7 +297,7 @@ impl<'h> Compared<'h> {
                     let found = Some(spec.found.join("; ")).filter(|found| !found.is_empty());
                     step(found.as_deref().unwrap_or("its target was found not as wanted"), &[]);
                     cause = Some(Cause { note: found, ..Cause::of(CauseSort::NotAsWanted, spec) });
-                    next = self.news_above(place, &seen);
+                    above_of = Some(place);
                 }
                 (None | Some(Reason::Changed { .. }), None) => {
                     if let Some(End::Broken { error: Some(error), .. }) = self.earlier.last(spec.key)
@@ -304,7 +310,7 @@ impl<'h> Compared<'h> {
                         let (because, found) = self.previous(spec);
                         step(&format!("{because}{held}"), &found.changes);
                         cause = Some(Cause { changes: limited(&found.changes).0, ..found });
-                        next = self.news_above(place, &seen);
+                        above_of = Some(place);
                     } else if let Some(effect) = self.effect_of(spec).filter(|effect| !seen[*effect]) {
                         step(&format!("it needed {}", self.run.specs[effect].name), &[]);
                         next = Some(effect);
@@ -427,8 +433,14 @@ impl<'h> Compared<'h> {
             (Some(was), Some(now)) => differences(was, now, &mut |print| history.value(print)).iter().map(weight).sum(),
             _ => usize::MAX,
         };
-        let is_alike = |other: &&RecordedSpec| other.kind == spec.kind && other.label == spec.label;
-        let alike: Vec<&RecordedSpec> = self.run.specs.iter().filter(is_alike).collect();
+        let labels = self.labels.get_or_init(|| {
+            let mut labels: FxHashMap<&str, Vec<&RecordedSpec>> = FxHashMap::default();
+            for spec in &self.run.specs {
+                labels.entry(spec.label.as_deref().unwrap_or_default()).or_default().push(spec);
+            }
+            labels
+        });
+        let alike = labels.get(spec.label.as_deref()?).map_or(&[][..], Vec::as_slice);
         let now = tree(spec.key);
         let gone = keys.iter().filter(|key| alike.iter().all(|other| other.key != **key));
         let gone = gone.map(|key| (*key, tree(*key)));

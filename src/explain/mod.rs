@@ -326,12 +326,14 @@ impl History {
         (0..run.specs.len()).filter(|place| compared.worked(*place)).map(|place| run.specs[place].key).collect()
     }
 
-    /// Why a spec of a run ran, in one step; nothing if it did not.
-    pub fn step_of(&self, run: &RunRecord, place: usize) -> Option<Step> {
-        let spec = run.specs.get(place)?;
+    /// Why the spec in a place of a run ran, in one step; nothing if it did not.
+    pub fn steps<'h>(&'h self, run: &'h RunRecord) -> impl Fn(usize) -> Option<Step> + 'h {
         let compared = Compared::new(self, run);
-        let ran = compared.is_news(place) || (spec.role == Role::Effect && compared.worked(place));
-        if ran { compared.chain(place, 1).0.into_iter().next() } else { None }
+        move |place| {
+            let spec = run.specs.get(place)?;
+            let ran = compared.is_news(place) || (spec.role == Role::Effect && compared.worked(place));
+            if ran { compared.chain(place, 1).0.into_iter().next() } else { None }
+        }
     }
 
     fn step(&self, spec: &RecordedSpec, because: &str, changes: &[Change]) -> Step {

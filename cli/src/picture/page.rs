@@ -15,13 +15,14 @@ const LAYOUT: &str = include_str!("../page/vendor/dagre.min.js");
 pub(crate) fn page(history: &History, graph: &Graph, run: &RunRecord, against: Option<&RunRecord>) -> String {
     let critical: BTreeSet<_> = run.critical_path().into_iter().map(|place| run.specs[place].key).collect();
     let places: HashMap<_, _> = run.specs.iter().enumerate().map(|(place, spec)| (spec.key, place)).collect();
+    let step_of = history.steps(run);
     let nodes: Vec<Value> = graph
         .nodes
         .iter()
         .enumerate()
         .map(|(id, node)| {
             let spec = &node.spec;
-            let step = places.get(&spec.key).and_then(|place| history.step_of(run, *place));
+            let step = places.get(&spec.key).and_then(|place| step_of(*place));
             json!({
                 "id": id,
                 "kind": spec.kind,

@@ -26,6 +26,7 @@ pub(crate) fn events(history: &History, run: &RunRecord) -> Value {
         let spec = &run.specs[*place];
         event(&spec.kind, &spec.name, CRITICAL, spec.started_us.unwrap_or_default(), spec.cost_us, json!({}))
     }));
+    let step_of = history.steps(run);
     for (start, place) in timed {
         let spec = &run.specs[place];
         let lane = lanes.iter().position(|free| *free <= start).unwrap_or_else(|| {
@@ -33,7 +34,7 @@ pub(crate) fn events(history: &History, run: &RunRecord) -> Value {
             lanes.len() - 1
         });
         lanes[lane] = start + spec.cost_us.max(1);
-        let step = history.step_of(run, place);
+        let step = step_of(place);
         let arguments = json!({
             "kind": spec.kind,
             "role": spec.role,
