@@ -558,10 +558,9 @@ impl Bench {
         self.engine(seat).settle();
         let events = self.seats[seat].log.take();
         let ran = ran(&events);
-        // It has no verdict on cycles, and says of what stands on one that it may run. After a loss it may name work that
-        // the request, which comes upon a lost spec another way, does not do.
+        // It has no verdict on cycles, and says of what stands on one that it may run.
         let scratch = self.scratch(node.query);
-        if self.seats[seat].still && !self.lost && !scratch.rings {
+        if self.seats[seat].still && !scratch.rings {
             // What was made with the help of a failure is recorded nowhere, but this engine may still have it.
             let tainted = scratch.traces[&node.query].is_none();
             let fits = match &report.verdict {
