@@ -85,7 +85,7 @@ impl Report {
         self.reused = counts.reused;
         self.cut_off = counts.cut_off;
         self.failed = counts.failed;
-        self.duration_ms = record.duration().as_secs_f64() * 1000.0;
+        self.duration_ms = record.duration_us as f64 / 1000.0;
     }
 
     /// Says how it ended: on standard output if JSON is wanted, and for people.

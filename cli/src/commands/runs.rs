@@ -41,7 +41,7 @@ impl Listed {
             title: record.title.clone(),
             workspace: record.scope.clone(),
             began: began(record),
-            duration_ms: record.duration().as_secs_f64() * 1000.0,
+            duration_ms: record.duration_us as f64 / 1000.0,
             executed: counts.executed.clone(),
             observed: counts.observed,
             verified: counts.verified,
