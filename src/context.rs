@@ -269,22 +269,21 @@ impl ActionContext {
 
     /// As [`ObserveContext::blocking`]. What this work holds is kept until `work` has ended.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let held = self.held();
-        let kept = move || {
-            let _held = held;
-            work()
-        };
-        self.base.blocking(kept).await
+        self.base.blocking(self.keeping(work)).await
     }
 
     /// As [`ObserveContext::cpu`]. What this work holds is kept until `work` has ended.
     pub async fn cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.base.cpu(self.keeping(work)).await
+    }
+
+    /// Work that keeps what this work holds until it has ended.
+    fn keeping<T>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl FnOnce() -> T + Send + 'static {
         let held = self.held();
-        let kept = move || {
+        move || {
             let _held = held;
             work()
-        };
-        self.base.cpu(kept).await
+        }
     }
 
     fn note(&self, note: impl FnOnce(&mut Notes)) {

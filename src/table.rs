@@ -331,16 +331,12 @@ impl Table {
         }
         let newest = self.persist.borrow_mut().as_mut().map(|persist| persist.newest_trace(key));
         let (newest, others) = newest.unwrap_or((None, false));
-        match newest.and_then(|trace| self.world_of(&trace)) {
-            Some(world) => self.change(node, |node| {
-                node.set(Flag::Begun, true);
-                node.set(Flag::Loaded, !others);
-                node.set(Flag::Kept, true);
-                node.add_recorded(vec![world]);
-            }),
-            None if others => self.load_worlds(node),
-            None => self.change(node, |node| node.set(Flag::Loaded, true)),
+        let world = newest.and_then(|trace| self.world_of(&trace));
+        if others && world.is_none() {
+            return self.load_worlds(node);
         }
+        let flag = if others { Flag::Begun } else { Flag::Loaded };
+        self.take_in(node, flag, world.into_iter().collect());
     }
 
     /// Reads the traces of the store into the node, once.
@@ -357,8 +353,13 @@ impl Table {
         for trace in traces {
             loaded.extend(self.world_of(&trace));
         }
+        self.take_in(node, Flag::Loaded, loaded);
+    }
+
+    /// Adds worlds of the store to a node; the flag says which of them it has now.
+    fn take_in(&self, node: NodeIndex, flag: Flag, loaded: Vec<World>) {
         self.change(node, |node| {
-            node.set(Flag::Loaded, true);
+            node.set(flag, true);
             if !loaded.is_empty() {
                 node.set(Flag::Kept, true);
                 node.add_recorded(loaded);

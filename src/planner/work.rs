@@ -172,14 +172,14 @@ impl Planner {
 
     /// Ends work that nobody waits for any more.
     pub(super) fn abort_unwanted(&mut self) {
+        let is_asked_for = |node: NodeIndex| self.schedule.is_waited_for(Demand::Run(node));
+        let not_asked_for = self.running.iter().filter(|(node, running)| !running.refresh && !is_asked_for(**node));
+        let mut unwanted: Vec<NodeIndex> = not_asked_for.map(|(node, _)| *node).collect();
+        if unwanted.is_empty() {
+            return;
+        }
         let needed_behind = self.table().needed_behind(|node| self.schedule.is_pending_or_ready(node));
-        let unwanted: Vec<NodeIndex> = self
-            .running
-            .iter()
-            .filter(|(_, running)| !running.refresh)
-            .filter(|(node, _)| !self.schedule.is_waited_for(Demand::Run(**node)) && !needed_behind[node.as_usize()])
-            .map(|(node, _)| *node)
-            .collect();
+        unwanted.retain(|node| !needed_behind[node.as_usize()]);
         for node in unwanted {
             self.abort(node);
         }

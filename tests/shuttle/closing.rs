@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use doge::{Action, ActionContext, Closed, Epoch, RequestError, Resource, Spec, WeakDatabase};
+use doge::{Action, ActionContext, Closed, Database, Epoch, RequestError, Resource, Spec, WeakDatabase};
 use serde::{Deserialize, Serialize};
 use shuttle::future::{block_on, yield_now};
 use shuttle::rand::Rng;
@@ -13,18 +13,21 @@ use shuttle::thread;
 use crate::explore;
 use crate::kinds::{Long, Toil, World, lose_patience, spec, together, told};
 
+/// A database of this world, and how often it was closed.
+fn counting_closes(world: &World) -> (Database, Arc<AtomicUsize>) {
+    let hooks = Arc::new(AtomicUsize::new(0));
+    let counted = hooks.clone();
+    let hook = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    };
+    (world.builder().on_close(hook).build().expect("threads can be started"), hooks)
+}
+
 #[test]
 fn of_several_that_close_it_one_gets_the_record_and_nobody_hangs() {
     explore(|| {
         let world = World::default();
-        let hooks = Arc::new(AtomicUsize::new(0));
-        let database = {
-            let hooks = hooks.clone();
-            let hook = move || {
-                hooks.fetch_add(1, Ordering::Relaxed);
-            };
-            world.builder().on_close(hook).build().expect("threads can be started")
-        };
+        let (database, hooks) = counting_closes(&world);
         let asking: Vec<_> = (0..2)
             .map(|_| {
                 let database = database.clone();
@@ -65,14 +68,7 @@ fn of_several_that_close_it_one_gets_the_record_and_nobody_hangs() {
 fn dropping_the_handles_from_several_threads_ends_it_once() {
     explore(|| {
         let world = World::default();
-        let hooks = Arc::new(AtomicUsize::new(0));
-        let database = {
-            let hooks = hooks.clone();
-            let hook = move || {
-                hooks.fetch_add(1, Ordering::Relaxed);
-            };
-            world.builder().on_close(hook).build().expect("threads can be started")
-        };
+        let (database, hooks) = counting_closes(&world);
         let weak = database.downgrade();
         let threads: Vec<_> = (0..2)
             .map(|_| {

@@ -6,6 +6,15 @@ use shuttle::thread;
 use crate::explore;
 use crate::kinds::{InTurn, Tally, Toil, Told, World, lose_patience, together, told};
 
+/// Each piece of work came to an end once, and began once more for each time that it was stopped.
+fn assert_each_ran_once<const N: usize>(world: &World, names: [&str; N]) {
+    let told = told(&world.log.take());
+    for name in names {
+        let told = told[&format!("toil({name})")];
+        assert_eq!((told.did_run, told.will_run), (1, 1 + told.cancelled), "{name}: {told:?}");
+    }
+}
+
 #[test]
 fn what_several_threads_ask_at_once_is_done_once() {
     explore(|| {
@@ -49,11 +58,7 @@ fn work_that_blocks_and_computes_elsewhere_ends_where_it_is_waited_for() {
         assert_eq!(*block_on(database.get(&query)).expect("nothing fails"), 3);
         assert!(other.join().expect("it ends").is_none_or(|answer| answer == 3));
         drop(database);
-        let told = told(&world.log.take());
-        for name in ["a", "bb"] {
-            let told = told[&format!("toil({name})")];
-            assert_eq!((told.did_run, told.will_run), (1, 1 + told.cancelled), "{name}: {told:?}");
-        }
+        assert_each_ran_once(&world, ["a", "bb"]);
     });
 }
 
@@ -114,11 +119,7 @@ fn a_request_can_be_withdrawn_at_any_moment_and_asked_again() {
         let counts = block_on(database.counts()).expect("it is open");
         assert_eq!((counts.executed["toil"], counts.executed["in_turn"]), (2, 1));
         drop(database);
-        let told = told(&world.log.take());
-        for name in ["a", "bb"] {
-            let told = told[&format!("toil({name})")];
-            assert_eq!((told.did_run, told.will_run), (1, 1 + told.cancelled), "{name}: {told:?}");
-        }
+        assert_each_ran_once(&world, ["a", "bb"]);
     });
 }
 
