@@ -223,6 +223,7 @@ impl Progress {
                 let line = format!("warning: {event}");
                 if self.is_terminal { self.bars.suspend(|| say(&line)) } else { say(&line) }
             }
+            Event::Store(event @ StoreEvent::WillWait) => self.line(&event.to_string()),
             _ => {}
         }
     }

@@ -16,6 +16,7 @@ use redb::{
 };
 
 use crate::files::Files;
+use crate::medium::{Patience, StoreFile};
 
 /// How processes share the file: one writes, any number read meanwhile, a refused open returns at once.
 const MODE: ConcurrencyMode = ConcurrencyMode::SingleWriter;
@@ -160,6 +161,8 @@ fn trouble(error: &redb::Error) -> Trouble {
 pub(crate) struct Medium {
     /// How much of a file redb keeps in memory, in bytes.
     pub(crate) cache: usize,
+    /// How long its locks are waited for.
+    pub(crate) patience: Patience,
     /// What goes wrong.
     #[cfg(feature = "testing")]
     pub(crate) faults: Option<crate::testing::Faults>,
@@ -175,17 +178,17 @@ impl Medium {
     fn read(&self, path: &Path) -> Result<ReadOnlyDatabase, redb::Error> {
         #[cfg(feature = "testing")]
         if let Some(faults) = &self.faults {
-            return Ok(self.builder().open_read_only_with_backend(faults.open(path, false)?)?);
+            return Ok(self.builder().open_read_only_with_backend(faults.open(path, false, &self.patience)?)?);
         }
-        Ok(self.builder().open_read_only(path)?)
+        Ok(self.builder().open_read_only_with_backend(StoreFile::open(path, false, &self.patience)?)?)
     }
 
     fn write(&self, path: &Path) -> Result<Database, redb::Error> {
         #[cfg(feature = "testing")]
         if let Some(faults) = &self.faults {
-            return Ok(self.builder().create_with_backend(faults.open(path, true)?)?);
+            return Ok(self.builder().create_with_backend(faults.open(path, true, &self.patience)?)?);
         }
-        Ok(self.builder().create(path)?)
+        Ok(self.builder().create_with_backend(StoreFile::open(path, true, &self.patience)?)?)
     }
 
     /// Makes the file if there is none.

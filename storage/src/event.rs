@@ -25,6 +25,8 @@ pub enum StoreEvent {
         /// Why.
         reason: String,
     },
+    /// Another process holds a lock of the store that is held for moments only; it is waited for.
+    WillWait,
     /// Somebody else was writing for too long; what was to be written waits beside the store.
     DidSpill,
     /// What waited beside the store was taken in.
@@ -41,7 +43,7 @@ impl StoreEvent {
             StoreEvent::DidDiscard { .. } | StoreEvent::DidQuarantine { .. } | StoreEvent::WillRunWithout { .. } => {
                 true
             }
-            StoreEvent::DidSpill | StoreEvent::DidAbsorb { .. } => false,
+            StoreEvent::WillWait | StoreEvent::DidSpill | StoreEvent::DidAbsorb { .. } => false,
         }
     }
 }
@@ -52,6 +54,7 @@ impl fmt::Display for StoreEvent {
             StoreEvent::DidDiscard { table, reason } => write!(f, "discarded an entry of {table}: {reason}"),
             StoreEvent::DidQuarantine { path } => write!(f, "put a damaged store aside as {}", path.display()),
             StoreEvent::WillRunWithout { reason } => write!(f, "going on without the store: {reason}"),
+            StoreEvent::WillWait => f.write_str("waiting for another process that is at the store"),
             StoreEvent::DidSpill => {
                 f.write_str("the store is being written by another process; results wait beside it")
             }

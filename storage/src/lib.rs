@@ -50,6 +50,7 @@ mod in_use;
 mod keys;
 mod locks;
 mod logs;
+mod medium;
 mod pending;
 mod snapshot;
 mod store;

@@ -22,6 +22,7 @@ use crate::format::{
 use crate::in_use::InUse;
 use crate::keys::{Fingerprint, Key};
 use crate::logs;
+use crate::medium::Patience;
 use crate::pending::{self, Waiting};
 use crate::snapshot::{CHUNK, Snapshot, TRACES, chunk_key, newest_labels, parse_run, trace_key};
 use crate::sync::{Mutex, MutexGuard, thread};
@@ -50,6 +51,9 @@ pub struct StoreOptions {
     pub listener: Option<StoreListener>,
     /// How long another writer is waited for before a batch is put beside the store.
     pub lease_deadline: Duration,
+    /// How long a lock is waited for that processes hold for moments only. Whoever still holds it then was most likely
+    /// stopped, and the run goes on without the store.
+    pub lock_deadline: Duration,
     /// How much of the file redb keeps in memory, in bytes.
     pub cache_size: usize,
     /// Never write anything.
@@ -65,12 +69,13 @@ pub struct StoreOptions {
 pub type Names = fn(&[u8]) -> Vec<Fingerprint>;
 
 impl StoreOptions {
-    /// A store in this directory: two seconds of patience, 64 MiB of memory.
+    /// A store in this directory: two seconds of patience with writers, ten with locks, 64 MiB of memory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
             listener: None,
             lease_deadline: Duration::from_secs(2),
+            lock_deadline: Duration::from_secs(10),
             cache_size: 64 << 20,
             read_only: false,
             names: |_| Vec::new(),
@@ -317,6 +322,7 @@ impl Store {
                 files: Files::new(&options.directory),
                 medium: Medium {
                     cache: options.cache_size,
+                    patience: Patience::new(options.lock_deadline, options.listener.clone()),
                     #[cfg(feature = "testing")]
                     faults: options.faults.clone(),
                 },

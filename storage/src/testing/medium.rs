@@ -7,14 +7,14 @@
 //!
 //! Locks are those of the file itself, so that processes and handles see each other as they do without this.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
+
+use crate::medium::{Patience, StoreFile};
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
@@ -131,19 +131,15 @@ impl Faults {
     }
 
     /// Opens a file on this medium.
-    pub(crate) fn open(&self, path: &Path, write: bool) -> Result<Medium, redb::Error> {
-        let file = if write {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?
-        } else {
-            File::open(path)?
-        };
+    pub(crate) fn open(&self, path: &Path, write: bool, patience: &Patience) -> Result<Medium, redb::Error> {
+        let file = StoreFile::open(path, write, patience)?;
         if write {
             let bytes = std::fs::read(path)?;
             if let Some(log) = self.state().log.as_mut().filter(|log| log.changes.is_empty()) {
                 log.before = bytes;
             }
         }
-        Ok(Medium { file: FileBackend::new(file)?, faults: self.clone() })
+        Ok(Medium { file, faults: self.clone() })
     }
 
     /// Counts an operation; how it fails, if it does.
@@ -179,7 +175,7 @@ fn kill_this_process() -> ! {
 /// A file on a medium with faults.
 #[derive(Debug)]
 pub(crate) struct Medium {
-    file: FileBackend,
+    file: StoreFile,
     faults: Faults,
 }
 

@@ -1,9 +1,13 @@
 //! Batches that wait beside the store because somebody else was writing.
 
 use std::fs;
+use std::ops::Bound;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use doge_storage::{Batch, Committed, Store, StoreEvent};
+use doge_storage::{Batch, Committed, Store, StoreEvent, StoreOptions};
+use redb::StorageBackend;
+use redb::backends::FileBackend;
 
 use crate::events::{Events, open};
 use crate::sample::{self, batch, is_whole, lease};
@@ -132,4 +136,63 @@ fn what_a_dead_process_left_half_written_is_neither_read_nor_counted() {
     assert_eq!(store.spill(batch(1..2)), Committed::Spilled);
     assert!(is_whole(&store.snapshot(), 1));
     events.assert_silent();
+}
+
+/// The lock of the file's header, as redb holds it while it brings the header to the disk.
+fn header(directory: &std::path::Path) -> FileBackend {
+    let file = fs::OpenOptions::new().read(true).write(true).open(sample::file(directory)).expect("it is there");
+    let file = FileBackend::new(file).expect("it can be used");
+    let locked = file.try_lock_range(Bound::Included(0), Bound::Excluded(320)).expect("it can be locked");
+    assert!(locked, "nobody else has it");
+    file
+}
+
+#[test]
+fn who_is_stopped_with_a_lock_of_the_file_stops_nobody() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    open(directory.path()).0.commit(batch(0..1));
+    let events = Events::default();
+    let options = StoreOptions { lock_deadline: Duration::from_millis(20), ..events.options(directory.path()) };
+    for opened_before in [false, true] {
+        let store = Store::open(options.clone());
+        if opened_before {
+            assert!(is_whole(&store.snapshot(), 0));
+        }
+        let held = header(directory.path());
+        for _ in 0..3 {
+            assert_eq!(sample::count(&store.snapshot(), 0, "held"), 0);
+        }
+        let number = if opened_before { 2 } else { 1 };
+        assert_eq!(store.commit(batch(number..number + 1)), Committed::Spilled);
+        let said = events.take();
+        let [StoreEvent::WillRunWithout { reason }] = said.as_slice() else { panic!("{said:?}") };
+        assert!(reason.contains("does not give back its lock"), "{reason}");
+        held.close().expect("it can be closed");
+        let snapshot = store.snapshot();
+        assert!((0..=number).all(|number| is_whole(&snapshot, number)), "it goes on as soon as it can");
+    }
+    let (store, events) = open(directory.path());
+    assert_eq!(store.commit(Batch::default()), Committed::Stored);
+    assert_eq!(events.take(), [StoreEvent::DidAbsorb { batches: 2 }]);
+    assert!((0..3).all(|number| is_whole(&store.snapshot(), number)));
+}
+
+#[test]
+fn who_holds_a_lock_of_the_file_for_long_is_waited_for_and_that_is_said() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    open(directory.path()).0.commit(batch(0..1));
+    let held = header(directory.path());
+    let (say, said) = mpsc::channel();
+    let mut options = StoreOptions::new(directory.path());
+    options.lock_deadline = Duration::from_secs(600);
+    options.listener = Some(std::sync::Arc::new(move |event| say.send(event).expect("somebody listens")));
+    let store = Store::open(options);
+    let reading = std::thread::spawn({
+        let store = store.clone();
+        move || is_whole(&store.snapshot(), 0)
+    });
+    assert_eq!(said.recv(), Ok(StoreEvent::WillWait));
+    held.close().expect("it can be closed");
+    assert!(reading.join().expect("it does not panic"));
+    assert_eq!(said.try_recv(), Err(mpsc::TryRecvError::Empty));
 }
