@@ -12,16 +12,23 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rattler_cache::validation::{ValidationMode, validate_package_directory};
-use rattler_conda_types::package::{PathType, PathsEntry, PathsJson};
+use rattler_conda_types::package::{IndexJson, PathType, PathsEntry, PathsJson};
 use rattler_digest::{Sha256, Sha256Hash, compute_file_digest};
 use rayon::prelude::*;
 
 /// How many files are looked at in one go.
 const AT_ONCE: usize = 100;
 
-/// The list of files of a package, if all of them are as they were extracted.
-pub(crate) fn intact(package: &Path) -> Option<PathsJson> {
-    let (_, paths) = validate_package_directory(package, ValidationMode::Skip).ok()?;
+/// What a package says of itself.
+pub(crate) struct Intact {
+    pub(crate) index: IndexJson,
+    /// Its files.
+    pub(crate) paths: PathsJson,
+}
+
+/// A package, if all of its files are as they were extracted.
+pub(crate) fn intact(package: &Path) -> Option<Intact> {
+    let (index, paths) = validate_package_directory(package, ValidationMode::Skip).ok()?;
     let modified = |path: &Path| path.symlink_metadata().and_then(|metadata| metadata.modified()).ok();
     let info = package.join("info");
     // It is written when everything has been extracted. Earlier versions of rattler wrote it before: then times say
@@ -36,7 +43,7 @@ pub(crate) fn intact(package: &Path) -> Option<PathsJson> {
         }
     }
     let is_intact = |entry: &PathsEntry| is_entry_intact(package, entry, extracted);
-    paths.paths.par_iter().with_min_len(AT_ONCE).all(is_intact).then_some(paths)
+    paths.paths.par_iter().with_min_len(AT_ONCE).all(is_intact).then_some(Intact { index, paths })
 }
 
 fn is_entry_intact(package: &Path, entry: &PathsEntry, extracted: Option<SystemTime>) -> bool {
@@ -69,13 +76,22 @@ fn lock(package: &Path) -> PathBuf {
     path.into()
 }
 
+/// The SHA-256 of the archive that a package was extracted from. rattler keeps it after a count of 8 bytes; where it does
+/// not, nothing is known.
+fn archive_of(package: &Path) -> Option<Sha256Hash> {
+    let kept = std::fs::read(lock(package)).ok()?;
+    Sha256Hash::try_from(kept.get(8..40)?).ok()
+}
+
 /// Whether what lies there was extracted from another archive: two builds of one package may have the same name.
-///
-/// rattler keeps, after a count of 8 bytes, the SHA-256 of the archive. Where it does not, nothing is known.
 pub(crate) fn is_of_another(package: &Path, archive: Option<&Sha256Hash>) -> bool {
-    let kept = std::fs::read(lock(package)).ok();
-    let digest = kept.as_deref().and_then(|bytes| bytes.get(8..40));
-    matches!((digest, archive), (Some(digest), Some(archive)) if digest != archive.as_slice())
+    matches!((archive_of(package), archive), (Some(of), Some(archive)) if of != *archive)
+}
+
+/// Whether this archive was extracted there, and nobody has taken the package away. What has become of its files is for
+/// [`intact`] to say.
+pub(crate) fn is_there(package: &Path, archive: &Sha256Hash) -> bool {
+    archive_of(package).is_some_and(|of| of == *archive) && package.join("info").join("index.json").is_file()
 }
 
 /// Takes a damaged package out of the cache, so that it is fetched again.

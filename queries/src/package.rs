@@ -19,7 +19,7 @@ use rattler_networking::retry_policies::default_retry_policy;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::cached_package::{discard, intact, is_of_another};
+use crate::cached_package::{discard, intact, is_of_another, is_there};
 use crate::epoch::{OWN, PACKAGE_STREAMING, RATTLER_CACHE};
 
 /// Where packages are fetched to, and by what. A resource of the database.
@@ -132,6 +132,14 @@ impl Action for FetchPackageSpec {
 
     async fn run(&self, ctx: &ActionContext) -> Result<FetchedPackage, FetchPackageError> {
         let packages = ctx.resource::<Packages>().ok_or(FetchPackageError::NoCache)?;
+        if let Some(archive) = self.archive_sha256() {
+            // Whoever links it looks at each of its files.
+            let package = self.directory(&packages);
+            let there = ctx.blocking(move || is_there(&package, &archive).then_some(package)).await;
+            if let Some(package) = there {
+                return Ok(self.output(&packages, &package));
+            }
+        }
         let record = self.record()?;
         // One process fetches a package at a time; who waited finds it there.
         let _lock = ctx.lock(&self.lock_name()).await;

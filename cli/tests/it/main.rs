@@ -18,6 +18,7 @@ mod limits;
 mod lock;
 #[cfg(target_os = "linux")]
 mod output;
+mod parity;
 mod pictures;
 mod points;
 mod prefix;

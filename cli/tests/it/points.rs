@@ -177,7 +177,7 @@ impl Trials {
 
 /// Packages of many kinds: text and binary placeholders, links, folders, Python modules with programs, two
 /// that bring the same file.
-fn site() -> Site {
+pub(crate) fn site() -> Site {
     let mut site = Site::new();
     for (version, stamp) in [("1.0", 1_600_000_000_000), ("2.0", 1_700_000_000_000)] {
         let all = [
@@ -205,7 +205,7 @@ fn site() -> Site {
 }
 
 /// The environment is there; then the manifest asks for other versions, one package more and one less.
-fn changing() -> Site {
+pub(crate) fn changing() -> Site {
     let site = site();
     site.install();
     site.needs("app = '2.*'\nplaced = '2.*'\nclash = '2.*'\nmodule = '2.*'\nother = '*'");

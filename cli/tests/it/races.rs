@@ -149,7 +149,7 @@ fn an_environment_that_somebody_changes_while_it_is_linked_is_put_right() {
     site.install().assert_nothing_ran();
 }
 
-/// The installer takes that for impossible and panics.
+/// rattler's installer takes that for impossible and panics.
 #[test]
 fn a_record_that_vanishes_while_something_else_is_linked_is_put_right() {
     let site = Site::new();
@@ -159,7 +159,7 @@ fn a_record_that_vanishes_while_something_else_is_linked_is_put_right() {
     site.needs("lib = '*'");
     site.install();
     site.needs("app = '*'");
-    let stopped = Stopped::at(&site, &["install", "--json"], "conda-meta/prefix_record_");
+    let stopped = Stopped::at(&site, &["install", "--json"], "default/bin/app");
     fs::remove_file(site.prefix("conda-meta/lib-1.1-0.json")).expect("it is there");
     let ran = stopped.go_on();
     assert!(ran.code == 0 && !ran.stderr.contains("panicked"), "{} {}", ran.code, ran.stderr);

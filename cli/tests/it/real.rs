@@ -32,5 +32,6 @@ fn real_environments_are_installed_and_their_programs_run() {
             .expect("it can be started");
         assert_eq!(String::from_utf8_lossy(&python.stdout).trim(), module, "{python:?}");
         site.install().assert_nothing_ran();
+        crate::parity::assert_as_rattler_makes_it(&site);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use doge::storage::RunId;
 use doge::{AnyError, Change, Db, Epoch, Failure, Fingerprint, Halt, Interned, Query, Spec, Values};
-use rattler_conda_types::Subdir;
+use rattler_conda_types::{RepoDataRecord, Subdir};
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
@@ -211,10 +211,10 @@ impl InstallPixiEnvironmentSpec {
             .chain(self.force.iter().flat_map(|force| force.packages.iter().map(String::as_str)))
             .collect();
         let is_needed = |name: &str| everything || named.contains(name);
-        let records = records.as_slice().iter();
-        records
-            .filter(|record| is_needed(record.package_record.name.as_normalized()))
-            .map(FetchPackageSpec::new)
-            .collect()
+        let is_needed = |record: &&RepoDataRecord| is_needed(record.package_record.name.as_normalized());
+        let mut needed: Vec<_> = records.as_slice().iter().filter(is_needed).collect();
+        // The largest first: whichever comes last is waited for alone.
+        needed.sort_by_key(|record| std::cmp::Reverse(record.package_record.size));
+        needed.into_iter().map(FetchPackageSpec::new).collect()
     }
 }

@@ -46,11 +46,11 @@ pub(crate) struct Planned {
 
 impl Planned {
     /// The files that linking a package from the cache will bring.
-    pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: PathsJson, python: Option<&PythonInfo>) -> Self {
+    pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: &PathsJson, python: Option<&PythonInfo>) -> Self {
         let is_link = |entry: &&PathsEntry| entry.path_type == PathType::SoftLink;
         let mut symbolic: Vec<PathBuf> =
             paths.paths.iter().filter(is_link).map(|entry| entry.relative_path.clone()).collect();
-        let mut paths: Vec<PathBuf> = paths.paths.into_iter().map(|entry| entry.relative_path).collect();
+        let mut paths: Vec<PathBuf> = paths.paths.iter().map(|entry| entry.relative_path.clone()).collect();
         if let (true, Some(python)) = (record.package_record.noarch.is_python(), python) {
             for path in paths.iter_mut().chain(&mut symbolic) {
                 *path = python.get_python_noarch_target_path(path).into_owned();
@@ -111,11 +111,6 @@ pub(crate) struct CleanedUp {
 impl Journal {
     pub(crate) fn new(removes: BTreeSet<String>, links: Vec<Planned>) -> Self {
         Self { version: VERSION, removes, links }
-    }
-
-    /// Whether a package of this name is linked.
-    pub(crate) fn links_package(&self, name: &str) -> bool {
-        self.links.iter().any(|planned| planned.name == name)
     }
 
     /// The journal of a change that was never finished. One that cannot be read says nothing: then every package

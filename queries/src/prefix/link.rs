@@ -1,24 +1,22 @@
 //! Changing a prefix: the effect.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Progress, Reporter, Resource, Spec};
-use rattler::install::{Installer, InstallerError, PythonInfo, Transaction};
-use rattler::package_cache::PackageCache;
-use rattler_conda_types::package::PathsJson;
+use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Resource, Spec};
+use rattler::install::{InstallerError, Transaction};
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::cached_package::{intact, is_of_another};
+use crate::cached_package::{Intact, intact, is_of_another};
 use crate::epoch::{CONDA_TYPES, OWN, RATTLER};
 use crate::package::{FetchPackageSpec, Packages};
+use crate::prefix::change::{Change, Coming};
 use crate::prefix::difference::{Difference, differences};
 use crate::prefix::files::{
     CONDA_META, OWN_LOCK, PIXI_ENVIRONMENT, PIXI_FINGERPRINT, PIXI_PREFIX, aside, meta, remove, remove_leftovers,
@@ -28,6 +26,7 @@ use crate::prefix::inventory::Inventory;
 use crate::prefix::journal::{CLOBBERS, CleanedUp, Journal, Planned, relative, remove_unnamed};
 use crate::prefix::ledger::{Ledger, LedgerEntry};
 use crate::prefix::python::NoPython;
+use crate::prefix::reports::Reports;
 use crate::prefix::state::{
     PackageIdentity, PrefixError, PrefixState, PrefixStateSpec, is_record, look_now, parse_record,
 };
@@ -227,10 +226,29 @@ impl Effect for LinkPrefixSpec {
             Ok(plan) => plan,
             Err(gone) => return Err(fetch_again(ctx, &packages, &gone).await),
         };
-        let planned: Vec<RepoDataRecord> =
-            records.as_slice().iter().filter(|record| plan.journal.links_package(&name_of(record))).cloned().collect();
-        let linked = plan.carry_out(ctx, self, &path, &records, &packages, &lock).await;
+        let planned: Vec<RepoDataRecord> = plan.coming.iter().map(|coming| coming.record.clone()).collect();
+        let linked = {
+            let change = Change {
+                prefix: path.clone(),
+                options: self.options,
+                link_scripts: self.link_scripts,
+                reports: Reports::new(ctx.reporter(), planned.len()),
+                are_apart: false,
+                runtime: tokio::runtime::Handle::current(),
+            };
+            let (platform, cancelled) = (self.platform, ctx.cancelled().clone());
+            // Nobody else comes to the prefix before this has ended, even if nobody waits for it any more.
+            let lock = lock.clone();
+            ctx.blocking(move || {
+                let _lock = lock;
+                plan.carry_out(change, &records, platform, &|| cancelled.is_cancelled())
+            })
+            .await
+        };
         let Err(error) = linked else { return linked };
+        if matches!(error, LinkError::Restless { .. }) {
+            ctx.observe_again(&self.prefix);
+        }
         // Somebody may have taken packages away while they were linked.
         let directory = packages.directory.clone();
         let gone = ctx
@@ -307,7 +325,11 @@ async fn lock(ctx: &ActionContext, path: &Path) -> Result<EnvironmentLock, LinkE
 /// What is to be done, found out before anything is.
 struct Plan {
     installed: Vec<PrefixRecord>,
-    reinstall: HashSet<PackageName>,
+    /// The fingerprints of the files of records, by name, as they were seen.
+    contents: BTreeMap<String, Fingerprint>,
+    transaction: Transaction<PrefixRecord, RepoDataRecord>,
+    /// The packages that are linked.
+    coming: Vec<Coming>,
     /// Everything that goes is removed before anything is linked, in a transaction of its own.
     in_two_steps: bool,
     summary: LinkSummary,
@@ -338,22 +360,38 @@ impl Contested {
         };
         let (go, stay): (Vec<_>, Vec<_>) = installed.iter().partition(|record| going.contains(&name(record)));
         let mut found = Self::default();
-        let mut moved: HashMap<String, String> = HashMap::new();
-        let go = go.into_iter().map(|record| (name(record), paths(record)));
-        let come = coming.iter().map(|planned| (planned.name.clone(), planned.paths.clone()));
-        for (name, paths) in go.chain(come) {
+        let go: Vec<(String, Vec<String>)> = go.into_iter().map(|record| (name(record), paths(record))).collect();
+        let mut moved: HashMap<&str, &str> = HashMap::new();
+        let come = coming.iter().map(|planned| (&planned.name, &planned.paths));
+        for (name, paths) in go.iter().map(|(name, paths)| (name, paths)).chain(come) {
             for path in paths {
-                let first = moved.entry(path).or_insert_with(|| name.clone());
-                found.any |= *first != name;
+                found.any |= *moved.entry(path).or_insert(name) != name;
             }
         }
         for record in stay {
-            if paths(record).iter().any(|path| moved.contains_key(path)) {
+            if paths(record).iter().any(|path| moved.contains_key(path.as_str())) {
                 found.along.insert(name(record));
             }
         }
         found
     }
+}
+
+/// Whether each path is brought by packages of one name only, and none is a folder of another.
+fn are_apart<'a>(packages: impl Iterator<Item = &'a Planned>) -> bool {
+    let (mut files, mut folders) = (HashMap::new(), HashSet::new());
+    for (name, path) in packages.flat_map(|package| package.paths.iter().map(|path| (&package.name, path))) {
+        if files.insert(path.as_str(), name).is_some_and(|other| other != name) {
+            return false;
+        }
+        let mut inner = path.as_str();
+        while let Some((folder, _)) = inner.rsplit_once('/')
+            && folders.insert(folder)
+        {
+            inner = folder;
+        }
+    }
+    !folders.iter().any(|folder| files.contains_key(folder))
 }
 
 /// The names of the files of records in a prefix, sorted.
@@ -442,49 +480,48 @@ impl Plan {
             cleaned_up += cleaned.removed;
         }
         cleaned_up += remove_unnamed(path, Path::new(CLOBBERS), &installed).map_err(io)?;
-        let (mut summary, reinstall, removes, links, in_two_steps) = loop {
+        let (mut summary, transaction, removes, coming, links, in_two_steps) = loop {
             let reinstall: HashSet<PackageName> =
                 relink.iter().map(|name| PackageName::new_unchecked(name.clone())).collect();
-            let transaction = Transaction::from_current_and_desired(
-                installed.iter().map(|record| &record.repodata_record),
-                wanted.as_slice().iter(),
-                Some(&reinstall),
-                None,
-                spec.platform,
-            )
-            .map_err(|error| io(io::Error::other(error)))?;
+            let transaction = transaction(&installed, wanted.as_slice(), &reinstall, spec.platform)
+                .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })?;
             let unchanged = transaction.unchanged.len();
             let mut summary = LinkSummary { cleaned_up, unchanged, ..LinkSummary::default() };
             let mut removes = BTreeSet::new();
             let mut new_records: Vec<&RepoDataRecord> = Vec::new();
             for operation in &transaction.operations {
                 let (old, new) = (operation.record_to_remove(), operation.record_to_install());
-                removes.extend(old.map(|record| name_of(record)));
+                removes.extend(old.map(|record| name_of(&record.repodata_record)));
                 match (old, new) {
-                    (Some(old), Some(new)) if old.package_record.sha256 == new.package_record.sha256 => {
+                    (Some(old), Some(new))
+                        if old.repodata_record.package_record.sha256 == new.package_record.sha256 =>
+                    {
                         summary.relinked.push(name_of(new))
                     }
                     (Some(_), Some(new)) => summary.changed.push(name_of(new)),
                     (None, Some(new)) => summary.linked.push(name_of(new)),
-                    (Some(old), None) => summary.unlinked.push(name_of(old)),
+                    (Some(old), None) => summary.unlinked.push(name_of(&old.repodata_record)),
                     (None, None) => {}
                 }
                 new_records.extend(new);
             }
-            let python: Option<PythonInfo> = transaction.python_info.clone();
             // A package may list thousands of files.
             let planned: Vec<_> = new_records
                 .into_par_iter()
                 .map(|new| {
+                    let Intact { index, paths } = whole(&packages.directory, new).ok_or(new)?;
                     let package = packages.directory.join(cached(new));
-                    let paths = whole(&packages.directory, new).ok_or(new)?;
-                    Ok::<_, &RepoDataRecord>(Planned::new(new, &package, paths, python.as_ref()))
+                    let planned = Planned::new(new, &package, &paths, transaction.python_info.as_ref());
+                    Ok::<_, &RepoDataRecord>((Coming { record: new.clone(), package, index, paths }, planned))
                 })
                 .collect();
-            let (mut links, mut gone) = (Vec::new(), Vec::new());
+            let (mut coming, mut links, mut gone) = (Vec::new(), Vec::new(), Vec::new());
             for planned in planned {
                 match planned {
-                    Ok(planned) => links.push(planned),
+                    Ok((package, planned)) => {
+                        coming.push(package);
+                        links.push(planned);
+                    }
                     Err(new) => gone.push(new.clone()),
                 }
             }
@@ -495,107 +532,89 @@ impl Plan {
             // What is not wanted goes anyway, so this ends.
             if contested.along.is_empty() {
                 let in_two_steps = contested.any && !removes.is_empty();
-                break (summary, reinstall, removes, links, in_two_steps);
+                break (summary, transaction.to_owned(), removes, coming, links, in_two_steps);
             }
             relink.extend(contested.along);
         };
         for names in [&mut summary.linked, &mut summary.unlinked, &mut summary.changed, &mut summary.relinked] {
             names.sort();
         }
-        Ok(Ok(Self { installed, reinstall, in_two_steps, summary, journal: Journal::new(removes, links) }))
+        let seen = state.iter().flat_map(|state| &state.packages);
+        let contents = seen.map(|package| (package.file_name.clone(), package.content)).collect();
+        let journal = Journal::new(removes, links);
+        Ok(Ok(Self { installed, contents, transaction, coming, in_two_steps, summary, journal }))
     }
 
-    async fn carry_out(
+    /// Changes the prefix, on threads of its own.
+    fn carry_out(
         self,
-        ctx: &ActionContext,
-        spec: &LinkPrefixSpec,
-        path: &Path,
+        mut change: Change,
         wanted: &Records,
-        packages: &Packages,
-        lock: &Arc<EnvironmentLock>,
+        platform: Subdir,
+        is_cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<LinkSummary, LinkError> {
-        let io = |source| LinkError::Io { path: path.to_owned(), source };
-        let Self { installed, reinstall, in_two_steps, mut summary, journal } = self;
-        let place = path.to_owned();
-        let write = move || {
-            // What a change that was cut off has linked is known to its journal, and this one takes its place.
-            Inventory::new(installed.iter().map(Planned::from)).write(&place)?;
-            journal.write(&place).map(|()| (installed, journal))
-        };
-        // From here on the journal says that nothing in the prefix can be trusted.
-        let (mut installed, journal) = ctx.blocking(write).await.map_err(io)?;
-        // rattler's installer locks the package cache it writes to as a whole, for the whole of its work, and blocks
-        // a thread while it waits. So it is given one of its own to write to, which stays empty: everything it needs
-        // is found in the shared one, which it only reads.
-        let own = tempfile::Builder::new().prefix("doge-link-").tempdir().map_err(io)?;
-        let cache =
-            PackageCache::new_layered([own.path().to_owned(), packages.directory.clone()], false, Default::default());
-        let symbolic = match spec.options.symbolic {
-            None => {
-                let path = path.to_owned();
-                ctx.blocking(move || symbolic_links_work(&path)).await.map_err(io)?
-            }
-            said => said,
-        };
-        let install = async |installed: Vec<PrefixRecord>, wanted: Vec<RepoDataRecord>| {
-            let installer = Installer::new()
-                .with_installed_packages(installed)
-                .with_reinstall_packages(reinstall.clone())
-                .with_package_cache(cache.clone())
-                .with_download_client(packages.client.clone())
-                .with_target_platform(spec.platform)
-                .with_execute_link_scripts(spec.link_scripts)
-                .with_link_options(rattler::install::LinkOptions {
-                    allow_symbolic_links: symbolic,
-                    allow_hard_links: spec.options.hard,
-                    allow_ref_links: spec.options.reference,
-                })
-                .with_reporter(Reports::new(ctx.reporter(), journal.links.len()));
-            let place = path.to_owned();
-            on_its_own(Arc::new((lock.clone(), ctx.held())), async move { installer.install(place, wanted).await })
-                .await
-                .map_err(|error| match error {
-                    NotDone::Threads(source) => io(source),
-                    NotDone::Panicked(message) => LinkError::Panicked { path: path.to_owned(), message },
-                })?
-                .map_err(|source| LinkError::Install { path: path.to_owned(), source: Box::new(source) })
-        };
-        if in_two_steps {
-            let goes = |record: &&RepoDataRecord| journal.removes.contains(&name_of(record));
-            let stay = installed.iter().map(|record| &record.repodata_record).filter(|record| !goes(record));
-            let stay = stay.cloned().collect();
-            install(installed, stay).await?;
-            installed = read_records(path).map_err(io)?.0;
-            remove_unnamed(path, Path::new(CLOBBERS), &installed).map_err(io)?;
+        let path = change.prefix.clone();
+        let io = |source| LinkError::Io { path: path.clone(), source };
+        let installer = |source| LinkError::Install { path: path.clone(), source: Box::new(source) };
+        let Self { installed, contents, mut transaction, coming, in_two_steps, mut summary, journal } = self;
+        // From here on the journal says that nothing in the prefix can be trusted. What a change that was cut off has
+        // linked is known to its journal, and this one takes its place.
+        let before: Vec<Planned> = installed.par_iter().map(Planned::from).collect();
+        change.are_apart = are_apart(before.iter().chain(&journal.links));
+        Inventory::new(before).write(&path).map_err(io)?;
+        journal.write(&path).map_err(io)?;
+        if change.options.symbolic.is_none() {
+            change.options.symbolic = symbolic_links_work(&path).map_err(io)?;
         }
-        let installed = install(installed, wanted.as_slice().to_vec()).await?;
-        drop(own);
-        for result in [
-            installed.post_link_script_result.map(|result| result.map_err(|error| error.to_string())),
-            installed.pre_link_script_result.map(Ok),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            match result {
-                Ok(result) => summary
-                    .script_failures
-                    .extend(result.failed_packages.iter().map(|name| name.as_normalized().to_owned())),
-                Err(message) => summary.script_failures.push(message),
+        let mut known: HashMap<Fingerprint, Known> = HashMap::new();
+        let unlinked = |record: &PrefixRecord| journal.removes.contains(&name_of(&record.repodata_record));
+        for record in installed.iter().filter(|record| !unlinked(record)) {
+            if let Some(content) = contents.get(&record.file_name()) {
+                known.insert(*content, Known::new(*content, record));
             }
         }
+        change.reports.begin();
+        let changed = on_its_own(|| {
+            if in_two_steps {
+                let stay: Vec<_> = installed.iter().filter(|record| !unlinked(record)).collect();
+                let stay: Vec<_> = stay.into_iter().map(|record| record.repodata_record.clone()).collect();
+                let first = self::transaction(&installed, &stay, &HashSet::new(), platform).map_err(installer)?;
+                let first = change.carry_out(&first.to_owned(), Vec::new(), is_cancelled).map_err(installer)?;
+                summary.script_failures.extend(first.script_failures);
+                let installed = read_records(&path).map_err(io)?.0;
+                remove_unnamed(&path, Path::new(CLOBBERS), &installed).map_err(io)?;
+                let second = self::transaction(&installed, wanted.as_slice(), &HashSet::new(), platform);
+                transaction = second.map_err(installer)?.to_owned();
+            }
+            change.carry_out(&transaction, coming, is_cancelled).map_err(installer)
+        });
+        let changed = changed.map_err(|error| match error {
+            NotDone::Threads(source) => io(source),
+            NotDone::Panicked(message) => LinkError::Panicked { path: path.clone(), message },
+        })??;
+        summary.script_failures.extend(changed.script_failures);
+        known.par_extend(changed.linked.par_iter().map(|(record, content)| (*content, Known::new(*content, record))));
         // A script of a package may do with its links as it likes.
-        let are_links_known = symbolic == Some(true) && !spec.link_scripts;
-        let path = path.to_owned();
-        ctx.blocking(move || {
-            if are_links_known && let Some((path, source)) = not_linked(&path, &journal.links) {
-                return Err(LinkError::Io { path, source });
-            }
-            settle(&path, journal.links).map_err(|source| LinkError::Io { path: path.clone(), source })
-        })
-        .await?;
+        let are_links_known = change.options.symbolic == Some(true) && !change.link_scripts;
+        if are_links_known && let Some((path, source)) = not_linked(&path, &journal.links) {
+            return Err(LinkError::Io { path, source });
+        }
+        if known.values().any(|known| !meta(&path, &known.files.record).exists()) {
+            return Err(LinkError::Restless { path });
+        }
+        settle(&path, journal.links, &known).map_err(io)?;
         Ok(summary)
     }
+}
+
+/// What leads from these packages to those.
+fn transaction<'a>(
+    installed: &'a [PrefixRecord],
+    wanted: &'a [RepoDataRecord],
+    reinstall: &HashSet<PackageName>,
+    platform: Subdir,
+) -> Result<Transaction<&'a PrefixRecord, &'a RepoDataRecord>, InstallerError> {
+    Ok(Transaction::from_current_and_desired(installed, wanted, Some(reinstall), None, platform)?)
 }
 
 /// A symbolic link of a package that is not one in the prefix.
@@ -603,33 +622,33 @@ impl Plan {
 /// The installer takes an error at making it for a file system that has none, and copies what it leads to, as it is in
 /// the cache.
 fn not_linked(prefix: &Path, links: &[Planned]) -> Option<(PathBuf, io::Error)> {
-    // Of a path that several packages bring, another one may have won.
-    let mut brought: HashMap<&str, usize> = HashMap::new();
-    for path in links.iter().flat_map(|planned| &planned.paths) {
-        *brought.entry(path).or_default() += 1;
-    }
     let symbolic = links.par_iter().flat_map(|planned| &planned.symbolic);
-    symbolic.filter(|path| brought.get(path.as_str()) == Some(&1)).find_map_any(|path| {
-        let path = prefix.join(path);
-        match std::fs::symlink_metadata(&path) {
+    let suspects: Vec<(&String, io::Error)> = symbolic
+        .filter_map(|path| match std::fs::symlink_metadata(prefix.join(path)) {
             Ok(metadata) if metadata.is_symlink() => None,
             Ok(_) => Some((path, io::Error::other("a file was put where a symbolic link was to be made"))),
             Err(error) => Some((path, error)),
-        }
-    })
+        })
+        .collect();
+    // Of a path that several packages bring, another one may have won.
+    let is_brought_once = |path: &String| {
+        links.iter().flat_map(|planned| &planned.paths).filter(|brought| *brought == path).take(2).count() == 1
+    };
+    let (path, error) = suspects.into_iter().find(|(path, _)| is_brought_once(path))?;
+    Some((prefix.join(path), error))
 }
 
 fn name_of(record: &RepoDataRecord) -> String {
     record.package_record.name.as_normalized().to_owned()
 }
 
-/// What the cache calls the package of a record.
-/// The list of files of a package in the cache, if it is there, whole, and of this archive.
-fn whole(cache: &Path, record: &RepoDataRecord) -> Option<PathsJson> {
+/// What a package in the cache says of itself, if it is there, whole, and of this archive.
+fn whole(cache: &Path, record: &RepoDataRecord) -> Option<Intact> {
     let package = cache.join(cached(record));
     if is_of_another(&package, record.package_record.sha256.as_ref()) { None } else { intact(&package) }
 }
 
+/// What the cache calls the package of a record.
 fn cached(record: &RepoDataRecord) -> String {
     let package = &record.package_record;
     format!("{}-{}-{}", package.name.as_normalized(), package.version, package.build)
@@ -693,23 +712,39 @@ fn forget_pixi(prefix: &Path) -> io::Result<()> {
         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// The prefix is as wanted: says so, for us and for pixi.
-fn settle(prefix: &Path, linked: Vec<Planned>) -> io::Result<()> {
+/// What is kept of a record in a prefix that is left.
+#[derive(Clone)]
+struct Known {
+    entry: LedgerEntry,
+    files: Planned,
+}
+
+impl Known {
+    fn new(content: Fingerprint, record: &PrefixRecord) -> Self {
+        let package = PackageIdentity::new(&record.repodata_record.package_record);
+        Self { entry: LedgerEntry { content, package }, files: Planned::from(record) }
+    }
+}
+
+/// The prefix is as wanted: says so, for us and for pixi. Records whose content is `known` are not parsed again.
+fn settle(prefix: &Path, linked: Vec<Planned>, known: &HashMap<Fingerprint, Known>) -> io::Result<()> {
     remove_leftovers(prefix)?;
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
-    let read = |name: String| -> io::Result<Option<(LedgerEntry, PrefixRecord)>> {
+    let read = |name: String| -> io::Result<Option<Known>> {
         let bytes = std::fs::read(meta(prefix, &name))?;
-        let Some(record) = parse_record(&bytes, &name) else { return Ok(None) };
-        let package = PackageIdentity::new(&record.repodata_record.package_record);
-        Ok(Some((LedgerEntry { content: Fingerprint::of(&bytes), package }, record)))
+        let content = Fingerprint::of(&bytes);
+        let known = known.get(&content).filter(|known| known.files.record == name).cloned();
+        Ok(known.or_else(|| Some(Known::new(content, &parse_record(&bytes, &name)?))))
     };
     let records: Vec<_> = record_files(prefix)?.into_par_iter().map(read).collect::<io::Result<_>>()?;
-    let (entries, records): (Vec<_>, Vec<_>) = records.into_iter().flatten().unzip();
+    let (entries, files): (Vec<_>, Vec<_>) =
+        records.into_iter().flatten().map(|Known { entry, files }| ((files.record.clone(), entry), files)).unzip();
     // One whose record somebody has spoiled since it was linked is known all the same.
-    Inventory::new(linked.into_iter().chain(records.iter().map(Planned::from))).write(prefix)?;
-    let entries = records.iter().map(PrefixRecord::file_name).zip(entries);
-    Ledger::new(canonical.to_owned(), entries.collect()).write(prefix)?;
+    let whole: HashSet<&String> = entries.iter().map(|(record, _)| record).collect();
+    let spoiled = linked.into_iter().filter(|planned| !whole.contains(&planned.record));
+    Inventory::new(spoiled.chain(files)).write(prefix)?;
+    Ledger::new(canonical.to_owned(), entries.into_iter().collect()).write(prefix)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
     remove_empty(&prefix.join(CLOBBERS))?;
     Journal::remove(prefix)
@@ -758,81 +793,25 @@ fn symbolic_links_work(prefix: &Path) -> io::Result<Option<bool>> {
     }
 }
 
-/// Passes what the installer does on as progress.
-struct Reports {
-    reporter: Reporter,
-    total: u64,
-    done: AtomicU64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Reports {
-    fn new(reporter: Reporter, total: usize) -> Self {
-        Self { reporter, total: total as u64, done: AtomicU64::new(0) }
+    fn package(name: &str, paths: &[&str]) -> Planned {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        Planned { name: name.to_owned(), record: format!("{name}-1-0.json"), paths, symbolic: Vec::new() }
     }
 
-    fn tell(&self, done: u64, message: Option<String>) {
-        self.reporter.progress(Progress { message, done, total: Some(self.total), bytes: false });
+    #[test]
+    fn packages_are_apart_unless_one_brings_what_another_does_or_what_is_a_folder_of_another() {
+        let apart =
+            |other: &Planned| are_apart([package("a", &["bin/a", "share/a/x", "share/a/y"]), other.clone()].iter());
+        for paths in [&["bin/b", "share/a/z"][..], &["bin/a-b", "share/a.b"], &[]] {
+            assert!(apart(&package("b", paths)), "{paths:?}");
+        }
+        for paths in [&["bin/b", "bin/a"][..], &["share/a"], &["share/a/x/z"], &["share"]] {
+            assert!(!apart(&package("b", paths)), "{paths:?}");
+        }
+        assert!(apart(&package("a", &["bin/a", "bin/new"])), "a package takes its own place");
     }
-}
-
-impl rattler::install::Reporter for Reports {
-    fn on_transaction_start(&self, _transaction: &Transaction<PrefixRecord, RepoDataRecord>) {
-        self.tell(0, None);
-    }
-
-    fn on_transaction_operation_start(&self, _operation: usize) {}
-
-    fn on_populate_cache_start(&self, _operation: usize, _record: &RepoDataRecord) -> usize {
-        0
-    }
-
-    fn on_validate_start(&self, _cache_entry: usize) -> usize {
-        0
-    }
-
-    fn on_validate_complete(&self, _validate_idx: usize) {}
-
-    fn on_download_start(&self, _cache_entry: usize) -> usize {
-        0
-    }
-
-    fn on_download_progress(&self, _download_idx: usize, _progress: u64, _total: Option<u64>) {}
-
-    fn on_download_completed(&self, _download_idx: usize) {}
-
-    fn on_populate_cache_complete(&self, _cache_entry: usize) {}
-
-    fn on_unlink_start(&self, _operation: usize, _record: &PrefixRecord) -> usize {
-        0
-    }
-
-    fn on_unlink_complete(&self, _index: usize) {}
-
-    fn on_link_start(&self, _operation: usize, _record: &RepoDataRecord) -> usize {
-        0
-    }
-
-    fn on_link_complete(&self, _index: usize) {
-        // Only the number matters, and it is told in no particular order.
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.tell(done, None);
-    }
-
-    fn on_transaction_operation_complete(&self, _operation: usize) {}
-
-    fn on_transaction_complete(&self) {}
-
-    fn on_post_link_start(&self, package_name: &str, _script_path: &str) -> usize {
-        self.reporter.output_line(format!("running the post-link script of {package_name}"));
-        0
-    }
-
-    fn on_post_link_complete(&self, _index: usize, _success: bool) {}
-
-    fn on_pre_unlink_start(&self, package_name: &str, _script_path: &str) -> usize {
-        self.reporter.output_line(format!("running the pre-unlink script of {package_name}"));
-        0
-    }
-
-    fn on_pre_unlink_complete(&self, _index: usize, _success: bool) {}
 }

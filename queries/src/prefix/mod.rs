@@ -9,6 +9,7 @@
 //! exists only while the prefix is being changed and says how to clean up if that is never finished. pixi's files are
 //! kept from claiming what is not so.
 
+mod change;
 mod difference;
 mod files;
 mod here;
@@ -18,6 +19,7 @@ mod journal;
 mod ledger;
 mod link;
 mod python;
+mod reports;
 mod state;
 mod threads;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use doge::{Epoch, Fingerprint, Last, Observation, ObserveContext, Root, Roots, Seen, Spec};
 use rattler_conda_types::PrefixRecord;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::{CONDA_TYPES, OWN};
@@ -272,8 +273,8 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
                 .collect()
         })
         .unwrap_or_default();
-    let mut packages = Vec::new();
-    for (name, file) in stamp.files.iter().filter(|(name, _)| is_record(name)) {
+    let records: Vec<_> = stamp.files.iter().filter(|(name, _)| is_record(name)).collect();
+    let read = |(name, file): (&String, &FileStamp)| -> io::Result<Option<InstalledPackage>> {
         let read = match known.get(name.as_str()) {
             Some((stamp, package)) if *stamp == file => Some((package.content, package.package.clone())),
             _ => content(name)?.map(|bytes| {
@@ -287,11 +288,13 @@ fn read(path: &Path, stamp: &PrefixStamp, last: Option<(PrefixStamp, PrefixValue
                 (content, package)
             }),
         };
-        let Some((content, package)) = read else { continue };
+        let Some((content, package)) = read else { return Ok(None) };
         let as_left =
             ledger.as_ref().map(|ledger| ledger.records.get(name).is_some_and(|left| left.content == content));
-        packages.push(InstalledPackage { file_name: name.clone(), content, as_left, package });
-    }
+        Ok(Some(InstalledPackage { file_name: name.clone(), content, as_left, package }))
+    };
+    let packages: Vec<_> = records.into_par_iter().map(read).collect::<io::Result<_>>()?;
+    let packages = packages.into_iter().flatten().collect();
     let left = ledger.iter().flat_map(|ledger| ledger.records.keys()).filter(|_| pixi.is_empty());
     let taken_away = left.filter(|name| !stamp.files.contains_key(*name)).cloned().collect();
     Ok(PrefixValue {

@@ -6,10 +6,12 @@
 
 pub mod backend;
 pub mod channel;
+pub mod installer;
 pub mod reporter;
 pub mod server;
 
 pub use backend::Passthrough;
 pub use channel::{ArchiveKind, ChannelBuilder, PLACEHOLDER, PackageBuilder};
+pub use installer::install_with_rattler;
 pub use reporter::EventReporter;
 pub use server::{Misbehaviour, Request, TestServer};
