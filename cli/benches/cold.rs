@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 
 fn data() -> PathBuf {
     let near = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");

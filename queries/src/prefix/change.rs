@@ -13,7 +13,7 @@ use rattler::install::link_script::PrePostLinkResult;
 use rattler::install::{InstallDriver, InstallOptions, InstallerError, Transaction, link_package_sync, unlink_package};
 use rattler_conda_types::package::{IndexJson, PathsJson};
 use rattler_conda_types::prefix::Prefix;
-use rattler_conda_types::prefix_record::Link;
+use rattler_conda_types::prefix_record::{Link, LinkType, PathsEntry};
 use rattler_conda_types::utils::ensure_safe_path_component;
 use rattler_conda_types::{PackageRecord, PrefixRecord, RepoDataRecord};
 use rayon::prelude::*;
@@ -22,6 +22,9 @@ use tokio::runtime::Handle;
 use crate::prefix::files::{meta, replace};
 use crate::prefix::link::LinkOptions;
 use crate::prefix::reports::Reports;
+
+/// How many paths of a package are linked in one go. Of a package with many, the installer links few at once.
+const AT_ONCE: usize = 500;
 
 /// A package in the cache that is to be linked.
 pub(crate) struct Coming {
@@ -114,14 +117,23 @@ impl Change {
             if is_cancelled() {
                 return Err(InstallerError::Cancelled);
             }
-            let options = InstallOptions { paths_json: Some(paths), index_json: Some(index), ..options.clone() };
-            let registry = if self.are_apart { Arc::default() } else { registry.clone() };
-            let linked = link_package_sync(&package, &prefix, registry, options);
-            let (paths, link_type) =
-                linked.map_err(|error| InstallerError::LinkError(record.identifier.to_string(), error))?;
+            // The entry points of a Python package would be made with each part.
+            let is_parted = self.are_apart && !index.noarch.is_python() && paths.paths.len() > AT_ONCE;
+            let parts = if is_parted { in_parts(paths) } else { vec![paths] };
+            let linked = parts.into_par_iter().map(|paths| {
+                let registry = if self.are_apart { Arc::default() } else { registry.clone() };
+                let (paths_json, index_json) = (Some(paths), Some(index.clone()));
+                let options = InstallOptions { paths_json, index_json, ..options.clone() };
+                link_package_sync(&package, &prefix, registry, options)
+            });
+            let linked: Vec<(Vec<PathsEntry>, LinkType)> = linked
+                .collect::<Result<_, _>>()
+                .map_err(|error| InstallerError::LinkError(record.identifier.to_string(), error))?;
+            let link_type = linked.first().map(|(_, link_type)| *link_type);
+            let paths = linked.into_iter().flat_map(|(paths, _)| paths).collect();
             let record = PrefixRecord {
                 extracted_package_dir: Some(package.clone()),
-                link: Some(Link { source: package, link_type: Some(link_type) }),
+                link: Some(Link { source: package, link_type }),
                 ..PrefixRecord::from_repodata_record(record, paths)
             };
             let written = write(&prefix, &record);
@@ -152,6 +164,11 @@ impl Change {
         }
         Ok(Changed { linked, script_failures })
     }
+}
+
+/// The paths of a package in parts that are linked side by side.
+fn in_parts(PathsJson { paths, paths_version }: PathsJson) -> Vec<PathsJson> {
+    paths.chunks(AT_ONCE).map(|paths| PathsJson { paths: paths.to_vec(), paths_version }).collect()
 }
 
 fn failed_packages(result: &PrePostLinkResult) -> Vec<String> {
