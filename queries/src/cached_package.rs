@@ -6,9 +6,12 @@
 //! is read only of what was modified after the package was extracted, which is a look at a time for all others. What
 //! this does not find is damage that moves neither size nor time.
 
-use std::fs::Metadata;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::time::Duration;
 use std::time::SystemTime;
 
 use rattler_cache::validation::{ValidationMode, validate_package_directory};
@@ -42,26 +45,97 @@ pub(crate) fn intact(package: &Path) -> Option<Intact> {
             return None;
         }
     }
-    let is_intact = |entry: &PathsEntry| is_entry_intact(package, entry, extracted);
-    paths.paths.par_iter().with_min_len(AT_ONCE).all(is_intact).then_some(Intact { index, paths })
+    let are_intact = |entries: &[PathsEntry]| {
+        let mut folder = Folder::new(package);
+        entries.iter().all(|entry| is_intact(&mut folder, entry, extracted))
+    };
+    paths.paths.par_chunks(AT_ONCE).all(are_intact).then_some(Intact { index, paths })
 }
 
-fn is_entry_intact(package: &Path, entry: &PathsEntry, extracted: Option<SystemTime>) -> bool {
-    let path = package.join(&entry.relative_path);
-    let Ok(metadata) = path.symlink_metadata() else { return false };
+fn is_intact(folder: &mut Folder<'_>, entry: &PathsEntry, extracted: Option<SystemTime>) -> bool {
+    let Ok(file) = folder.look(&entry.relative_path) else { return false };
     match entry.path_type {
-        PathType::SoftLink => metadata.is_symlink(),
-        PathType::Directory => metadata.is_dir(),
+        PathType::SoftLink => file.kind == Kind::Symlink,
+        PathType::Directory => file.kind == Kind::Directory,
         PathType::HardLink => {
-            metadata.is_file()
-                && entry.size_in_bytes.is_none_or(|size| size == metadata.len())
-                && (is_old(&metadata, extracted) || has_digest(&path, entry))
+            let is_old = extracted.is_some_and(|extracted| file.modified <= extracted);
+            file.kind == Kind::File
+                && entry.size_in_bytes.is_none_or(|size| size == file.size)
+                && (is_old || has_digest(&folder.package.join(&entry.relative_path), entry))
         }
     }
 }
 
-fn is_old(metadata: &Metadata, extracted: Option<SystemTime>) -> bool {
-    matches!((metadata.modified(), extracted), (Ok(modified), Some(extracted)) if modified <= extracted)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Other,
+}
+
+/// What is looked at of a file.
+struct Look {
+    kind: Kind,
+    size: u64,
+    modified: SystemTime,
+}
+
+/// The folder of a package that was looked into last. Files are looked at from inside of it: the way to them is long, and
+/// there are thousands.
+struct Folder<'a> {
+    package: &'a Path,
+    #[cfg(unix)]
+    open: Option<(PathBuf, OwnedFd)>,
+}
+
+impl<'a> Folder<'a> {
+    fn new(package: &'a Path) -> Self {
+        Self {
+            package,
+            #[cfg(unix)]
+            open: None,
+        }
+    }
+
+    #[cfg(unix)]
+    fn look(&mut self, path: &Path) -> io::Result<Look> {
+        use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+        let (parent, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+        let (_, folder) = match &mut self.open {
+            Some(open) if open.0 == parent => open,
+            open => {
+                let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let folder = rustix::fs::open(self.package.join(parent), flags, Mode::empty())?;
+                open.insert((parent.to_owned(), folder))
+            }
+        };
+        let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            _ => Kind::Other,
+        };
+        // Before 1970 is as old as anything.
+        let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
+        let since = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(stat.st_mtime_nsec as _));
+        let modified = SystemTime::UNIX_EPOCH.checked_add(since).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Look { kind, size: u64::try_from(stat.st_size).unwrap_or_default(), modified })
+    }
+
+    #[cfg(not(unix))]
+    fn look(&mut self, path: &Path) -> io::Result<Look> {
+        let metadata = self.package.join(path).symlink_metadata()?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => Kind::File,
+            kind if kind.is_dir() => Kind::Directory,
+            kind if kind.is_symlink() => Kind::Symlink,
+            _ => Kind::Other,
+        };
+        Ok(Look { kind, size: metadata.len(), modified: metadata.modified()? })
+    }
 }
 
 fn has_digest(path: &Path, entry: &PathsEntry) -> bool {
