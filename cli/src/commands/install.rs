@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use doge_queries::Problem;
 use doge_queries::conda::MachineSpec;
-use doge_queries::doge::{Database, Root, RunId};
-use doge_queries::environment::{InstallWorkspaceEnvironmentSpec, LockMode, LockWorkspaceSpec, Only};
+use doge_queries::doge::{Database, Root, RunId, Spec as _};
+use doge_queries::environment::{
+    InstallWorkspaceEnvironmentSpec, LockMode, LockWorkspaceSpec, Only, WriteLockFileSpec,
+};
 use doge_queries::prefix::{Force, PrefixStateSpec};
 use doge_queries::workspace::{DEFAULT_ENVIRONMENT, Environment, Platform};
 use futures::future::try_join_all;
@@ -56,6 +58,8 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         offline: arguments.lock.run.offline,
         build: located.build_options()?,
     };
+    // Each is looked at in the end; that can begin now.
+    let _ahead: Vec<_> = targets.iter().map(|target| database.observe(&target.prefix)).collect();
     let specs: Vec<InstallWorkspaceEnvironmentSpec> = targets
         .iter()
         .map(|target| InstallWorkspaceEnvironmentSpec {
@@ -69,7 +73,6 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
             force: force.clone().map(|packages| Force { wish: RunId::new(), packages }),
         })
         .collect();
-    let before = located.lock_text();
     let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
 
     if arguments.lock.run.dry_run {
@@ -95,7 +98,7 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
     report.count(&ended.record);
     report.lock_file = Some(ReportedLockFile {
         path: located.root.join(&lock.lock_file.path).display().to_string(),
-        changed: located.lock_text() != before,
+        changed: report.executed.contains_key(WriteLockFileSpec::KIND),
     });
     match ended.result {
         Ok(installed) => {
