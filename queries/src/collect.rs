@@ -139,11 +139,11 @@ pub fn collect_in(workspace: &Path, limits: Limits, dry_run: bool) -> BTreeMap<&
 fn kept_in(workspace: &Path) -> Vec<Kept> {
     let artifacts = children(&workspace.join(ARTIFACTS)).flat_map(|folder| children(&folder));
     let works = children(&workspace.join(BUILDS)).flat_map(|package| children(&package));
-    let work = |path| Some(Kept { remove: remove_work, ..whole("builds", path)? });
+    let work = |kind| move |path| Some(Kept { remove: remove_work, ..whole(kind, path)? });
     let artifact = |path| Some(Kept { remove: remove_artifact, ..whole("artifacts", path)? });
     let artifacts = artifacts.flat_map(|folder| children(&folder)).filter_map(artifact);
-    let questions = children(&workspace.join(QUESTIONS)).filter_map(|path| whole("questions", path));
-    artifacts.chain(works.filter_map(work)).chain(questions).collect()
+    let questions = children(&workspace.join(QUESTIONS)).filter_map(work("questions"));
+    artifacts.chain(works.filter_map(work("builds"))).chain(questions).collect()
 }
 
 /// Files that are read or written whenever what they are in is used.
@@ -170,11 +170,11 @@ fn remove_artifact(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory that builds go on from, unless somebody is building in it.
+/// Removes a directory that builds go on from or backends answer in, unless somebody is at work in it.
 fn remove_work(path: &Path) -> io::Result<()> {
     match try_acquire(&path.join(".lock"), "removing what a build left")? {
         Acquired::Guard(_guard) => remove_whole(path),
-        Acquired::Held(holder) => Err(io::Error::other(format!("{holder} builds there"))),
+        Acquired::Held(holder) => Err(io::Error::other(format!("{holder} works there"))),
     }
 }
 

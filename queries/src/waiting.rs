@@ -46,13 +46,15 @@ async fn take(
     purpose: &str,
     lock: fn(&Path, &str) -> io::Result<Acquired>,
 ) -> io::Result<Option<LockGuard>> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
     let mut told = None;
     loop {
         let (path, purpose) = (path.to_owned(), purpose.to_owned());
-        match ctx.blocking(move || lock(&path, &purpose)).await {
+        let attempt = move || {
+            // Each time: whoever has the lock may be about to remove what it lies in.
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            lock(&path, &purpose)
+        };
+        match ctx.blocking(attempt).await {
             Ok(Acquired::Guard(guard)) => return Ok(Some(guard)),
             Ok(Acquired::Held(holder)) => {
                 let who = holder.to_string();

@@ -1,8 +1,9 @@
 //! Advisory locks between processes, each with a description of who holds it.
 //!
 //! A lock is a file that is locked as a whole; the system releases it when its holder dies, however it dies. The
-//! file stays when the lock is released: removing it would let one process lock the removed file and another a new
-//! one of the same name, both believing to be alone. The files are small and named by what they protect.
+//! file stays when the lock is released. Whoever locks one that was removed meanwhile, by a collection, locks the one that
+//! is there now: else one process could hold the removed file and another a new one of the same name, both believing to be
+//! alone. The files are small and named by what they protect.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -109,26 +110,49 @@ pub fn try_share(path: &Path, description: &str) -> io::Result<Acquired> {
 fn take(path: &Path, description: &str, lock: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<Acquired> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    let mut file = match options.open(path) {
-        // Nothing of anybody's goes away with an empty directory, and nobody could work with it there.
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-            fs::remove_dir(path)?;
-            options.open(path)?
+    loop {
+        let mut file = match options.open(path) {
+            // Nothing of anybody's goes away with an empty directory, and nobody could work with it there.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                fs::remove_dir(path)?;
+                options.open(path)?
+            }
+            opened => opened?,
+        };
+        match lock(&file) {
+            // Somebody collected it meanwhile, or what it is in, and the next one would lock another.
+            Ok(()) if !is_at(&file, path)? => {}
+            Ok(()) => {
+                // Who looks between these two sees a holder without a name, which is not wrong.
+                file.set_len(0)?;
+                file.rewind()?;
+                let pid = std::process::id();
+                writeln!(file, "{pid}\n{}\n{}", started(pid).unwrap_or(0), description.replace('\n', " "))?;
+                return Ok(Acquired::Guard(LockGuard { file: Arc::new(file) }));
+            }
+            Err(TryLockError::WouldBlock) => return Ok(Acquired::Held(holder(&mut file)?)),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-        opened => opened?,
-    };
-    match lock(&file) {
-        Ok(()) => {
-            // Who looks between these two sees a holder without a name, which is not wrong.
-            file.set_len(0)?;
-            file.rewind()?;
-            let pid = std::process::id();
-            writeln!(file, "{pid}\n{}\n{}", started(pid).unwrap_or(0), description.replace('\n', " "))?;
-            Ok(Acquired::Guard(LockGuard { file: Arc::new(file) }))
-        }
-        Err(TryLockError::WouldBlock) => Ok(Acquired::Held(holder(&mut file)?)),
-        Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Whether an open file is the one in this place.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (ours, there) = (file.metadata()?, fs::metadata(path));
+    match there {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Files that are open stay where they are elsewhere.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+fn is_at(_file: &File, _path: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 fn holder(file: &mut File) -> io::Result<Holder> {
@@ -258,6 +282,23 @@ mod tests {
         assert!(matches!(take(true), Acquired::Held(holder) if holder.description == "writing"));
         drop(alone);
         assert!(matches!(take(true), Acquired::Guard(_)));
+    }
+
+    #[test]
+    fn who_locks_a_file_that_was_removed_meanwhile_has_nothing() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("a.lock");
+        let tries = std::cell::Cell::new(0);
+        let taken = take(&path, "", |file| {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                fs::remove_file(&path).expect("it was just opened");
+            }
+            file.try_lock()
+        });
+        assert!(matches!(taken.expect("locks work here"), Acquired::Guard(_)));
+        assert!(path.is_file(), "nobody else would find it");
+        assert_eq!(tries.get(), 2);
     }
 
     #[test]

@@ -298,3 +298,24 @@ fn runs_that_were_collected_are_not_taken_for_none() {
     site.install();
     site.run(&["why"]).succeeded();
 }
+
+#[test]
+fn a_collection_leaves_the_directory_that_a_backend_answers_in() {
+    let sources = crate::sources::Sources::new();
+    sources.site.needs("b = { path = 'b' }");
+    sources.package("b", "", "slow = 1500\nslow_in = 'outputs'");
+    let mut run = sources.command(&["install"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    let works = sources.site.path(".pixi/doge/work");
+    let there = || fs::read_dir(&works).map_or(0, |works| works.flatten().filter(|work| work.path().is_dir()).count());
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while there() == 0 {
+        assert!(std::time::Instant::now() < deadline, "the backend is asked");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    sources.site.json(&["cache", "gc", "--older-than", "0s"]);
+    assert_eq!(there(), 1);
+    assert!(run.wait().expect("it ends").success());
+    sources.site.json(&["cache", "gc", "--older-than", "0s"]);
+    assert_eq!(there(), 0);
+}

@@ -235,11 +235,12 @@ impl Ran {
     #[track_caller]
     pub(crate) fn assert_fails_with(&self, parts: &[&str]) {
         assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
-        // Messages are wrapped where lines are full.
+        // Messages are wrapped where lines are full, behind hyphens, too.
         let words: Vec<&str> = self.stderr.split_whitespace().filter(|word| *word != "│").collect();
         let said = words.join(" ");
+        let unwrapped = said.replace("- ", "-");
         for part in parts {
-            assert!(said.contains(part), "`{part}` is not in: {said}");
+            assert!(said.contains(part) || unwrapped.contains(part), "`{part}` is not in: {said}");
         }
     }
 }

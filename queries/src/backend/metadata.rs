@@ -580,10 +580,13 @@ impl Action for CallOutputsSpec {
     async fn run(&self, ctx: &ActionContext) -> Result<Interned<OutputList>, CallError> {
         let gone = |what| CallError::NotAtHand(ChannelError::NotAtHand { what });
         let context = ctx.value(&self.context).await.ok_or_else(|| gone("what is built for"))?;
-        let ready = self.instance.ready(ctx, Use::Shared).await?;
-        let told = context.told(ctx)?;
         let work = self.work_directory(ctx)?;
         make(&work)?;
+        // Whoever else asks the same here waits, and nobody collects the directory meanwhile.
+        let lock = crate::waiting::acquire(ctx, &work.join(".lock"), "asking a build backend").await;
+        ctx.hold(lock.map_err(|source| CallError::Directory { path: work.clone(), source: Arc::new(source) })?);
+        let ready = self.instance.ready(ctx, Use::Shared).await?;
+        let told = context.told(ctx)?;
         let ask = AskOutputs {
             channels: told.channels,
             host_platform: context.host.subdir.as_str().to_owned(),

@@ -32,7 +32,7 @@ use crate::conda::{ChannelError, workspace_root};
 use crate::epoch::{CONDA_TYPES, OWN, PACKAGE_STREAMING, RATTLER, SHELL};
 use crate::files::{FileIdentity, FilesSpec, GlobSet, OwnFiles};
 use crate::package::{FetchPackageError, FetchPackageSpec};
-use crate::prefix::{Force, LinkError, NoPython, install_here, remove_tree};
+use crate::prefix::{Force, LinkError, NoPython, install_here, remove_file, remove_tree};
 use crate::records::Records;
 use crate::source::{CheckoutError, SourceRecord, Use, changed, is_whole, written};
 use crate::told::packages;
@@ -473,6 +473,11 @@ impl Action for BuildAgainSpec {
         if granted {
             // It is run again, and then this is.
             if self.forced {
+                let gone = |what| BackendBuildError::NotAtHand(ChannelError::NotAtHand { what });
+                let context = ctx.value(&self.build.context).await.ok_or_else(|| gone("what is built for"))?;
+                let note = self.build.work(workspace_root(ctx)?.path(), &context).join(MADE_WITH);
+                // It begins from nothing.
+                remove_file(&note).map_err(|error| self.build.io(&note, error))?;
                 ctx.remake_by_force(&self.build)
             } else {
                 ctx.remake(&self.build)
@@ -578,7 +583,7 @@ impl Action for BackendBuildSpec {
         let build = ctx.value(&self.build_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
         let host = ctx.value(&self.host_prefix).await.ok_or_else(|| gone("the packages of the build"))?;
         let root = workspace_root(ctx)?.path().to_owned();
-        let work = root.join(BUILDS).join(&self.package).join(self.work_key(&context));
+        let work = self.work(&root, &context);
         make(&work)?;
         // Whoever else builds the same here, with whatever cache, waits.
         let lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building").await;
@@ -593,6 +598,7 @@ impl Action for BackendBuildSpec {
         let ready = ready?;
         // Whoever had it and was killed may have left a backend that goes on in it.
         ready.backends.end_orphans().await;
+        self.go_on_in(ctx, &work).await?;
         let build_path = work.join("bld");
         let host_path = self.padded(&work, &context)?;
         // What an earlier build left there is none of this one's packages.
@@ -714,6 +720,37 @@ impl BackendBuildSpec {
     async fn clear(&self, ctx: &ActionContext, directory: &Path) -> Result<(), BackendBuildError> {
         let path = directory.to_owned();
         ctx.blocking(move || remove_tree(&path)).await.map_err(|error| self.io(directory, error))
+    }
+
+    /// The directory that is built in.
+    fn work(&self, root: &Path, context: &BuildContext) -> PathBuf {
+        root.join(BUILDS).join(&self.package).join(self.work_key(context))
+    }
+
+    /// Has the build go on from what the last one left, if that was made by the same backend and with the same packages.
+    /// Those of channels bear the times of when they were made, so what was made of others would seem to be newer.
+    async fn go_on_in(&self, ctx: &ActionContext, work: &Path) -> Result<(), BackendBuildError> {
+        let made_with = (&self.instance.program, &self.build_prefix, &self.host_prefix);
+        let made_with = Fingerprint::of(&rmp_serde::to_vec_named(&made_with).unwrap_or_default()).to_hex();
+        let directory = work.to_owned();
+        let begin = move || -> std::io::Result<()> {
+            let note = directory.join(MADE_WITH);
+            if std::fs::read_to_string(&note).is_ok_and(|said| said == made_with) {
+                return Ok(());
+            }
+            // First, for whoever is killed has removed a part.
+            remove_file(&note)?;
+            for entry in std::fs::read_dir(&directory)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    _ if OURS.iter().any(|ours| entry.file_name() == *ours) => {}
+                    true => remove_tree(&entry.path())?,
+                    false => remove_file(&entry.path())?,
+                }
+            }
+            crate::whole::write_whole(&note, made_with.as_bytes())
+        };
+        ctx.blocking(begin).await.map_err(|error| self.io(work, error))
     }
 
     /// What tells a directory that is built in from others. It stays when only the sources change, so that a build can go
@@ -979,6 +1016,12 @@ impl Written {
         self.files.iter().any(|files| !files.is_empty())
     }
 }
+
+/// Where it is written down what the builds in a directory are made with, so that what they left can be used.
+const MADE_WITH: &str = ".made-with";
+
+/// What is in the directory of a build that is none of the backend's.
+const OURS: [&str; 4] = [".lock", ALONE, WRITTEN, MADE_WITH];
 
 /// What there was before a build.
 struct Earlier {

@@ -330,10 +330,16 @@ fn place(said: &SourceSpec) -> Result<SourceLocation, &'static str> {
     }
     if said.url.is_some() {
         let url = address(text(&said.url, "url").ok_or("it has no address")?)?;
+        // Parts of paths are made of it.
+        let hash = |said: &Option<String>, key: &str, digits: usize, wrong: &'static str| {
+            let hash = said.clone().or_else(|| field(key)).map(|hash| hash.to_ascii_lowercase());
+            let is_one = |hash: &String| hash.len() == digits && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+            if hash.as_ref().is_none_or(is_one) { Ok(hash) } else { Err(wrong) }
+        };
         return Ok(SourceLocation::Url {
             url,
-            sha256: said.sha256.clone().or_else(|| field("sha256")),
-            md5: said.md5.clone().or_else(|| field("md5")),
+            sha256: hash(&said.sha256, "sha256", 64, "its sha256 is none")?,
+            md5: hash(&said.md5, "md5", 32, "its md5 is none")?,
             subdirectory,
         });
     }
@@ -444,6 +450,19 @@ mod tests {
         assert_eq!(pin("1.2+local", Some("x.x.x"), Some("x.x.x"), false).as_deref(), Ok("a >=1.2,<1.2.1.0a0"));
         assert_eq!(pin("1.2", None, None, true).as_deref(), Ok("a ==1.2 h1_0"));
         assert!(matches!(pin("1.2", Some("y"), None, false), Err(DependencyError::Pin { .. })));
+    }
+
+    #[test]
+    fn the_hash_of_an_archive_is_one_and_written_in_one_way() {
+        let said = |hash: &str| SourceSpec {
+            url: Some(Value::String("https://example.com/a.tar.gz".to_owned())),
+            sha256: Some(hash.to_owned()),
+            ..SourceSpec::default()
+        };
+        let Ok(SourceLocation::Url { sha256, .. }) = place(&said(&"AB".repeat(32))) else { panic!("it is an archive") };
+        assert_eq!(sha256, Some("ab".repeat(32)));
+        assert!(place(&said("../../somewhere")).is_err());
+        assert!(place(&said("")).is_err());
     }
 
     #[test]

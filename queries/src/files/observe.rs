@@ -124,14 +124,27 @@ impl FilesStamp {
     }
 }
 
+/// A path as a text that no other has. What is no text in it is told in hexadecimal digits.
+fn told(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+            text.push_str(&hex::encode(chunk.invalid()));
+        }
+    }
+    if cfg!(windows) { text.replace('\\', "/") } else { text }
+}
+
 fn relative(base: &Path, path: &Path) -> String {
     match path.strip_prefix(base) {
-        Ok(inside) => inside.to_string_lossy().replace('\\', "/"),
+        Ok(inside) => told(inside),
         // A glob may lead out of the directory.
         Err(_) => {
             let common = base.components().zip(path.components()).take_while(|(a, b)| a == b).count();
             let up = std::iter::repeat_n("..".to_owned(), base.components().count() - common);
-            let down = path.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
+            let down = path.components().skip(common).map(|part| told(part.as_ref()));
             up.chain(down).collect::<Vec<_>>().join("/")
         }
     }
@@ -234,7 +247,7 @@ fn look(
     }
     for link in &walked.links {
         if let Ok(target) = std::fs::read_link(link) {
-            files.links.insert(relative(base, link), target.to_string_lossy().into_owned());
+            files.links.insert(relative(base, link), told(&target));
         }
     }
     let is_own = |path: &str| own.is_some_and(|own| own.files.contains_key(path));
@@ -383,5 +396,28 @@ mod tests {
         // Two changes of a folder may bear one time.
         let Ok(Seen::New { stamp, .. }) = look(base, &globs, Some(&left), None) else { panic!("it is looked at") };
         assert!(stamp.folders.iter().all(|(_, stamp)| stamp.is_none()), "a fresh stamp is trusted");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_that_are_no_text_are_told_apart() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let base = directory.path();
+        let place = |name: &[u8]| base.join(std::ffi::OsStr::from_bytes(name));
+        let globs =
+            [GlobSet { patterns: vec!["**".to_owned()], markers: Vec::new(), exclude_hidden: true, root: None }];
+        let found = || match look(base, &globs, None, None) {
+            Ok(Seen::New { value, .. }) => value.files,
+            other => panic!("it is looked at: {:?}", other.is_ok()),
+        };
+        std::fs::create_dir(base.join("a")).expect("it can be made");
+        for name in [&b"\xe4.txt"[..], b"\xf6.txt", b"a\\b.txt", b"a/b.txt"] {
+            std::fs::write(place(name), "one").expect("it can be written");
+        }
+        let before = found();
+        assert_eq!(before.len(), 4, "{:?}", before.keys());
+        std::fs::rename(place(b"\xe4.txt"), place(b"\xfc.txt")).expect("it is there");
+        assert_ne!(found(), before);
     }
 }

@@ -24,7 +24,7 @@ mod state;
 mod threads;
 
 pub use difference::{Difference, differences};
-pub(crate) use files::remove_tree;
+pub(crate) use files::{remove as remove_file, remove_tree};
 pub(crate) use here::install_here;
 pub use install::{Force, InstallError, InstallPixiEnvironmentSpec, InstalledEnvironment};
 pub use ledger::was_left_by_us;

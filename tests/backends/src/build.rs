@@ -204,6 +204,9 @@ fn packaged_files(
     if output.embed {
         packaged.insert(own("inputs.txt"), Packaged::text(inputs::list(params)?));
     }
+    if configuration.incremental {
+        packaged.insert(own("object.txt"), Packaged::text(object(params)?));
+    }
     if !configuration.env_into_package.is_empty() {
         let line = |name: &String| match std::env::var_os(name) {
             Some(value) => format!("{name}={}\n", value.to_string_lossy()),
@@ -219,6 +222,17 @@ fn packaged_files(
         }
     }
     Ok(packaged)
+}
+
+/// What an earlier build in this work directory made of the prefixes, else what is made of them now.
+fn object(params: &Reader<'_>) -> Result<String, RpcError> {
+    let path = Path::new(params.required_string("workDirectory")?).join("object.txt");
+    if let Ok(text) = fs::read_to_string(&path) {
+        return Ok(text);
+    }
+    let text = inputs::list(params)?;
+    fs::write(&path, &text).map_err(|error| cannot("write", &path, &error))?;
+    Ok(text)
 }
 
 fn put_prefix(file: &mut Packaged, prefix: &str) {

@@ -12,6 +12,7 @@ use crate::protocol::RpcError;
 const KEYS: &[&str] = &[
     "files",
     "embed",
+    "incremental",
     "noarch",
     "globs",
     "glob_sets",
@@ -84,6 +85,7 @@ impl Noarch {
 pub(crate) struct Configuration {
     pub(crate) files: Vec<String>,
     pub(crate) embed: bool,
+    pub(crate) incremental: bool,
     pub(crate) noarch: Noarch,
     pub(crate) globs: Vec<String>,
     pub(crate) glob_sets: Option<Vec<Value>>,
@@ -132,6 +134,7 @@ impl Configuration {
         Ok(Self {
             files: reader.strings("files")?.unwrap_or_else(|| vec!["content/**".to_owned()]),
             embed: reader.boolean("embed")?.unwrap_or(true),
+            incremental: reader.boolean("incremental")?.unwrap_or(false),
             noarch: Noarch::read(&reader)?.unwrap_or(Noarch::No),
             globs: reader.strings("globs")?.unwrap_or_else(|| default_globs.iter().map(ToString::to_string).collect()),
             glob_sets,

@@ -40,6 +40,7 @@
 //! |---|---|---|---|
 //! | `files` | globs | `["content/**"]` | what is packaged; `!` in front excludes, the last match wins |
 //! | `embed` | boolean | `true` | whether the package depends on what it was built with |
+//! | `incremental` | boolean | `false` | `share/<name>/object.txt` says what `inputs.txt` would, but is made only where the work directory has none yet |
 //! | `noarch` | boolean, `"generic"`, `"python"` | `false` | whether the subdir is `noarch` |
 //! | `globs` | globs | see below | the `inputGlobs` of both results |
 //! | `glob_sets` | list of glob sets | none | the `inputGlobSets` of both results |

@@ -49,6 +49,65 @@ fn force_builds_again_and_the_result_stays() {
     sources.assert_settled();
 }
 
+/// A package that is built against another one and against one of a channel, by a backend that goes on from what it left.
+fn incremental(lib: &str) -> Sources {
+    let sources = Sources::new();
+    built_against(&sources, lib);
+    sources
+}
+
+fn built_against(sources: &Sources, lib: &str) {
+    let tables = format!("[package.host-dependencies]\nb = {{ path = '../b' }}\nlib = '{lib}'\n");
+    sources.package("a", &tables, "incremental = true");
+}
+
+fn object(sources: &Sources) -> String {
+    sources.site.read(".pixi/envs/default/share/a/object.txt")
+}
+
+#[test]
+fn a_build_goes_on_from_what_an_earlier_one_left_only_if_it_is_made_with_the_same() {
+    let sources = incremental("1.0");
+    sources.install();
+    let first = object(&sources);
+    assert!(first.contains("host lib 1.0"), "{first}");
+    let left = |sources: &Sources| {
+        let works = std::fs::read_dir(sources.site.path(".pixi/doge/bld/a")).expect("it was built there");
+        let objects = works.map(|work| work.expect("it can be read").path().join("object.txt"));
+        let times = objects.map(|object| std::fs::metadata(object).and_then(|object| object.modified()));
+        times.map(|time| time.expect("it was left")).collect::<Vec<_>>()
+    };
+    let before = left(&sources);
+    sources.site.write("a/content/bin/a", "#!/bin/sh\necho this is another a\n");
+    sources.assert_builds(1);
+    assert_eq!(left(&sources), before, "only a source changed");
+    // What is of a channel bears older times than what was made of another version of it.
+    built_against(&sources, "1.1");
+    sources.assert_builds(1);
+    assert!(object(&sources).contains("host lib 1.1"), "{}", object(&sources));
+    sources.site.write("b/content/share/b/data.txt", "other data\n");
+    sources.assert_builds(2);
+    let fresh = incremental("1.1");
+    fresh.site.write("b/content/share/b/data.txt", "other data\n");
+    fresh.install();
+    assert_eq!(object(&sources), object(&fresh));
+    sources.assert_settled();
+}
+
+#[test]
+fn force_begins_from_nothing() {
+    let sources = incremental("1.0");
+    sources.install();
+    let built = object(&sources);
+    let work = std::fs::read_dir(sources.site.path(".pixi/doge/bld/a")).expect("it was built there").flatten().next();
+    let left = work.expect("it was built there").path().join("object.txt");
+    std::fs::write(left, "what is wrong\n").expect("it can be written");
+    sources.json(&["install", "--force=b"]);
+    sources.json(&["install", "--force=a"]);
+    assert_eq!(object(&sources), built);
+    sources.assert_settled();
+}
+
 #[test]
 fn what_was_built_and_is_gone_is_built_again_only_if_somebody_needs_it() {
     let sources = Sources::new();
