@@ -82,6 +82,16 @@ pub enum CheckoutError {
         /// What went wrong.
         message: String,
     },
+    /// An archive on this machine could not be read.
+    #[error("the source archive {url} cannot be read")]
+    #[diagnostic(help("check the address, and that the file is there and may be read"))]
+    Read {
+        /// The archive.
+        url: String,
+        /// What the system says.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
     /// An archive is not the one that was asked for.
     #[error("the source archive {url} has the {kind} {found}, and {wanted} was asked for{}", from.by())]
     #[diagnostic(help("the archive may have been replaced; if the new one is what you want, {}", from.what_to_do()))]
@@ -423,7 +433,7 @@ impl Observation for ArchiveContentSpec {
         let url = parse(&self.url)?;
         let file = file_of(&url);
         let stamp = match &file {
-            Some(path) => ArchiveStamp::File(FileStamp::of(path).map_err(|error| io_error(path, error))?),
+            Some(path) => ArchiveStamp::File(FileStamp::of(path).map_err(|error| unreadable(&url, error))?),
             None if sources.offline => match last {
                 Some(_) => return Ok(Seen::Same),
                 None => return Err(CheckoutError::Offline { url: self.url.clone() }),
@@ -452,6 +462,35 @@ fn file_of(url: &Url) -> Option<PathBuf> {
 
 fn io_error(path: &Path, source: std::io::Error) -> CheckoutError {
     CheckoutError::Io { path: path.to_owned(), source: Arc::new(source) }
+}
+
+fn unreadable(url: &Url, source: std::io::Error) -> CheckoutError {
+    CheckoutError::Read { url: url.to_string(), source: Arc::new(source) }
+}
+
+/// On which side copying a file failed.
+enum Copying {
+    From(std::io::Error),
+    To(std::io::Error),
+}
+
+/// Copies a file. What is none, such as a pipe that nobody writes to, is not read.
+fn copy(from: &Path, to: &mut std::fs::File) -> Result<(), Copying> {
+    use std::io::{Error, Read as _, Write as _};
+    let metadata = std::fs::metadata(from).map_err(Copying::From)?;
+    if !metadata.is_file() {
+        return Err(Copying::From(Error::other("it is not a file")));
+    }
+    let mut file = std::fs::File::open(from).map_err(Copying::From)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(&buffer[..length]).map_err(Copying::To)?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Copying::From(error)),
+        }
+    }
 }
 
 fn failed(url: &Url, error: &dyn std::error::Error) -> CheckoutError {
@@ -483,8 +522,12 @@ async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<Str
     let kept = tempfile::NamedTempFile::new_in(&directory).map_err(|error| io_error(&directory, error))?;
     let (kept_file, kept_path) = kept.into_parts();
     if let Some(path) = file_of(url) {
-        let to = kept_path.to_path_buf();
-        ctx.blocking(move || std::fs::copy(&path, &to).map_err(|error| io_error(&path, error))).await?;
+        let mut kept = kept_file;
+        let copied = ctx.blocking(move || copy(&path, &mut kept)).await;
+        copied.map_err(|error| match error {
+            Copying::From(source) => unreadable(url, source),
+            Copying::To(source) => io_error(&kept_path, source),
+        })?;
     } else {
         if sources.offline {
             return Err(CheckoutError::Offline { url: url.to_string() });

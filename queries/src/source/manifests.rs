@@ -93,7 +93,8 @@ pub(crate) fn read(directory: &Path) -> Result<(Manifests, ManifestsStamp), Mani
     for name in NAMES {
         let path = directory.join(name);
         let (name, stamp) = stamp_of(name)?;
-        if stamp.is_none() || path.is_dir() {
+        // Neither a directory is one nor a pipe, which could be read only when somebody writes to it.
+        if stamp.is_none() || std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             continue;
         }
         stamps.push((name.clone(), stamp));

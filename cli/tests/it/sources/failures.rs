@@ -165,6 +165,17 @@ fn a_source_that_is_not_there_or_is_no_package_is_told() {
     sources.run(&["install"]).assert_fails_with(&["offers no package `other-name`", "it offers a"]);
 }
 
+/// Reading it would last until somebody writes to it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_manifest_is_none() {
+    let sources = Sources::new();
+    let manifest = sources.site.path("a/pixi.toml");
+    std::fs::remove_file(&manifest).expect("it is there");
+    assert!(std::process::Command::new("mkfifo").arg(&manifest).status().expect("it is installed").success());
+    sources.run(&["install"]).assert_fails_with(&["nothing at a says how to build a package"]);
+}
+
 /// Something that passes for a Python.
 fn python() -> PackageBuilder {
     PackageBuilder::new("python", "3.12.1").subdir(PLATFORM).file("bin/python", "")

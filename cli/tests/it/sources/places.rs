@@ -150,6 +150,21 @@ fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
 }
 
 #[test]
+fn an_archive_of_this_machine_that_cannot_be_read_is_told_by_its_address() {
+    let sources = Sources::new();
+    let url = format!("file://{}", sources.site.root().join("nowhere.tar.gz").display());
+    let wants = |more: &str| sources.site.needs(&format!("b = {{ url = '{url}'{more} }}"));
+    let says = [&format!("the source archive {url} cannot be read"), "check the address"];
+    wants("");
+    sources.run(&["install"]).assert_fails_with(&says);
+    wants(&format!(", sha256 = '{}'", "0".repeat(64)));
+    sources.run(&["install"]).assert_fails_with(&says);
+    std::fs::create_dir(sources.site.root().join("nowhere.tar.gz")).expect("it can be made");
+    wants("");
+    sources.run(&["install"]).assert_fails_with(&says);
+}
+
+#[test]
 fn an_archive_that_is_not_what_was_locked_is_told_with_the_way_to_take_it() {
     let sources = Sources::new();
     let archive_path = archive(&sources);
