@@ -25,7 +25,7 @@ use crate::intern::{AtHand, Intern, Interned, names_in};
 use crate::kind::{ActionKind, EffectKind, ErasedKind, KindOf, ObservationKind, QueryKind, Typed};
 use crate::node::NodeIndex;
 use crate::observation::Observation;
-use crate::persist::{BACKLOG, Persist, Writer};
+use crate::persist::{BACKLOG, Persist, Writer, scope_number};
 use crate::planner::{Config, Delivered, Message, Planner, Refreshed, RequestId, Want};
 use crate::query::Query;
 use crate::registry::Registry;
@@ -402,6 +402,7 @@ impl Builder {
             limits: self.limits.unwrap_or_default().semaphores(),
             listener: listener.clone(),
             store,
+            scope: scope_number(self.scope.as_deref()),
             writer,
             locks,
             runtime,

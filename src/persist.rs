@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use doge_storage::{
     Batch, Dependency, FileId, Fingerprint, Key, LabelEntry, RunId, Snapshot, Stamp, Store, StoredSpec, Trace,
@@ -49,6 +48,7 @@ pub(crate) struct Persist {
     file: Option<FileId>,
     pub(crate) run: RunId,
     scope: Option<String>,
+    scope_number: u64,
 }
 
 impl Persist {
@@ -58,6 +58,7 @@ impl Persist {
         let unsure = !store.is_held();
         let file = store.file();
         let snapshot = store.snapshot();
+        let scope_number = scope_number(scope.as_deref());
         Self {
             unsure,
             file,
@@ -71,6 +72,7 @@ impl Persist {
             wrote: false,
             run,
             scope,
+            scope_number,
         }
     }
 
@@ -87,13 +89,17 @@ impl Persist {
         self.snapshot = self.store.snapshot();
     }
 
+    /// The traces of a key, those of this scope first, the newest first.
     pub(crate) fn traces(&mut self, key: Key) -> Vec<Trace> {
-        self.snapshot.traces(key)
+        let mut traces = self.snapshot.traces(key);
+        let scope = self.scope_number;
+        traces.sort_by_key(|trace| std::cmp::Reverse(trace.rank(scope)));
+        traces
     }
 
-    /// The newest trace of a key, and whether there may be others.
+    /// The newest trace of a key, of this scope if there is one, and whether there may be others.
     pub(crate) fn newest_trace(&mut self, key: Key) -> (Option<Trace>, bool) {
-        self.snapshot.newest_trace(key)
+        self.snapshot.newest_trace(key, self.scope_number)
     }
 
     /// Whether a spec of this key was recorded under a label.
@@ -294,9 +300,10 @@ pub(crate) fn stored_spec(spec: &SharedSpec) -> Option<StoredSpec> {
     Some(StoredSpec { kind: spec.kind().name().to_owned(), encoded, label: spec.label() })
 }
 
-/// A trace in the store's form.
-pub(crate) fn trace(groups: Vec<Vec<Dependency>>, value: Fingerprint, cost: Duration) -> Trace {
-    Trace { groups, value, cost, recorded: 0 }
+/// The number that traces of a scope are told apart by.
+pub(crate) fn scope_number(scope: Option<&str>) -> u64 {
+    let hash = scope.map(|scope| Fingerprint::of(scope.as_bytes()));
+    hash.and_then(|hash| hash.as_bytes().first_chunk().copied()).map_or(0, u64::from_le_bytes)
 }
 
 impl Table {
@@ -326,7 +333,8 @@ impl Table {
         if let Some(spec) = spec {
             persist.keep_label(key, &spec);
         }
-        persist.batch.traces.push((key, trace(groups, value, world.cost)));
+        let trace = Trace { groups, value, cost: world.cost, scope: persist.scope_number, recorded: 0 };
+        persist.batch.traces.push((key, trace));
     }
 
     /// Sees to it that the store has the spec of a node. A node known by key only came from the store.

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use doge_storage::{Batch, Dependency, Fingerprint, Key, Locks, Store};
+use doge_storage::{Batch, Dependency, Fingerprint, Key, Locks, Store, Trace};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
@@ -24,7 +24,7 @@ use crate::intern::AtHand;
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, look, stamp_key};
 use crate::node::NodeIndex;
-use crate::persist::{Write, Writer, stored_spec, trace};
+use crate::persist::{Write, Writer, stored_spec};
 use crate::spec::{NameInner, SharedSpec, SpecName, key_of, kind_seed};
 use crate::sync::tokio::sync::Semaphore;
 use crate::sync::{Mutex, MutexGuard, rayon, tokio};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) limits: FxHashMap<Resource, Arc<Semaphore>>,
     pub(crate) listener: Option<Listener>,
     pub(crate) store: Option<Store>,
+    /// What traces of this scope are told apart by.
+    pub(crate) scope: u64,
     pub(crate) writer: Option<Writer>,
     pub(crate) locks: Option<Locks>,
     pub(crate) runtime: Option<tokio::runtime::Handle>,
@@ -514,7 +516,8 @@ fn batch_of(shared: &Shared, spec: &SharedSpec, key: Key, found: &Found, answere
         }
     }
     let groups = if group.is_empty() { Vec::new() } else { vec![group] };
-    batch.traces.push((key, trace(groups, found.fingerprint(), answered.cost)));
+    let (value, cost) = (found.fingerprint(), answered.cost);
+    batch.traces.push((key, Trace { groups, value, cost, scope: shared.scope, recorded: 0 }));
     if let Some(bytes) = &answered.bytes {
         batch.values.insert(found.fingerprint(), bytes.clone());
     }

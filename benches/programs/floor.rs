@@ -1,7 +1,7 @@
 //! The least that a run which finds everything done can cost: opens a store, reads one state of it, and looks at each
 //! file of a folder from outside. What `doge install` is compared with.
 //!
-//! `floor STORE FOLDER [TREE]`: the directory that `store-v2` lies in, the `conda-meta` of an environment, and a folder of
+//! `floor STORE FOLDER [TREE]`: the directory that `store-v3` lies in, the `conda-meta` of an environment, and a folder of
 //! which every file and folder below is looked at, too.
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use super::difference::{Change, Tree, differences};
 use super::earlier::{Earlier, End};
 use super::{Cause, CauseSort, History, Step, limited};
 use crate::kind::Role;
-use crate::persist::scoped;
+use crate::persist::{scope_number, scoped};
 use crate::record::did_work;
 use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
 use crate::spec::tag_of_key;
@@ -378,10 +378,11 @@ impl<'h> Compared<'h> {
             let is_new = spec.reason.is_none() && spec.outcome == Outcome::Verified;
             spec.role == Role::Action && (is_new || spec.reason == Some(Reason::Missing))
         });
+        let scope = scope_number(self.run.scope.as_deref());
         let mut made = Vec::new();
         for spec in new {
             let (Some(now), Some(before)) = (spec.value, self.before(spec)) else { continue };
-            let recorded = || self.history.snapshot.traces(before).into_iter().max_by_key(|trace| trace.recorded);
+            let recorded = || self.history.snapshot.traces(before).into_iter().max_by_key(|trace| trace.rank(scope));
             let was = self.earlier.value(before).or_else(|| Some(recorded()?.value));
             let Some(was) = was else { continue };
             let mut changes = self.history.value_changes(spec.key, was, now);

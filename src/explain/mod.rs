@@ -30,6 +30,7 @@ pub(crate) use rebuilt::NAMELESS;
 
 use crate::intern::{Intern, Interned};
 use crate::kind::{ErasedKind, Role};
+use crate::persist::scope_number;
 use crate::record::{did_work, read, versions_of};
 use crate::registry::Registry;
 use crate::run::{Outcome, Reason, RecordedSpec, RunRecord};
@@ -203,8 +204,9 @@ impl History {
             Some((id, earlier)) if *id == run.id => earlier.clone(),
             _ => {
                 let before = self.recent().filter(|other| other.id < run.id && other.scope == run.scope);
-                let earlier =
-                    Rc::new(Earlier::new(before, |requests| rebuilt::specs(&self.snapshot, &self.registry, requests)));
+                let scope = scope_number(run.scope.as_deref());
+                let rebuilt = |requests: &[_]| rebuilt::specs(&self.snapshot, &self.registry, requests, scope);
+                let earlier = Rc::new(Earlier::new(before, rebuilt));
                 *known = Some((run.id, earlier.clone()));
                 earlier
             }
@@ -218,7 +220,8 @@ impl History {
     #[must_use]
     pub fn whole(&self, mut run: RunRecord) -> RunRecord {
         if run.specs.is_empty() {
-            run.specs = rebuilt::specs(&self.snapshot, &self.registry, &run.requests);
+            let scope = scope_number(run.scope.as_deref());
+            run.specs = rebuilt::specs(&self.snapshot, &self.registry, &run.requests, scope);
         }
         rebuilt::name(&mut run.specs, self.recent());
         run

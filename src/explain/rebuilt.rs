@@ -9,8 +9,14 @@ use crate::run::{Outcome, RecordedRequest, RecordedSpec, RunRecord};
 
 /// All that the answers to some requests stand on.
 ///
-/// Where several traces come to one value, that one is taken which agrees best with the others, and the newest of those.
-pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[RecordedRequest]) -> Vec<RecordedSpec> {
+/// Where several traces come to one value, that one is taken which agrees best with the others, then one of the scope, and
+/// the newest of those.
+pub(super) fn specs(
+    snapshot: &Snapshot,
+    registry: &Registry,
+    requests: &[RecordedRequest],
+    scope: u64,
+) -> Vec<RecordedSpec> {
     let mut specs: Vec<RecordedSpec> = Vec::new();
     let mut places: FxHashMap<(Key, Option<Fingerprint>), u32> = FxHashMap::default();
     // What was reached with which value.
@@ -26,7 +32,7 @@ pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[Record
     // What was not answered stands on nothing that is known. An observation has no trace.
     let is_known = |request: &&RecordedRequest| {
         request.value.is_some()
-            && (!traces(snapshot, request.key, request.value).is_empty()
+            && (!traces(snapshot, request.key, request.value, scope).is_empty()
                 || role(registry, request.key) == Some(Role::Observation) && snapshot.spec(request.key).is_some())
     };
     for request in requests.iter().filter(is_known) {
@@ -37,7 +43,7 @@ pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[Record
         let (place, trace) = match next.pop() {
             Some(place) => {
                 values.extend(specs[place].value.map(|value| (specs[place].key, value)));
-                let mut traces = traces(snapshot, specs[place].key, specs[place].value);
+                let mut traces = traces(snapshot, specs[place].key, specs[place].value, scope);
                 if traces.len() > 1 {
                     doubtful.push((place, traces));
                     continue;
@@ -59,7 +65,7 @@ pub(super) fn specs(snapshot: &Snapshot, registry: &Registry, requests: &[Record
     }
 }
 
-/// Of some traces, the newest first, that of which the least had another value.
+/// Of some traces, the likeliest first, that of which the least had another value.
 fn most_agreeing(traces: Vec<Trace>, values: &FxHashMap<Key, Fingerprint>) -> Option<Trace> {
     let is_other = |(key, value): (Key, Fingerprint)| values.get(&key).is_some_and(|known| *known != value);
     traces.into_iter().min_by_key(|trace| {
@@ -88,10 +94,11 @@ fn role(registry: &Registry, key: Key) -> Option<Role> {
     Some(registry.get(registry.of_key(key)?).kind.role())
 }
 
-/// The traces of a spec that come to a value, the newest first.
-fn traces(snapshot: &Snapshot, key: Key, value: Option<Fingerprint>) -> Vec<Trace> {
+/// The traces of a spec that come to a value, those of the scope first, the newest first.
+fn traces(snapshot: &Snapshot, key: Key, value: Option<Fingerprint>, scope: u64) -> Vec<Trace> {
     let mut traces = snapshot.traces(key);
     traces.retain(|trace| value.is_none_or(|value| value == trace.value));
+    traces.sort_by_key(|trace| std::cmp::Reverse(trace.rank(scope)));
     traces
 }
 

@@ -33,6 +33,7 @@ fn batch(numbers: std::ops::Range<u64>) -> Batch {
             groups: vec![vec![depends(1)], vec![depends(2), depends(3), depends(4)]],
             value: print,
             cost: Duration::from_micros(number),
+            scope: 0,
             recorded: 0,
         };
         let spec = StoredSpec { kind: "spec".to_owned(), encoded: number.to_le_bytes().to_vec(), label: None };

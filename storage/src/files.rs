@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The version of the layout of directory and tables; part of the path, so that versions never meet.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// The paths of one store.
 #[derive(Clone, Debug)]

@@ -24,6 +24,7 @@
 //!     groups: Vec::new(),
 //!     value: Fingerprint::of(&value),
 //!     cost: std::time::Duration::from_millis(3),
+//!     scope: 0,
 //!     recorded: 0,
 //! }));
 //! batch.values.insert(Fingerprint::of(&value), value);

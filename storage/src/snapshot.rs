@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use crate::backend::{In, Reader, Trouble};
 use crate::format::{
-    Cursor, decode_access, decode_encoding, decode_labels, decode_spec, decode_stamp, decode_trace, decode_trace_after,
+    Cursor, decode_access, decode_encoding, decode_labels, decode_spec, decode_stamp, decode_trace, decode_trace_above,
 };
 use crate::keys::{Fingerprint, Key, RunId};
 use crate::logs;
 use crate::store::Shared;
 use crate::trace::{Batch, LabelEntry, RunEntry, Stamp, StoredSpec, Trace};
 
-/// The traces that a key keeps.
-pub(crate) const TRACES: usize = 8;
+/// The traces that a key keeps of each scope.
+const TRACES: usize = 8;
+/// The traces that a key keeps of all scopes together.
+const ALL_TRACES: usize = 256;
 /// The specs that a label remembers.
 pub(crate) const LABELS: usize = 8;
 /// A piece of a value: large enough to be rare, small enough not to waste half of the power of two that redb
@@ -46,6 +48,32 @@ pub(crate) fn trace_key(key: Key, trace: Fingerprint) -> [u8; 64] {
     bytes
 }
 
+/// Parts traces of a key, of which the scope and the time of recording are told, into those that are kept, the newest first,
+/// and the others.
+pub(crate) fn kept_traces<T>(mut traces: Vec<T>, of: impl Fn(&T) -> (u64, u64)) -> (Vec<T>, Vec<T>) {
+    if traces.len() <= 1 {
+        return (traces, Vec::new());
+    }
+    traces.sort_by_key(|trace| std::cmp::Reverse(of(trace).1));
+    let mut of_scope: BTreeMap<u64, usize> = BTreeMap::new();
+    let (mut kept, mut others): (Vec<T>, Vec<T>) = traces.into_iter().partition(|trace| {
+        let count = of_scope.entry(of(trace).0).or_default();
+        *count += 1;
+        *count <= TRACES
+    });
+    // Whoever has most gives first, so that one who comes seldom is not crowded out by those who come often.
+    while kept.len() > ALL_TRACES {
+        let mut of_scope: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        for (place, trace) in kept.iter().enumerate() {
+            let entry = of_scope.entry(of(trace).0).or_default();
+            *entry = (entry.0 + 1, place);
+        }
+        let oldest_of_most = of_scope.into_values().max().map_or(0, |(_, place)| place);
+        others.push(kept.remove(oldest_of_most));
+    }
+    (kept, others)
+}
+
 impl Snapshot {
     /// What redb says, unless it cannot be believed (any more).
     fn read<T: Default>(&self, read: impl FnOnce(&Reader) -> Result<T, Trouble>) -> T {
@@ -66,7 +94,7 @@ impl Snapshot {
         self.open(table, key, &sealed, decode)
     }
 
-    /// The traces of a key, the newest first, at most eight.
+    /// The traces of a key, the newest first: at most 8 of each scope, and 256 in all.
     pub fn traces(&self, key: Key) -> Vec<Trace> {
         let mut traces: Vec<Trace> = Vec::new();
         self.read(|reader| {
@@ -82,24 +110,23 @@ impl Snapshot {
                 traces.push(trace.clone());
             }
         }
-        traces.sort_by_key(|trace| std::cmp::Reverse(trace.recorded));
-        traces.truncate(TRACES);
-        traces
+        kept_traces(traces, |trace| (trace.scope, trace.recorded)).0
     }
 
-    /// The newest trace of a key, and whether it may have others; those are not decoded.
-    pub fn newest_trace(&self, key: Key) -> (Option<Trace>, bool) {
+    /// The newest trace of a key in a scope, or of all if there is none in it, and whether there may be others; those are not
+    /// decoded.
+    pub fn newest_trace(&self, key: Key, scope: u64) -> (Option<Trace>, bool) {
         if self.waiting.iter().flat_map(|batch| &batch.traces).any(|(other, _)| *other == key) {
             let traces = self.traces(key);
             let others = traces.len() > 1;
-            return (traces.into_iter().next(), others);
+            return (traces.into_iter().max_by_key(|trace| trace.rank(scope)), others);
         }
         let (mut newest, mut count) = (None::<Trace>, 0);
         self.read(|reader| {
             reader.beginning_with(In::Traces, key.as_bytes(), |entry_key, sealed| {
                 count += 1;
-                let known = newest.as_ref().map(|trace| trace.recorded);
-                let newer = self.open(In::Traces, entry_key, sealed, |bytes| decode_trace_after(bytes, known));
+                let known = newest.as_ref();
+                let newer = self.open(In::Traces, entry_key, sealed, |bytes| decode_trace_above(bytes, known, scope));
                 if let Some(Some(newer)) = newer {
                     newest = Some(newer);
                 }

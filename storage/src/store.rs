@@ -24,7 +24,7 @@ use crate::keys::{Fingerprint, Key};
 use crate::logs;
 use crate::medium::Patience;
 use crate::pending::{self, Waiting};
-use crate::snapshot::{CHUNK, Snapshot, TRACES, chunk_key, newest_labels, parse_run, trace_key};
+use crate::snapshot::{CHUNK, Snapshot, chunk_key, kept_traces, newest_labels, parse_run, trace_key};
 use crate::sync::{Mutex, MutexGuard, thread};
 use crate::trace::{Batch, LabelEntry, RunEntry};
 
@@ -778,20 +778,19 @@ impl Entries<'_> {
     /// Keeps the newest traces of a key and removes the others.
     fn evict(&self, key: Key) -> Result<(), Trouble> {
         let entries = self.writing.beginning_with(In::Traces, key.as_bytes())?;
-        if entries.len() <= TRACES {
+        if entries.len() <= 1 {
             return Ok(());
         }
-        let mut traces: Vec<(u64, Vec<u8>)> = entries
+        let traces: Vec<(u64, u64, Vec<u8>)> = entries
             .into_iter()
             .map(|(key, sealed)| {
                 // One that cannot be read is as old as can be.
-                let recorded =
-                    self.shared.open(In::Traces, &key, &sealed, decode_trace).map_or(0, |trace| trace.recorded);
-                (recorded, key)
+                let trace = self.shared.open(In::Traces, &key, &sealed, decode_trace);
+                let (scope, recorded) = trace.map_or((0, 0), |trace| (trace.scope, trace.recorded));
+                (scope, recorded, key)
             })
             .collect();
-        traces.sort();
-        for (_, key) in &traces[..traces.len() - TRACES] {
+        for (_, _, key) in &kept_traces(traces, |(scope, recorded, _)| (*scope, *recorded)).1 {
             self.writing.remove(In::Traces, key)?;
         }
         Ok(())

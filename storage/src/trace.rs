@@ -26,6 +26,9 @@ pub struct Trace {
     pub value: Fingerprint,
     /// How long it took to make.
     pub cost: Duration,
+    /// What whoever recorded it is told apart by, such as a workspace of several on one store, as a number; it is not part
+    /// of what it says. The same trace of another scope takes its place.
+    pub scope: u64,
     /// When it was recorded, in microseconds since 1970. Set by the store; what is handed in does not matter.
     pub recorded: u64,
 }
@@ -43,6 +46,11 @@ impl Trace {
             }
         }
         Fingerprint::from_bytes(*hasher.finalize().as_bytes())
+    }
+
+    /// Which of several goes first for somebody of this scope: the highest.
+    pub fn rank(&self, scope: u64) -> (bool, u64) {
+        (self.scope == scope, self.recorded)
     }
 }
 

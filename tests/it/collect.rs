@@ -146,7 +146,7 @@ fn what_a_run_stands_on_is_in_the_store_that_replaces_a_damaged_one() {
         log.take();
         let mut engine = open(directory.path(), &script, &log);
         assert_eq!(*engine.get(&one).expect("nothing fails"), 7);
-        let file = directory.path().join("store-v2/store.redb");
+        let file = directory.path().join("store-v3/store.redb");
         if damage {
             let size = std::fs::metadata(&file).expect("there is one").len() as usize;
             std::fs::write(&file, vec![0x5a; size]).expect("it can be written");

@@ -11,7 +11,7 @@ use crate::site::{Ran, Site};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn store(site: &Site) -> std::path::PathBuf {
-    site.cache().join("doge/store-v2/store.redb")
+    site.cache().join("doge/store-v3/store.redb")
 }
 
 fn bytes_below(directory: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
@@ -99,7 +99,7 @@ fn after_a_run_it_collects_by_itself_when_a_day_has_passed_and_a_run_that_did_no
     fs::write(&old, b"an old solution").expect("it can be written");
     let long_ago = SystemTime::now() - 100 * DAY;
     fs::File::options().append(true).open(&old).and_then(|file| file.set_modified(long_ago)).expect("it is ours");
-    let in_use = site.cache().join("doge/store-v2/in-use");
+    let in_use = site.cache().join("doge/store-v3/in-use");
     let is_of_yesterday = |days: u32| {
         let file = fs::File::options().append(true).open(&in_use).expect("it is there");
         file.set_modified(SystemTime::now() - days * DAY).expect("it is ours");
@@ -249,7 +249,7 @@ fn a_store_that_cannot_be_read_is_not_taken_for_a_new_one() {
     fs::write(store(&site), vec![7; whole.len()]).expect("it can be written");
     for command in TELLING {
         let ran = site.run(command);
-        ran.assert_fails_with(&["cannot be read: it is damaged", "store-v2", "doge cache verify"]);
+        ran.assert_fails_with(&["cannot be read: it is damaged", "store-v3", "doge cache verify"]);
         assert!(!ran.stderr.contains("install` first"), "{command:?}: {}", ran.stderr);
     }
     let error = site.run(&["why", "--json"]).value()["error"]["message"].to_string();

@@ -253,7 +253,7 @@ fn each_edit_is_named_and_nothing_else_and_the_graph_marks_what_it_affects() {
     let why = example.run(&["why", build, "--json"]).value();
     assert_eq!(told(&why), ("collected".to_owned(), vec![]), "{why}");
 
-    for entry in fs::read_dir(example.directory.path().join("cache/doge/store-v2")).expect("it is there").flatten() {
+    for entry in fs::read_dir(example.directory.path().join("cache/doge/store-v3")).expect("it is there").flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "redb") {
             let size = entry.metadata().expect("it can be read").len() as usize;
             let mut bytes = fs::read(entry.path()).expect("it can be read");

@@ -43,7 +43,7 @@ fn runs_that_do_nothing_pile_nothing_up_beside_the_store() {
         site.install().assert_nothing_ran();
     }
     // Stamps that have come to be believed are put there once.
-    let pending = std::fs::read_dir(site.cache().join("doge/store-v2/pending")).map_or(0, Iterator::count);
+    let pending = std::fs::read_dir(site.cache().join("doge/store-v3/pending")).map_or(0, Iterator::count);
     assert!(pending <= 1, "{pending} batches wait");
 }
 
@@ -124,7 +124,7 @@ fn a_dry_run_says_what_would_run_and_changes_nothing() {
 fn without_persistence_nothing_is_used_and_nothing_kept() {
     let site = Site::new();
     site.json(&["install", "--no-persist"]);
-    assert!(!site.cache().join("doge/store-v2").exists());
+    assert!(!site.cache().join("doge/store-v3").exists());
     site.install();
     let again = site.json(&["install", "--no-persist"]);
     assert!(again.executed().contains_key("check_lock"), "{:?}", again.ran());

@@ -10,6 +10,6 @@ mod v1;
 pub(crate) use cursor::Cursor;
 pub(crate) use v1::{
     VERSION, decode_access, decode_batch, decode_collected, decode_encoding, decode_labels, decode_names, decode_spec,
-    decode_stamp, decode_trace, decode_trace_after, encode_access, encode_batch, encode_collected, encode_labels,
+    decode_stamp, decode_trace, decode_trace_above, encode_access, encode_batch, encode_collected, encode_labels,
     encode_names, encode_spec, encode_stamp, encode_trace,
 };

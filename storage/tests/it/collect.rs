@@ -59,7 +59,13 @@ fn trace(number: u64, below: &[u64]) -> Trace {
         role: 0,
         fingerprint: Fingerprint::of(&value(*number)),
     });
-    Trace { groups: vec![asked.collect()], value: Fingerprint::of(&value(number)), cost: Duration::ZERO, recorded: 0 }
+    Trace {
+        groups: vec![asked.collect()],
+        value: Fingerprint::of(&value(number)),
+        cost: Duration::ZERO,
+        recorded: 0,
+        scope: 0,
+    }
 }
 
 /// A number, made from others.

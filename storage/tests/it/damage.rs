@@ -88,7 +88,7 @@ fn trials(kind: u64, damage: impl Fn(&mut Vec<u8>, &mut Random)) -> Outcome {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut image = used().to_vec();
         damage(&mut image, &mut Random::new(kind << 32 | trial << 8));
-        fs::create_dir_all(directory.path().join("store-v2")).expect("it can be made");
+        fs::create_dir_all(directory.path().join("store-v3")).expect("it can be made");
         fs::write(file(directory.path()), image).expect("it can be written");
 
         // The first run meets the damage when it reads or when it writes; if it happens to do neither with what is
@@ -235,7 +235,7 @@ fn verifying_a_damaged_store_leaves_a_whole_one_with_what_was_whole() {
             }
             _ => image.truncate(random.below(image.len())),
         }
-        fs::create_dir_all(directory.path().join("store-v2")).expect("it can be made");
+        fs::create_dir_all(directory.path().join("store-v3")).expect("it can be made");
         fs::write(file(directory.path()), image).expect("it can be written");
         let store = open(directory.path()).0;
         let verified = store.verify().expect("it can be read");

@@ -23,7 +23,7 @@ fn a_run_that_only_reads_writes_nothing_to_the_file_and_the_next_writer_takes_it
         events.assert_silent();
     }
     assert!(before == fs::read(file(directory.path())).expect("it can be read"));
-    let logs: Vec<String> = bytes_below(&directory.path().join("store-v2")).into_keys().collect();
+    let logs: Vec<String> = bytes_below(&directory.path().join("store-v3")).into_keys().collect();
     assert_eq!(logs, ["runs.log", "store.redb", "touch.log"]);
 
     // Whoever looks sees the runs, though they are only in the log.
@@ -37,7 +37,7 @@ fn a_run_that_only_reads_writes_nothing_to_the_file_and_the_next_writer_takes_it
     assert_eq!(access(&store), Some(5));
 
     assert_eq!(store.commit(batch(5..6)), Committed::Stored);
-    let logs: Vec<String> = bytes_below(&directory.path().join("store-v2")).into_keys().collect();
+    let logs: Vec<String> = bytes_below(&directory.path().join("store-v3")).into_keys().collect();
     assert_eq!(logs, ["store.redb"]);
     let (store, _) = open(directory.path());
     assert_eq!(store.snapshot().runs(3), [run(102), run(101), run(100)]);
@@ -52,7 +52,7 @@ fn a_key_used_today_is_not_logged_again() {
     store.commit(batch(0..1));
     let touched = Batch { touches: vec![key("touched", 1)], ..Batch::default() };
     store.commit(touched);
-    let log = directory.path().join("store-v2/touch.log");
+    let log = directory.path().join("store-v3/touch.log");
     let logged = || fs::metadata(&log).map_or(0, |log| log.len());
     let used = [key("key", 0), key("touched", 1)];
     store.log_touched(&store.snapshot(), &used);
@@ -81,7 +81,7 @@ fn a_torn_log_costs_its_last_record_and_no_commit() {
         store.log_run(&run(2));
         store.log_touched(&store.snapshot(), &[key("touched", 1)]);
         for log in ["runs.log", "touch.log"] {
-            let path = directory.path().join("store-v2").join(log);
+            let path = directory.path().join("store-v3").join(log);
             let whole = fs::read(&path).expect("it can be read");
             fs::write(&path, &whole[..whole.len() - cut]).expect("it can be written");
         }

@@ -21,7 +21,7 @@ fn a_foreign_file_is_put_aside_whatever_it_is() {
     ];
     for (what, content) in contents {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        fs::create_dir_all(directory.path().join("store-v2")).expect("it can be made");
+        fs::create_dir_all(directory.path().join("store-v3")).expect("it can be made");
         fs::write(file(directory.path()), &content).expect("it can be written");
 
         let (store, events) = open(directory.path());
@@ -46,7 +46,7 @@ fn a_foreign_file_is_put_aside_whatever_it_is() {
 #[test]
 fn an_empty_file_is_a_store_in_which_there_is_nothing_yet() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    fs::create_dir_all(directory.path().join("store-v2")).expect("it can be made");
+    fs::create_dir_all(directory.path().join("store-v3")).expect("it can be made");
     fs::write(file(directory.path()), b"").expect("it can be written");
     let (store, events) = open(directory.path());
     assert_eq!(sample::count(&store.snapshot(), 0, "empty"), 0);
@@ -58,7 +58,7 @@ fn an_empty_file_is_a_store_in_which_there_is_nothing_yet() {
 #[test]
 fn a_redb_file_of_somebody_else_is_put_aside() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    fs::create_dir_all(directory.path().join("store-v2")).expect("it can be made");
+    fs::create_dir_all(directory.path().join("store-v3")).expect("it can be made");
     let database = lease(directory.path());
     let transaction = database.begin_write().expect("we are the writer");
     for name in ["traces", "meta"] {
@@ -96,7 +96,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     let format =
         |version: u32| put(directory.path(), "meta", b"format", &seal("meta", b"format", 1, &version.to_le_bytes()));
     format(3);
-    let before = bytes_below(&directory.path().join("store-v2"));
+    let before = bytes_below(&directory.path().join("store-v3"));
 
     let (store, events) = open(directory.path());
     for _ in 0..2 {
@@ -105,7 +105,7 @@ fn a_store_of_a_newer_format_is_left_alone_and_what_was_made_waits_for_its_write
     let said = events.take();
     let [StoreEvent::WillRunWithout { reason }] = said.as_slice() else { panic!("{said:?}") };
     assert!(reason.contains("version 3"), "{reason}");
-    assert!(before == bytes_below(&directory.path().join("store-v2")));
+    assert!(before == bytes_below(&directory.path().join("store-v3")));
 
     assert_eq!(store.commit(batch(3..4)), Committed::Spilled);
     events.assert_silent();
@@ -196,7 +196,7 @@ fn a_directory_that_may_not_be_written_is_read() {
     // Root may write everywhere; so another user does it, who must be able to find program and store.
     let program = directory.path().join("program");
     fs::copy(child::program(), &program).expect("it can be copied");
-    let store = directory.path().join("store-v2");
+    let store = directory.path().join("store-v3");
     allow(&program, 0o555);
     allow(&file(directory.path()), 0o444);
     allow(&store, 0o555);

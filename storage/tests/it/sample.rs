@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// Where the file of a store is.
 pub(crate) fn file(directory: &Path) -> std::path::PathBuf {
-    directory.join("store-v2").join("store.redb")
+    directory.join("store-v3").join("store.redb")
 }
 
 /// Takes the write lease as another process would, and keeps it.
@@ -70,6 +70,7 @@ pub(crate) fn trace(number: u64) -> Trace {
         groups: vec![vec![dependency(1), dependency(2)], vec![dependency(3)]],
         value: Fingerprint::of(&value(number)),
         cost: Duration::from_micros(number),
+        scope: 0,
         recorded: 0,
     }
 }

@@ -14,6 +14,7 @@ fn world(number: u64, value: u64) -> Trace {
         groups: vec![vec![seen]],
         value: Fingerprint::of(&value.to_le_bytes()),
         cost: Duration::from_millis(1),
+        scope: 0,
         recorded: u64::MAX,
     }
 }
@@ -26,7 +27,7 @@ fn batch(worlds: impl IntoIterator<Item = Trace>) -> Batch {
 fn values(directory: &std::path::Path) -> Vec<Fingerprint> {
     let snapshot = open(directory).0.snapshot();
     let traces = snapshot.traces(key("key", 0));
-    assert_eq!(snapshot.newest_trace(key("key", 0)), (traces.first().cloned(), traces.len() > 1));
+    assert_eq!(snapshot.newest_trace(key("key", 0), 0), (traces.first().cloned(), traces.len() > 1));
     traces.iter().map(|trace| trace.value).collect()
 }
 
@@ -48,6 +49,50 @@ fn a_key_keeps_its_last_eight_traces_newest_first() {
     let kept = store.info().tables.iter().find(|(name, ..)| *name == "traces").map(|(_, count, _)| *count);
     assert_eq!(kept, Some(8));
     events.assert_silent();
+}
+
+fn of_scope(scope: u64, world: Trace) -> Trace {
+    Trace { scope, ..world }
+}
+
+#[test]
+fn each_scope_keeps_its_own_traces_and_finds_its_newest() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (store, events) = open(directory.path());
+    store.commit(batch((0..10).map(|number| of_scope(1, world(number, number)))));
+    for number in 10..30 {
+        store.commit(batch([of_scope(2, world(number, number))]));
+    }
+    assert_eq!(values(directory.path()), numbers((22..30).rev().chain((2..10).rev())));
+    for wait in [false, true] {
+        if wait {
+            store.spill(batch((30..32).map(|number| of_scope(3, world(number, number)))));
+        }
+        let newest = |scope| store.snapshot().newest_trace(key("key", 0), scope).0.map(|trace| trace.value);
+        assert_eq!(newest(1), numbers([9]).pop());
+        assert_eq!(newest(2), numbers([29]).pop());
+        assert_eq!(newest(4), numbers([if wait { 31 } else { 29 }]).pop(), "of all, where there is none");
+    }
+    events.assert_silent();
+}
+
+#[test]
+fn who_comes_seldom_is_not_crowded_out_by_those_who_come_often() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (store, _) = open(directory.path());
+    store.commit(batch([of_scope(0, world(0, 0))]));
+    for scope in 1..=40 {
+        store.commit(batch((0..8).map(|number| of_scope(scope, world(scope * 10 + number, scope * 10 + number)))));
+    }
+    let traces = store.snapshot().traces(key("key", 0));
+    assert_eq!(traces.len(), 256);
+    for scope in 0..=40 {
+        let kept: Vec<Fingerprint> =
+            traces.iter().filter(|trace| trace.scope == scope).map(|trace| trace.value).collect();
+        assert!(scope == 0 || (6..=8).contains(&kept.len()), "{scope}: {}", kept.len());
+        let newest = if scope == 0 { 0 } else { scope * 10 + 7 };
+        assert_eq!(kept.first().copied(), numbers([newest]).pop());
+    }
 }
 
 #[test]

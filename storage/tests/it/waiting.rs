@@ -93,7 +93,7 @@ fn a_damaged_batch_is_discarded_once_and_the_others_are_taken_in() {
     let (store, _) = open(directory.path());
     store.spill(batch(0..1));
     store.spill(batch(1..2));
-    let pending = directory.path().join("store-v2/pending");
+    let pending = directory.path().join("store-v3/pending");
     let mut paths: Vec<_> = fs::read_dir(&pending).expect("it is there").map(|e| e.expect("an entry").path()).collect();
     paths.sort();
     let mut bytes = fs::read(&paths[0]).expect("it can be read");
@@ -117,7 +117,7 @@ fn a_batch_that_another_name_was_given_to_is_discarded() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (store, _) = open(directory.path());
     store.spill(batch(0..1));
-    let pending = directory.path().join("store-v2/pending");
+    let pending = directory.path().join("store-v3/pending");
     let path = fs::read_dir(&pending).expect("it is there").next().expect("one").expect("an entry").path();
     fs::rename(path, pending.join("0-0-0.q")).expect("it can be renamed");
     assert_eq!(sample::count(&open(directory.path()).0.snapshot(), 0, "renamed"), 0);
@@ -128,7 +128,7 @@ fn what_a_dead_process_left_half_written_is_neither_read_nor_counted() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (store, events) = open(directory.path());
     store.spill(batch(0..1));
-    let pending = directory.path().join("store-v2/pending");
+    let pending = directory.path().join("store-v3/pending");
     for number in 0..20 {
         fs::write(pending.join(format!("{number}.q.tmp")), b"half").expect("it can be written");
     }

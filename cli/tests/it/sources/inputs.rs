@@ -362,3 +362,33 @@ fn what_is_built_while_a_file_with_variants_changes_is_not_taken_for_what_it_sai
     sources.site.write("variants.yaml", "7");
     sources.assert_builds(1);
 }
+
+/// Their files have the same names, and what is remembered for each is told apart by what was in them.
+#[test]
+fn any_number_of_copies_of_a_workspace_share_a_cache_and_push_nobody_out() {
+    let sources = Sources::new();
+    let copies: Vec<_> = (0..10).map(|number| sources.site.root().join(format!("copy-{number}"))).collect();
+    for (number, copy) in copies.iter().enumerate() {
+        let copied = std::process::Command::new("cp").arg("-a").arg(sources.site.path("")).arg(copy).status();
+        assert!(copied.expect("there is such a program").success());
+        std::fs::write(copy.join("b/content/share/b/data.txt"), format!("of copy {number}\n"))
+            .expect("it can be written");
+    }
+    let run = |arguments: &[&str], copy: &std::path::Path| {
+        let manifest = copy.join("pixi.toml").display().to_string();
+        sources.json(&[arguments, &["--manifest-path", &manifest]].concat())
+    };
+    for copy in &copies {
+        assert_eq!(run(&["install"], copy).executed()["backend_build"], 2);
+    }
+    for copy in &copies {
+        run(&["install"], copy).assert_nothing_ran();
+    }
+    // What one changes is told beside what it had itself.
+    let changed = &copies[3];
+    std::fs::write(changed.join("a/content/bin/a"), "#!/bin/sh\necho changed\n").expect("it can be written");
+    assert_eq!(run(&["install"], changed).executed()["backend_build"], 1);
+    let manifest = changed.join("pixi.toml").display().to_string();
+    let why = sources.run(&["why", "build a", "--manifest-path", &manifest]).succeeded();
+    assert!(why.stdout.contains("a/content/bin/a") && !why.stdout.contains("data.txt"), "{}", why.stdout);
+}
