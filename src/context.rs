@@ -170,6 +170,7 @@ pub struct ActionContext {
     base: ObserveContext,
     pub(crate) notes: Mutex<Notes>,
     holds: Hold,
+    gave_up: bool,
 }
 
 /// What is kept as long as work goes on, see [`ActionContext::hold`]. There may be several; what is kept goes with the last.
@@ -191,6 +192,7 @@ pub(crate) struct Notes {
     pub(crate) observe_again: Vec<SharedSpec>,
     pub(crate) remake: Vec<Remake>,
     pub(crate) interned: Vec<(Fingerprint, Vec<u8>)>,
+    pub(crate) begin_again: bool,
 }
 
 impl ObserveContext {
@@ -251,8 +253,20 @@ impl std::ops::Deref for ActionContext {
 }
 
 impl ActionContext {
-    pub(crate) fn new(base: ObserveContext) -> Self {
-        Self { base, notes: Mutex::default(), holds: Hold::default() }
+    pub(crate) fn new(base: ObserveContext, gave_up: bool) -> Self {
+        Self { base, notes: Mutex::default(), holds: Hold::default(), gave_up }
+    }
+
+    /// Has the action begin again if it went on though another process is at the same work, because that one was stopped: for
+    /// an action that has waited since for something that the other one had. Begun again, it waits for the other to end, and
+    /// finds what that has recorded.
+    ///
+    /// Whether the action is to end now, with whatever failure: nobody sees it.
+    pub fn begin_again(&self) -> bool {
+        if self.gave_up {
+            self.note(|notes| notes.begin_again = true);
+        }
+        self.gave_up
     }
 
     /// Keeps something, such as a lock, until all of this work has ended: also what goes on in threads when nobody waits for it

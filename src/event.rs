@@ -148,6 +148,8 @@ pub enum Retreat {
     WorldMoved,
     /// Another process recorded a result meanwhile.
     FoundInStore,
+    /// It waited for somebody who may have done it by now.
+    Waited,
     /// Something it needs must be made again first.
     NeedsRemake,
 }

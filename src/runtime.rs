@@ -187,6 +187,8 @@ pub(crate) enum Ended {
     Observed(Sighting),
     /// Another process recorded the result meanwhile.
     FoundInStore,
+    /// It waited for somebody who may have done it: the store is looked into, and else it begins again.
+    BeginAgain,
     /// These must be observed again; the failure counts if they do not hold still.
     ObserveAgain { seen: Vec<(SharedSpec, Sighting)>, otherwise: Arc<FailureInner> },
     /// These must run again; the failure counts if that does not help.
@@ -205,6 +207,7 @@ impl Ended {
             },
             Ended::Observed(_) => "observed",
             Ended::FoundInStore => "found in the store",
+            Ended::BeginAgain => "somebody may have done it",
             Ended::ObserveAgain { .. } => "the world moved",
             Ended::Remake { .. } => "something has to be made again",
             Ended::Cancelled => "cancelled",
@@ -314,7 +317,7 @@ fn at_work(
         Ops::Action(ops) if ops.expensive() => Box::pin(expensive(shared, spec, key, known, cancel)),
         // A future of its own, and a smaller one: most actions are cheap, and there may be very many of them.
         _ => Box::pin(async move {
-            match work(&shared, &spec, key, &cancel).await {
+            match work(&shared, &spec, key, &cancel, false).await {
                 Ok(answered) => Ended::Answered(Box::new(answered)),
                 Err(ended) => ended,
             }
@@ -336,7 +339,8 @@ async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known
             return Ended::FoundInStore;
         }
     }
-    let mut answered = match work(&shared, &spec, key, &cancel).await {
+    let gave_up = guard.is_none() && shared.locks.is_some();
+    let mut answered = match work(&shared, &spec, key, &cancel, gave_up).await {
         Ok(answered) => answered,
         Err(ended) => return ended,
     };
@@ -349,12 +353,14 @@ async fn expensive(shared: Arc<Shared>, spec: SharedSpec, key: Key, known: Known
     Ended::Answered(Box::new(answered))
 }
 
-/// Runs an action or effect and looks again at what it read or changed.
+/// Runs an action or effect and looks again at what it read or changed. `gave_up` tells that another process may be at the
+/// same work.
 async fn work(
     shared: &Arc<Shared>,
     spec: &SharedSpec,
     key: Key,
     cancel: &CancellationToken,
+    gave_up: bool,
 ) -> Result<Answered, Ended> {
     let (resource, target) = match spec.kind().ops() {
         Ops::Action(ops) => (ops.resource(), None),
@@ -363,7 +369,8 @@ async fn work(
     };
     let permit = shared.permit(resource).await;
     shared.emit(|| Event::DidStart { spec: name_of(spec) });
-    let ctx = ActionContext::new(ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() });
+    let base = ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() };
+    let ctx = ActionContext::new(base, gave_up);
     let start = shared.now();
     shared.at_work().insert(key, start);
     let clock = Instant::now();
@@ -408,6 +415,10 @@ async fn retreat(
     notes: &Notes,
     result: Result<AnyValue, Arc<FailureInner>>,
 ) -> Result<Result<AnyValue, Arc<FailureInner>>, Ended> {
+    if notes.begin_again {
+        shared.emit(|| Event::DidRetreat { spec: name_of(spec), reason: Retreat::Waited });
+        return Err(Ended::BeginAgain);
+    }
     if notes.observe_again.is_empty() && notes.remake.is_empty() {
         return Ok(result);
     }

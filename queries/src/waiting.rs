@@ -32,12 +32,21 @@ pub(crate) fn are_not_to_be_had(error: &io::Error) -> bool {
 
 /// Takes a lock, waiting for as long as it takes and saying for whom; nothing where locks do not work.
 pub(crate) async fn acquire(ctx: &ActionContext, path: &Path, purpose: &str) -> io::Result<Option<LockGuard>> {
+    Ok(acquire_saying(ctx, path, purpose).await?.0)
+}
+
+/// As [`acquire`]; and whether it was waited for.
+pub(crate) async fn acquire_saying(
+    ctx: &ActionContext,
+    path: &Path,
+    purpose: &str,
+) -> io::Result<(Option<LockGuard>, bool)> {
     take(ctx, path, purpose, try_acquire).await
 }
 
 /// As [`acquire`], but others may share the lock.
 pub(crate) async fn share(ctx: &ActionContext, path: &Path, purpose: &str) -> io::Result<Option<LockGuard>> {
-    take(ctx, path, purpose, try_share).await
+    Ok(take(ctx, path, purpose, try_share).await?.0)
 }
 
 async fn take(
@@ -45,7 +54,7 @@ async fn take(
     path: &Path,
     purpose: &str,
     lock: fn(&Path, &str) -> io::Result<Acquired>,
-) -> io::Result<Option<LockGuard>> {
+) -> io::Result<(Option<LockGuard>, bool)> {
     let mut told = None;
     loop {
         let (path, purpose) = (path.to_owned(), purpose.to_owned());
@@ -55,7 +64,7 @@ async fn take(
             lock(&path, &purpose)
         };
         match ctx.blocking(attempt).await {
-            Ok(Acquired::Guard(guard)) => return Ok(Some(guard)),
+            Ok(Acquired::Guard(guard)) => return Ok((Some(guard), told.is_some())),
             Ok(Acquired::Held(holder)) => {
                 let who = holder.to_string();
                 if told.as_ref().is_none_or(|(holder, _)| *holder != who) {
@@ -64,7 +73,7 @@ async fn take(
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error) if are_not_to_be_had(&error) => return Ok(None),
+            Err(error) if are_not_to_be_had(&error) => return Ok((None, told.is_some())),
             Err(error) => return Err(error),
         }
     }

@@ -218,7 +218,7 @@ impl Planner {
                 self.schedule.wake(Demand::Run(node));
             }
             Ended::Answered(answered) => self.answered(node, *answered, spawned),
-            Ended::FoundInStore => {
+            Ended::FoundInStore | Ended::BeginAgain => {
                 if let Some(persist) = self.table().persist.borrow_mut().as_mut() {
                     persist.renew();
                 }

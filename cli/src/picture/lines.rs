@@ -28,6 +28,7 @@ pub(crate) fn line_of(event: &Event, after: Duration) -> Option<String> {
             let reason = match reason {
                 Retreat::WorldMoved => "world_moved",
                 Retreat::FoundInStore => "found_in_store",
+                Retreat::Waited => "waited",
                 Retreat::NeedsRemake => "needs_remake",
             };
             ("did_retreat", Some(spec), json!({ "reason": reason }))

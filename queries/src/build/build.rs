@@ -586,8 +586,12 @@ impl Action for BackendBuildSpec {
         let work = self.work(&root, &context);
         make(&work)?;
         // Whoever else builds the same here, with whatever cache, waits.
-        let lock = crate::waiting::acquire(ctx, &work.join(".lock"), "building").await;
-        ctx.hold(lock.map_err(|source| self.io(&work, source))?);
+        let lock = crate::waiting::acquire_saying(ctx, &work.join(".lock"), "building").await;
+        let (lock, has_waited) = lock.map_err(|source| self.io(&work, source))?;
+        if has_waited && ctx.begin_again() {
+            return Err(gone("what another process builds"));
+        }
+        ctx.hold(lock);
         let alone = work.join(ALONE);
         let by = if alone.is_file() { Use::Alone } else { Use::Shared };
         let ready = self.instance.ready(ctx, by).await;

@@ -281,3 +281,36 @@ fn what_a_backend_is_asked_at_once_is_answered_in_directories_of_their_own() {
     sources.json(&["cache", "gc", "--older-than", "0s"]);
     assert_eq!(std::fs::read_dir(&work).expect("it is there").count(), 0, "nobody needs them any more");
 }
+
+/// It is waited for ten seconds, and then at the directory that is built in, which nobody else may use.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_process_builds_that_was_stopped_for_long_is_not_built_again() {
+    use crate::interposed::signal;
+    use crate::site::Ran;
+    let sources = Sources::new();
+    sources.package("b", "", "slow = 1500");
+    let start = || {
+        let mut command = sources.command(&["install", "--json"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().expect("it can be started")
+    };
+    let builds = sources.site.path(".pixi/doge/bld/b");
+    let holder = start();
+    while !std::fs::read_dir(&builds)
+        .is_ok_and(|mut found| found.any(|it| it.is_ok_and(|it| it.path().join("out").is_dir())))
+    {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    signal(holder.id(), "STOP");
+    let mut other = start();
+    crate::crowd::until(&mut other, "which is stopped (building)");
+    signal(holder.id(), "CONT");
+    let holder = Ran::of(holder.wait_with_output().expect("it ends"));
+    assert_eq!(holder.executed()["backend_build"], 2, "{}", holder.stderr);
+    let other = Ran::of(other.wait_with_output().expect("it ends"));
+    assert_eq!(other.code, 0, "{}", other.stderr);
+    let built: Vec<String> = other.ran().into_iter().filter(|kind| kind.starts_with("backend_build")).collect();
+    assert_eq!(built, Vec::<String>::new(), "{}", other.stderr);
+    sources.assert_settled();
+}
