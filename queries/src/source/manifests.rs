@@ -100,6 +100,12 @@ pub(crate) fn read(directory: &Path) -> Result<(Manifests, ManifestsStamp), Mani
         stamps.push((name.clone(), stamp));
         match std::fs::read(&path) {
             Ok(bytes) => {
+                // Others may be written in other ways, and whoever reads them sees to that.
+                if let (true, Err(error)) = (name.ends_with(".toml"), std::str::from_utf8(&bytes)) {
+                    let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+                    let source = io::Error::other(format!("it is not UTF-8, as TOML has to be, in line {line}"));
+                    return Err(ManifestsError { path, source: Arc::new(source) });
+                }
                 let text = String::from_utf8_lossy(&bytes);
                 found.manifests.push((name, text_without_credentials(&text).into_owned()));
             }

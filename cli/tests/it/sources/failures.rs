@@ -176,6 +176,18 @@ fn a_pipe_in_place_of_a_manifest_is_none() {
     sources.run(&["install"]).assert_fails_with(&["nothing at a says how to build a package"]);
 }
 
+#[test]
+fn a_manifest_that_is_no_text_is_told_with_the_line() {
+    let sources = Sources::new();
+    let manifest = sources.site.path("a/pixi.toml");
+    let mut bytes = std::fs::read(&manifest).expect("it is there");
+    bytes.extend_from_slice(b"# M\xfcller\n");
+    let line = bytes.iter().filter(|byte| **byte == b'\n').count();
+    std::fs::write(&manifest, bytes).expect("it can be written");
+    let said = format!("it is not UTF-8, as TOML has to be, in line {line}");
+    sources.run(&["install"]).assert_fails_with(&["a/pixi.toml` cannot be read", &said]);
+}
+
 /// Something that passes for a Python.
 fn python() -> PackageBuilder {
     PackageBuilder::new("python", "3.12.1").subdir(PLATFORM).file("bin/python", "")
