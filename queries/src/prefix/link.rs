@@ -576,8 +576,8 @@ impl Plan {
         change.reports.begin();
         let changed = on_its_own(|| {
             if in_two_steps {
-                let stay: Vec<_> = installed.iter().filter(|record| !unlinked(record)).collect();
-                let stay: Vec<_> = stay.into_iter().map(|record| record.repodata_record.clone()).collect();
+                let stay = installed.iter().filter(|record| !unlinked(record));
+                let stay: Vec<_> = stay.map(|record| record.repodata_record.clone()).collect();
                 let first = self::transaction(&installed, &stay, &HashSet::new(), platform).map_err(installer)?;
                 let first = change.carry_out(&first.to_owned(), Vec::new(), is_cancelled).map_err(installer)?;
                 summary.script_failures.extend(first.script_failures);
