@@ -296,6 +296,9 @@ impl Bench {
         if let Some(directory) = &self.directory {
             builder = builder.store(directory);
         }
+        if seat > 0 {
+            builder = builder.scope("elsewhere");
+        }
         self.seats[seat].engine = Some(Stepper::new(builder).expect("a thread can be started"));
         self.seats[seat].nodes = 0;
         self.begin_session(seat);
