@@ -91,10 +91,7 @@ impl Persist {
 
     /// The traces of a key, those of this scope first, the newest first.
     pub(crate) fn traces(&mut self, key: Key) -> Vec<Trace> {
-        let mut traces = self.snapshot.traces(key);
-        let scope = self.scope_number;
-        traces.sort_by_key(|trace| std::cmp::Reverse(trace.rank(scope)));
-        traces
+        self.snapshot.traces_for(key, self.scope_number)
     }
 
     /// The newest trace of a key, of this scope if there is one, and whether there may be others.

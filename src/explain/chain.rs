@@ -382,7 +382,7 @@ impl<'h> Compared<'h> {
         let mut made = Vec::new();
         for spec in new {
             let (Some(now), Some(before)) = (spec.value, self.before(spec)) else { continue };
-            let recorded = || self.history.snapshot.traces(before).into_iter().max_by_key(|trace| trace.rank(scope));
+            let recorded = || self.history.snapshot.traces_for(before, scope).into_iter().next();
             let was = self.earlier.value(before).or_else(|| Some(recorded()?.value));
             let Some(was) = was else { continue };
             let mut changes = self.history.value_changes(spec.key, was, now);

@@ -96,9 +96,8 @@ fn role(registry: &Registry, key: Key) -> Option<Role> {
 
 /// The traces of a spec that come to a value, those of the scope first, the newest first.
 fn traces(snapshot: &Snapshot, key: Key, value: Option<Fingerprint>, scope: u64) -> Vec<Trace> {
-    let mut traces = snapshot.traces(key);
+    let mut traces = snapshot.traces_for(key, scope);
     traces.retain(|trace| value.is_none_or(|value| value == trace.value));
-    traces.sort_by_key(|trace| std::cmp::Reverse(trace.rank(scope)));
     traces
 }
 

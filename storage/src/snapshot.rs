@@ -13,7 +13,7 @@ use crate::store::Shared;
 use crate::trace::{Batch, LabelEntry, RunEntry, Stamp, StoredSpec, Trace};
 
 /// The traces that a key keeps of each scope.
-const TRACES: usize = 8;
+pub(crate) const TRACES: usize = 8;
 /// The traces that a key keeps of all scopes together.
 const ALL_TRACES: usize = 256;
 /// The specs that a label remembers.
@@ -113,13 +113,20 @@ impl Snapshot {
         kept_traces(traces, |trace| (trace.scope, trace.recorded)).0
     }
 
+    /// The traces of a key, those of a scope first, the newest first.
+    pub fn traces_for(&self, key: Key, scope: u64) -> Vec<Trace> {
+        let mut traces = self.traces(key);
+        traces.sort_by_key(|trace| std::cmp::Reverse(trace.rank(scope)));
+        traces
+    }
+
     /// The newest trace of a key in a scope, or of all if there is none in it, and whether there may be others; those are not
     /// decoded.
     pub fn newest_trace(&self, key: Key, scope: u64) -> (Option<Trace>, bool) {
         if self.waiting.iter().flat_map(|batch| &batch.traces).any(|(other, _)| *other == key) {
-            let traces = self.traces(key);
+            let traces = self.traces_for(key, scope);
             let others = traces.len() > 1;
-            return (traces.into_iter().max_by_key(|trace| trace.rank(scope)), others);
+            return (traces.into_iter().next(), others);
         }
         let (mut newest, mut count) = (None::<Trace>, 0);
         self.read(|reader| {

@@ -24,7 +24,7 @@ use crate::keys::{Fingerprint, Key};
 use crate::logs;
 use crate::medium::Patience;
 use crate::pending::{self, Waiting};
-use crate::snapshot::{CHUNK, Snapshot, chunk_key, kept_traces, newest_labels, parse_run, trace_key};
+use crate::snapshot::{CHUNK, Snapshot, TRACES, chunk_key, kept_traces, newest_labels, parse_run, trace_key};
 use crate::sync::{Mutex, MutexGuard, thread};
 use crate::trace::{Batch, LabelEntry, RunEntry};
 
@@ -778,7 +778,8 @@ impl Entries<'_> {
     /// Keeps the newest traces of a key and removes the others.
     fn evict(&self, key: Key) -> Result<(), Trouble> {
         let entries = self.writing.beginning_with(In::Traces, key.as_bytes())?;
-        if entries.len() <= 1 {
+        // So few are kept whatever their scopes.
+        if entries.len() <= TRACES {
             return Ok(());
         }
         let traces: Vec<(u64, u64, Vec<u8>)> = entries

@@ -49,7 +49,7 @@ impl Trace {
     }
 
     /// Which of several goes first for somebody of this scope: the highest.
-    pub fn rank(&self, scope: u64) -> (bool, u64) {
+    pub(crate) fn rank(&self, scope: u64) -> (bool, u64) {
         (self.scope == scope, self.recorded)
     }
 }
