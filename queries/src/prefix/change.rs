@@ -48,7 +48,6 @@ pub(crate) struct Change {
 }
 
 /// What a change has made.
-#[derive(Default)]
 pub(crate) struct Changed {
     /// The records of the packages that were linked, as they were written, with the fingerprints of their files.
     pub(crate) linked: Vec<(PrefixRecord, Fingerprint)>,
@@ -78,11 +77,10 @@ impl Change {
         let known = stay.iter().chain(going.iter().copied()).filter(|_| !self.are_apart);
         let driver =
             InstallDriver::builder().execute_link_scripts(self.link_scripts).with_prefix_records(known).finish();
-        let mut script_failures = Vec::new();
         let before = driver
             .pre_process(transaction, &prefix, Some(&self.reports))
             .map_err(InstallerError::PreProcessingFailed)?;
-        script_failures.extend(before.into_iter().flat_map(|result| failed_packages(&result)));
+        let mut script_failures: Vec<String> = before.into_iter().flat_map(|result| failed_packages(&result)).collect();
 
         for record in &going {
             driver.clobber_registry().unregister_paths(record);
@@ -99,7 +97,9 @@ impl Change {
             let removed = driver.remove_empty_directories(&transaction.operations, stay, &prefix);
             removed.map_err(|error| InstallerError::UnlinkError("the folders that are empty".to_owned(), error))
         };
-        remove_empty(stay)?;
+        if !going.is_empty() {
+            remove_empty(stay)?;
+        }
 
         // The driver keeps its registry to itself, but lets it be taken out.
         let registry = Arc::new(Mutex::new(std::mem::take(&mut *driver.clobber_registry())));
@@ -144,20 +144,20 @@ impl Change {
         });
         let linked: Vec<(PrefixRecord, Fingerprint)> = linked.collect::<Result<_, _>>()?;
 
-        let records: Vec<&PrefixRecord> = {
-            let mut records: Vec<&PrefixRecord> = stay.iter().chain(linked.iter().map(|(record, _)| record)).collect();
+        let records = || stay.iter().chain(linked.iter().map(|(record, _)| record));
+        let in_order = || {
+            let mut records: Vec<&PrefixRecord> = records().collect();
             records.sort_by_cached_key(|record| record.file_name());
             PackageRecord::sort_topologically(records)
         };
         if !self.are_apart {
-            registry.lock().unwrap_or_else(PoisonError::into_inner).unclobber(&records, &prefix)?;
+            registry.lock().unwrap_or_else(PoisonError::into_inner).unclobber(&in_order(), &prefix)?;
         }
         if !going.is_empty() {
-            let stay: Vec<PrefixRecord> = records.iter().copied().cloned().collect();
-            remove_empty(&stay)?;
+            remove_empty(&records().cloned().collect::<Vec<_>>())?;
         }
         if self.link_scripts {
-            match driver.run_post_link_scripts(transaction, &records, &prefix, Some(&self.reports)) {
+            match driver.run_post_link_scripts(transaction, &in_order(), &prefix, Some(&self.reports)) {
                 Ok(result) => script_failures.extend(failed_packages(&result)),
                 Err(error) => script_failures.push(error.to_string()),
             }
