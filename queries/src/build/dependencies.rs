@@ -331,17 +331,16 @@ fn place(said: &SourceSpec) -> Result<SourceLocation, &'static str> {
     if said.url.is_some() {
         let url = address(text(&said.url, "url").ok_or("it has no address")?)?;
         // Parts of paths are made of it.
-        let hash = |said: &Option<String>, key: &str, digits: usize, wrong: &'static str| {
-            let hash = said.clone().or_else(|| field(key)).map(|hash| hash.to_ascii_lowercase());
-            let is_one = |hash: &String| hash.len() == digits && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
-            if hash.as_ref().is_none_or(is_one) { Ok(hash) } else { Err(wrong) }
-        };
-        return Ok(SourceLocation::Url {
-            url,
-            sha256: hash(&said.sha256, "sha256", 64, "its sha256 is none")?,
-            md5: hash(&said.md5, "md5", 32, "its md5 is none")?,
-            subdirectory,
-        });
+        let hash =
+            |said: &Option<String>, key| said.clone().or_else(|| field(key)).map(|hash| hash.to_ascii_lowercase());
+        let (sha256, md5) = (hash(&said.sha256, "sha256"), hash(&said.md5, "md5"));
+        if sha256.as_deref().is_some_and(|hash| parse_digest_from_hex::<Sha256>(hash).is_none()) {
+            return Err("its sha256 is none");
+        }
+        if md5.as_deref().is_some_and(|hash| parse_digest_from_hex::<Md5>(hash).is_none()) {
+            return Err("its md5 is none");
+        }
+        return Ok(SourceLocation::Url { url, sha256, md5, subdirectory });
     }
     let path = text(&said.path, "path").ok_or("it has no place")?;
     Ok(SourceLocation::path(&path))
