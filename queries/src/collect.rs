@@ -16,6 +16,7 @@ use doge::storage::{Acquired, Amounts, Collected, Collection, Kept, Store, Store
 use crate::backend::QUESTIONS;
 use crate::build::{ARTIFACTS, BUILDS};
 use crate::database::CacheDirs;
+use crate::prefix::remove_tree;
 
 /// What may be kept of what is collected by itself, in bytes, unless somebody says otherwise.
 pub const MAX_BYTES: u64 = 4 << 30;
@@ -185,7 +186,7 @@ fn remove_whole(path: &Path) -> io::Result<()> {
     }
     let aside = path.with_file_name(format!(".removing-{}-{}", std::process::id(), doge::RunId::new()));
     fs::rename(path, &aside)?;
-    fs::remove_dir_all(aside)
+    remove_tree(&aside)
 }
 
 /// Extracted packages, each a directory.
