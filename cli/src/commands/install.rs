@@ -58,8 +58,6 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         offline: arguments.lock.run.offline,
         build: located.build_options()?,
     };
-    // Each is looked at in the end; that can begin now.
-    let _ahead: Vec<_> = targets.iter().map(|target| database.observe(&target.prefix)).collect();
     let specs: Vec<InstallWorkspaceEnvironmentSpec> = targets
         .iter()
         .map(|target| InstallWorkspaceEnvironmentSpec {
