@@ -31,6 +31,7 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::run::{Counts, RunRecord};
 use crate::runtime::{Ended, Shared, Spawn, Task};
+use crate::spec::SharedSpec;
 use crate::sync::tokio::sync::Semaphore;
 use crate::sync::{Mutex, mpsc, thread, tokio};
 use crate::table::Table;
@@ -138,6 +139,7 @@ pub struct Builder {
     store: Option<PathBuf>,
     locks: Option<PathBuf>,
     serial: bool,
+    ahead: Vec<SharedSpec>,
     depth_limit: Option<usize>,
     runtime: Option<tokio::runtime::Handle>,
     title: String,
@@ -266,6 +268,17 @@ impl Builder {
         self
     }
 
+    /// Has the engine begin to look at what will be asked for as soon as it is there, so that whoever asks need not wait for
+    /// it: while a program finds out yet what to ask, say.
+    ///
+    /// It is no request. Of a session in which nothing is asked nothing is recorded, and a look that failed is made again for
+    /// the first who asks. In serial mode nothing is begun.
+    #[must_use]
+    pub fn look_ahead<O: Observation>(mut self, observation: &O) -> Self {
+        self.ahead.push(Typed::<ObservationKind<O>>::share(observation));
+        self
+    }
+
     /// How deep specs may need each other.
     #[must_use]
     pub fn depth_limit(mut self, levels: usize) -> Self {
@@ -333,7 +346,7 @@ impl Builder {
         let (messages, inbox) = mpsc::channel();
         let spawn = TokioSpawn { runtime: runtime.clone(), messages: messages.clone(), running: FxHashMap::default() };
         let depth_limit = self.depth_limit;
-        let mut config = self.config(Some(runtime), Box::new(spawn)).map_err(failed)?;
+        let mut config = self.config(Some(runtime), Box::new(spawn));
         let start = |stack: usize, limit: usize, inbox: Arc<Mutex<Option<Inbox>>>| {
             thread::Builder::new().name("doge-planner".into()).stack_size(stack).spawn(move || {
                 let taken = inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -356,11 +369,7 @@ impl Builder {
     }
 
     /// Everything but the threads.
-    pub(crate) fn config(
-        self,
-        runtime: Option<tokio::runtime::Handle>,
-        spawn: Box<dyn Spawn>,
-    ) -> Result<Config, std::io::Error> {
+    pub(crate) fn config(self, runtime: Option<tokio::runtime::Handle>, spawn: Box<dyn Spawn>) -> Config {
         let listeners = self.listeners;
         let listener: Option<Listener> = match listeners.len() {
             0 => None,
@@ -385,15 +394,12 @@ impl Builder {
             Store::open(options)
         });
         let backlog = self.backlog.unwrap_or(BACKLOG);
-        let writer = store.clone().map(|store| Writer::start(store, backlog)).transpose()?;
+        let writer = store.clone().map(|store| Writer::new(store, backlog));
         let at_hand = Arc::new(AtHand::default());
-        let persist = match (&store, &writer) {
-            (Some(store), Some(writer)) => {
-                let run = RunId::new();
-                Some(Persist::new(store.clone(), writer.clone(), at_hand.clone(), run, self.scope.clone()))
-            }
-            _ => None,
-        };
+        let persist = store.clone().zip(writer.clone()).map(|(store, writer)| {
+            let (at_hand, scope) = (at_hand.clone(), self.scope.clone());
+            Box::new(move || Persist::new(store, writer, at_hand, RunId::new(), scope)) as Box<_>
+        });
         let locks = self.locks.or_else(|| self.store.map(|store| store.join("locks"))).map(Locks::new);
         let depth_limit = self.depth_limit.unwrap_or(SMALL_STACK / BYTES_PER_LEVEL);
         let shared = Arc::new(Shared {
@@ -412,16 +418,18 @@ impl Builder {
             waits: Mutex::default(),
             remarks,
         });
-        Ok(Config {
-            table: Table::new(self.registry, depth_limit, persist, listener, self.tells_waits),
+        Config {
+            table: Table::new(self.registry, depth_limit, listener, self.tells_waits),
+            persist,
             shared,
             spawn,
             serial: self.serial,
+            ahead: self.ahead,
             title: self.title,
             scope: self.scope,
             on_refresh: self.on_refresh,
             on_close: self.on_close,
-        })
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::db::{Asked, Db, Frame};
 use crate::evaluate::{Reply, panic_message};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
-use crate::memo::{Engine, EngineDb, Order};
-use crate::node::{Amend, Demand, NodeData, NodeIndex, Stale, Status, World};
+use crate::memo::{Engine, EngineDb};
+use crate::node::{Amend, Demand, NodeData, NodeIndex, Stale, World};
 use crate::run::Reason;
 use crate::spec::SpecName;
 use crate::value::Cell;
@@ -266,14 +266,8 @@ impl Pass<'_> {
         if self.lost.borrow().contains_key(&node) {
             return Some(Stale::Lost { by: None });
         }
-        let table = self.db.table();
-        let (directive, stale) = table.with(node, |node| (node.directive(), node.stale()));
-        // The order stands for the rest of the session, and was carried out if it has run in it.
-        let has_run = matches!(table.status(node), Status::Executed | Status::CutOff);
-        match directive?.order(self.db) {
-            Order::Run if !has_run => Some(stale.unwrap_or(Stale::Forced)),
-            Order::Run | Order::Free | Order::Cycle(_) => None,
-        }
+        let (ordered, stale) = self.db.table().with(node, |node| (node.is_ordered(), node.stale()));
+        ordered.then(|| stale.unwrap_or(Stale::Forced))
     }
 
     fn known_by_traces(&self, node: NodeIndex) -> Known {

@@ -183,6 +183,8 @@ pub(crate) struct NodeData {
 struct Aside {
     slot: Option<Slot>,
     directive: Option<Directive>,
+    /// It was ordered to run and has not done so yet.
+    ordered: bool,
     /// The worlds before the newest one, newest first.
     older: Vec<World>,
     /// What it waits for, as of its last evaluation.
@@ -282,6 +284,17 @@ impl NodeData {
 
     pub(crate) fn set_directive(&mut self, directive: Directive) {
         self.aside().directive = Some(directive);
+    }
+
+    /// Whether it was ordered to run and has not come to a value by that yet.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.ordered)
+    }
+
+    pub(crate) fn set_ordered(&mut self, ordered: bool) {
+        if self.aside.is_some() || ordered {
+            self.aside().ordered = ordered;
+        }
     }
 
     pub(crate) fn demands(&self) -> &[Demand] {

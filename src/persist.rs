@@ -392,65 +392,34 @@ struct Job {
     done: oneshot::Sender<()>,
 }
 
-/// The thread that writes to the store, so that neither the planner nor a task waits for a disk.
+/// The thread that writes to the store, so that neither the planner nor a task waits for a disk. It starts when there is
+/// something to write: a run that finds everything as it was has nothing.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    /// `None` once it has ended.
-    jobs: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
+    jobs: Arc<Mutex<Jobs>>,
     /// The bytes of what it was given and has not written yet.
     waiting: Arc<AtomicUsize>,
     /// How many may wait.
     most: usize,
 }
 
+/// Where the writer's jobs go.
+enum Jobs {
+    /// Nowhere yet.
+    Unstarted(Store),
+    Queue(mpsc::Sender<Job>),
+    /// Nothing is written any more.
+    Ended,
+}
+
 impl Writer {
-    /// Starts the thread. It ends when it is told to or when the last handle is gone, after writing what it was given.
-    pub(crate) fn start(store: Store, most: usize) -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let left = waiting.clone();
-        thread::Builder::new().name("doge-writer".into()).spawn(move || {
-            let mut next = None;
-            while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
-                let Job { mut batch, mut bytes, write, done } = job;
-                let mut done = vec![done];
-                // A commit takes its time whatever is in it, so what came meanwhile is written together.
-                while bytes < FLUSH_AT
-                    && let Ok(job) = queue.try_recv()
-                {
-                    if job.write != write {
-                        next = Some(job);
-                        break;
-                    }
-                    bytes += job.bytes;
-                    batch.merge(job.batch);
-                    done.push(job.done);
-                }
-                // There was perhaps no store to hold before. What is committed must not be collected behind our back.
-                if !batch.is_empty() {
-                    store.make_and_hold();
-                }
-                // What became of it is an event of the store; nobody who waits can do anything about it.
-                match write {
-                    _ if batch.is_empty() => {}
-                    Write::Commit => drop(store.commit(batch)),
-                    Write::Spill => drop(store.spill(batch)),
-                }
-                // Somebody may have been collecting just now.
-                store.hold();
-                // Only the number matters: whoever reads it late waits a little longer, or less.
-                left.fetch_sub(bytes, Ordering::Relaxed);
-                for done in done {
-                    // Nobody may be waiting any more.
-                    let _ = done.send(());
-                }
-            }
-        })?;
-        Ok(Self { jobs: Arc::new(Mutex::new(Some(jobs))), waiting, most })
+    /// Its thread ends when it is told to or when the last handle is gone, after writing what it was given.
+    pub(crate) fn new(store: Store, most: usize) -> Self {
+        Self { jobs: Arc::new(Mutex::new(Jobs::Unstarted(store))), waiting: Arc::default(), most }
     }
 
-    fn jobs(&self) -> MutexGuard<'_, Option<mpsc::Sender<Job>>> {
-        // It is taken once, so a panic cannot leave it half-done.
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        // It is changed in single steps, so a panic cannot leave it half-done.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -463,22 +432,79 @@ impl Writer {
     pub(crate) fn write(&self, batch: Batch, write: Write) -> oneshot::Receiver<()> {
         let (done, written) = oneshot::channel();
         let bytes = batch.size();
-        if let Some(jobs) = &*self.jobs() {
+        let job = Job { batch, bytes, write, done };
+        let mut jobs = self.jobs();
+        if let Jobs::Unstarted(store) = &*jobs {
+            let (sender, queue) = mpsc::channel();
+            let (of_thread, waiting) = (store.clone(), self.waiting.clone());
+            let work = move || work_off(&of_thread, &queue, &waiting);
+            if thread::Builder::new().name("doge-writer".into()).spawn(work).is_err() {
+                // There are too many threads at the moment, so whoever has something to write does it.
+                write_all(store, job.batch, write);
+                let _ = job.done.send(());
+                return written;
+            }
+            *jobs = Jobs::Queue(sender);
+        }
+        if let Jobs::Queue(queue) = &*jobs {
             self.waiting.fetch_add(bytes, Ordering::Relaxed);
             // If the thread died, the receiver reports that by ending.
-            let _ = jobs.send(Job { batch, bytes, write, done });
+            let _ = queue.send(job);
         }
         written
     }
 
     /// Takes nothing any more, from whichever task; a future that ends when what it was given is written, if it is not yet.
     fn end(&self) -> Option<oneshot::Receiver<()>> {
-        let jobs = self.jobs().take()?;
+        let Jobs::Queue(queue) = std::mem::replace(&mut *self.jobs(), Jobs::Ended) else { return None };
         if self.waiting() == 0 {
             return None;
         }
         let (done, written) = oneshot::channel();
-        let _ = jobs.send(Job { batch: Batch::default(), bytes: 0, write: Write::Spill, done });
+        let _ = queue.send(Job { batch: Batch::default(), bytes: 0, write: Write::Spill, done });
         Some(written)
     }
+}
+
+/// What the writer's thread does.
+fn work_off(store: &Store, queue: &mpsc::Receiver<Job>, waiting: &AtomicUsize) {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+        let Job { mut batch, mut bytes, write, done } = job;
+        let mut done = vec![done];
+        // A commit takes its time whatever is in it, so what came meanwhile is written together.
+        while bytes < FLUSH_AT
+            && let Ok(job) = queue.try_recv()
+        {
+            if job.write != write {
+                next = Some(job);
+                break;
+            }
+            bytes += job.bytes;
+            batch.merge(job.batch);
+            done.push(job.done);
+        }
+        write_all(store, batch, write);
+        // Only the number matters: whoever reads it late waits a little longer, or less.
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
+        for done in done {
+            // Nobody may be waiting any more.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// What became of it is an event of the store; nobody who waits can do anything about it.
+fn write_all(store: &Store, batch: Batch, write: Write) {
+    // There was perhaps no store to hold before. What is committed must not be collected behind our back.
+    if !batch.is_empty() {
+        store.make_and_hold();
+    }
+    match write {
+        _ if batch.is_empty() => {}
+        Write::Commit => drop(store.commit(batch)),
+        Write::Spill => drop(store.spill(batch)),
+    }
+    // Somebody may have been collecting just now.
+    store.hold();
 }

@@ -90,13 +90,7 @@ fn hash_key(key: Key) -> u64 {
 }
 
 impl Table {
-    pub(crate) fn new(
-        registry: Registry,
-        depth_limit: usize,
-        persist: Option<Persist>,
-        listener: Option<Listener>,
-        tells_waits: bool,
-    ) -> Self {
+    pub(crate) fn new(registry: Registry, depth_limit: usize, listener: Option<Listener>, tells_waits: bool) -> Self {
         Self {
             nodes: RefCell::default(),
             by_spec: RefCell::default(),
@@ -112,7 +106,7 @@ impl Table {
             loose: StdCell::new(false),
             amend: RefCell::default(),
             effects_done: RefCell::default(),
-            persist: RefCell::new(persist),
+            persist: RefCell::default(),
             tally: RefCell::default(),
             listener,
             tells_waits,
@@ -498,7 +492,8 @@ impl Table {
     /// Worlds that name a node which is not kept are left out: they are in the store, if there is one.
     pub(crate) fn shrunk(self, keep: &[bool]) -> (Table, FxHashMap<NodeIndex, NodeIndex>) {
         let (registry, persist) = (self.registry.into_inner(), self.persist.into_inner());
-        let table = Table::new(registry, self.depth_limit, persist, self.listener, self.tells_waits);
+        let table = Table::new(registry, self.depth_limit, self.listener, self.tells_waits);
+        table.persist.replace(persist);
         table.tally.replace(self.tally.into_inner());
         let mut moved = FxHashMap::default();
         let mut old = Vec::new();

@@ -89,7 +89,7 @@ fn live(life: Life, sessions: u64) -> (u64, u64) {
         // What redb keeps of the file is no more than this, and grows to it.
         builder = builder.store(directory.path()).store_memory(1 << 20);
     }
-    let mut engine = Stepper::new(builder).expect("a thread can be started");
+    let mut engine = Stepper::new(builder);
     let mut early = 0;
     for session in 0..sessions {
         let value = if matches!(life, Life::Returns { .. }) { session % 5 } else { session };

@@ -76,7 +76,7 @@ fn queries_and_actions_have_spans_with_kind_key_label_and_outcome() {
     let script = Script::new();
     script.set("v", 1);
     let builder = Database::builder().query::<Sum>().action::<Work>().observation::<Look>().resource(script);
-    let mut engine = Stepper::new(builder).expect("no thread is needed");
+    let mut engine = Stepper::new(builder);
     assert!(engine.get(&Sum(vec![Work::new("w", 1).reading("v"), Work::new("x", 1)])).is_ok());
     let bytes = lines.0.lock().expect("nobody panics with it").clone();
     let told = String::from_utf8(bytes).expect("it is text");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use doge_queries::workspace::DEFAULT_ENVIRONMENT;
 
 /// Solves and installs the environments of pixi workspaces, and does nothing twice.
 ///
@@ -176,6 +177,16 @@ pub(crate) struct InstallArguments {
     /// Run the post-link and pre-unlink scripts of packages, which may do anything.
     #[arg(long)]
     pub(crate) link_scripts: bool,
+}
+
+impl InstallArguments {
+    /// The environments that are named, or else the default one; none where all are to be installed.
+    pub(crate) fn named_environments(&self) -> Vec<String> {
+        if self.environment.is_empty() && !self.all {
+            return vec![DEFAULT_ENVIRONMENT.to_owned()];
+        }
+        self.environment.clone()
+    }
 }
 
 #[derive(Debug, Args)]

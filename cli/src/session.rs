@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doge_queries::backend::ChosenAnew;
-use doge_queries::doge::{Database, RunRecord};
+use doge_queries::doge::{Builder, Database, RunRecord};
 use doge_queries::{DatabaseOptions, Problem};
 use miette::{IntoDiagnostic as _, miette};
 
@@ -13,7 +13,7 @@ use crate::arguments::RunArguments;
 use crate::commands::named;
 use crate::outcome::{Exit, inform, interrupt, say};
 use crate::progress::Progress;
-use crate::workspace::Located;
+use crate::workspace::Place;
 
 /// How long an interrupted run may take to write down what it found.
 const LAST_WORDS: Duration = Duration::from_millis(600);
@@ -38,20 +38,29 @@ pub(crate) struct Ended<T> {
 
 impl Session {
     /// Opens the database of a workspace.
-    pub(crate) fn open(located: &Located, arguments: &RunArguments, title: &str) -> miette::Result<Self> {
-        let mut options = DatabaseOptions::new(&located.root, located.caches.clone());
-        options.network = located.config.network(arguments.offline);
+    pub(crate) fn open(place: &Place, arguments: &RunArguments, title: &str) -> miette::Result<Self> {
+        Self::open_and(place, arguments, title, |builder| builder)
+    }
+
+    /// The same, with something to begin with.
+    pub(crate) fn open_and(
+        place: &Place,
+        arguments: &RunArguments,
+        title: &str,
+        begin: impl FnOnce(Builder) -> Builder,
+    ) -> miette::Result<Self> {
+        let mut options = DatabaseOptions::new(&place.root, place.caches.clone());
+        options.network = place.config.network(arguments.offline);
         options.refresh = arguments.refresh.as_ref().is_some_and(|backends| named(backends).is_empty());
         let anew = Arc::new(arguments.refresh.as_deref().map(named).map(ChosenAnew::of).unwrap_or_default());
         options.chosen_anew = anew.clone();
         options.backend_patience = backend_patience()?;
         options.persist = !arguments.no_persist;
-        let progress = Arc::new(Progress::new(located.output));
+        let progress = Arc::new(Progress::new(place.output));
         let shown = progress.clone();
-        let database = options
-            .builder()?
+        let database = begin(options.builder()?)
             .title(title)
-            .limits(located.config.limits())
+            .limits(place.config.limits())
             .listener(move |event| shown.see(event))
             .build()
             .into_diagnostic()?;

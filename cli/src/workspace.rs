@@ -17,21 +17,20 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use crate::arguments::{Common, Output, Size};
 use crate::outcome::say;
 
-/// A workspace, read.
-pub(crate) struct Located {
+/// Where a workspace is, and where things are kept for it: what is known before its manifest is read.
+pub(crate) struct Place {
     pub(crate) root: PathBuf,
+    /// The manifest, as it was found.
+    path: PathBuf,
     /// What is said to people.
     pub(crate) output: Output,
-    file_name: String,
-    pub(crate) manifest: ManifestText,
-    pub(crate) workspace: Workspace,
     pub(crate) config: Config,
     pub(crate) caches: CacheDirs,
-    pub(crate) limits: Limits,
+    limits: Limits,
 }
 
-impl Located {
-    /// Finds and reads the workspace.
+impl Place {
+    /// Finds the workspace.
     pub(crate) fn find(common: &Common) -> miette::Result<Self> {
         let path = manifest_path(common)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
@@ -39,7 +38,29 @@ impl Located {
         let root = std::fs::canonicalize(directory)
             .into_diagnostic()
             .wrap_err_with(|| format!("the directory `{}` of the manifest cannot be found", directory.display()))?;
-        let bytes = std::fs::read(&path)
+        let config = Config::load(&root)?;
+        Ok(Self { root, path, output: common.output, config, caches: cache_dirs(common)?, limits: cache_limits()? })
+    }
+}
+
+/// A workspace, read.
+pub(crate) struct Located {
+    pub(crate) place: Place,
+    file_name: String,
+    pub(crate) manifest: ManifestText,
+    pub(crate) workspace: Workspace,
+}
+
+impl Located {
+    /// Finds and reads the workspace.
+    pub(crate) fn find(common: &Common) -> miette::Result<Self> {
+        Self::read(Place::find(common)?)
+    }
+
+    /// Reads the manifest.
+    pub(crate) fn read(place: Place) -> miette::Result<Self> {
+        let path = &place.path;
+        let bytes = std::fs::read(path)
             .into_diagnostic()
             .wrap_err_with(|| format!("the manifest `{}` cannot be read", path.display()))?;
         let text =
@@ -47,20 +68,9 @@ impl Located {
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let options = ManifestOptions::default();
         // What is shown is the text as it stands there; what is kept is without credentials.
-        let workspace = Workspace::parse(&text, &root.join(&file_name), &options).map_err(Problem::new)?;
+        let workspace = Workspace::parse(&text, &place.root.join(&file_name), &options).map_err(Problem::new)?;
         let manifest = ManifestText::new(&file_name, &text, &options);
-        let config = Config::load(&root)?;
-        let output = common.output;
-        Ok(Self {
-            root,
-            output,
-            file_name,
-            manifest,
-            workspace,
-            config,
-            caches: cache_dirs(common)?,
-            limits: cache_limits()?,
-        })
+        Ok(Self { place, file_name, manifest, workspace })
     }
 
     /// Collects what is old or too much, if the run wrote anything and it is time for that. Nobody waits for this but the
@@ -68,7 +78,7 @@ impl Located {
     pub(crate) fn collect_after(&self, record: &RunRecord) {
         if !record.counts.executed.is_empty() {
             // What was not collected now is collected after a later run.
-            let _ = collect::after_run(&self.caches, &self.root, self.limits);
+            let _ = collect::after_run(&self.place.caches, &self.place.root, self.place.limits);
         }
     }
 
@@ -80,7 +90,7 @@ impl Located {
         if !overrides.is_empty() {
             say(&format!("warning: build backends are taken from the system, as `{OVERRIDE}` says"));
         }
-        Ok(BuildOptions { overrides, pass_env: self.config.pass_env() })
+        Ok(BuildOptions { overrides, pass_env: self.place.config.pass_env() })
     }
 
     /// Says what the manifest asks for and does not get.
@@ -91,29 +101,24 @@ impl Located {
 
     /// What the runs of this workspace are told apart by from those of others.
     pub(crate) fn scope(&self) -> String {
-        self.root.display().to_string()
+        self.place.root.display().to_string()
     }
 
     /// Whether something was built or installed here, as far as it is still there.
     pub(crate) fn has_installed(&self) -> bool {
-        let environments = std::fs::read_dir(self.root.join(".pixi/envs")).into_iter().flatten().flatten();
-        self.root.join(".pixi/doge").is_dir()
+        let environments = std::fs::read_dir(self.place.root.join(".pixi/envs")).into_iter().flatten().flatten();
+        self.place.root.join(".pixi/doge").is_dir()
             || environments.map(|entry| entry.path()).any(|path| was_left_by_us(&path))
-    }
-
-    /// The lock file beside the manifest.
-    pub(crate) fn lock_file(&self) -> LockFileSpec {
-        LockFileSpec { path: LOCK_FILE.to_owned() }
     }
 
     /// What the lock file says at this moment; nothing if it is not there or cannot be read.
     pub(crate) fn lock_text(&self) -> Option<String> {
-        std::fs::read_to_string(self.root.join(LOCK_FILE)).ok()
+        std::fs::read_to_string(self.place.root.join(LOCK_FILE)).ok()
     }
 
     /// Refuses names that are locked nowhere. Without a lock file that can be read, nothing is refused.
     pub(crate) fn check_package_names(&self, names: &[String]) -> miette::Result<()> {
-        let path = self.root.join(LOCK_FILE);
+        let path = self.place.root.join(LOCK_FILE);
         let Some(locked) =
             self.lock_text().and_then(|text| LockedFile::parse(&text, &path, self.workspace.root()).ok())
         else {
@@ -132,6 +137,11 @@ impl Located {
             )),
         }
     }
+}
+
+/// The lock file beside the manifest.
+pub(crate) fn lock_file() -> LockFileSpec {
+    LockFileSpec { path: LOCK_FILE.to_owned() }
 }
 
 /// Says each warning on a line of its own.

@@ -39,7 +39,8 @@ pub(crate) fn evaluate(db: &dyn Engine, memo: Memo) -> Answer {
     let table = db.table();
     let forced = match order(db, node) {
         Order::Cycle(ring) => return cycle_failure(table, node, ring),
-        Order::Run => true,
+        // The order stands for the rest of the session, and is carried out once.
+        Order::Run => table.with(node, NodeData::is_ordered),
         Order::Free => false,
     };
     let active = Active::enter(table, node);

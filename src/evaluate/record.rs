@@ -76,6 +76,7 @@ pub(super) fn executed(db: &dyn Engine, node: NodeIndex, asked: Asked, value: An
         }
         node.height = height;
         node.set_status(if cut_off { Status::CutOff } else { Status::Executed });
+        node.set_ordered(false);
     });
     table.spare(asked);
     table.tally.borrow_mut().executed(kind, cut_off);

@@ -164,7 +164,11 @@ impl Planner {
 
     /// The node runs again, whatever its traces say.
     pub(super) fn order_to_run(&mut self, node: NodeIndex, why: crate::node::Stale) {
-        self.table().change(node, |node| node.set_stale(Some(why)));
+        let is_made = matches!(self.table().with(node, NodeData::role), Role::Query | Role::Action);
+        self.table().change(node, |node| {
+            node.set_stale(Some(why));
+            node.set_ordered(is_made);
+        });
         match self.table().with(node, NodeData::role) {
             Role::Query => self.set_order(node, Order::Run),
             Role::Action => {

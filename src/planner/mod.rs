@@ -126,9 +126,13 @@ struct Owner {
 /// What the planner is told when it is made.
 pub(crate) struct Config {
     pub(crate) table: Table,
+    /// Opens the store: by whoever plans, so that who makes the engine need not wait for it.
+    pub(crate) persist: Option<Box<dyn FnOnce() -> Persist + Send>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) spawn: Box<dyn Spawn>,
     pub(crate) serial: bool,
+    /// What is looked at as soon as there is a planner.
+    pub(crate) ahead: Vec<SharedSpec>,
     pub(crate) title: String,
     pub(crate) scope: Option<String>,
     pub(crate) on_refresh: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -197,7 +201,8 @@ struct Remakes {
 impl Planner {
     pub(crate) fn new(config: Config) -> Self {
         let began = config.shared.now();
-        let planner = Self {
+        config.table.persist.replace(config.persist.map(|open| open()));
+        let mut planner = Self {
             db: Some(EngineDb::new(config.table)),
             schedule: Schedule::default(),
             shared: config.shared,
@@ -234,6 +239,7 @@ impl Planner {
             closed: false,
         };
         planner.tell_run();
+        planner.look_ahead(config.ahead);
         planner
     }
 

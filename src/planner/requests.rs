@@ -24,6 +24,19 @@ impl Planner {
         self.schedule.want(node);
     }
 
+    /// Begins looks that nobody waits for; not in serial mode, where nothing is begun before its time.
+    pub(super) fn look_ahead(&mut self, specs: Vec<SharedSpec>) {
+        if self.serial {
+            return;
+        }
+        for spec in specs {
+            let node = self.table().intern_shared(spec);
+            if !self.running.contains_key(&node) {
+                self.start_observation(node);
+            }
+        }
+    }
+
     pub(super) fn cancel(&mut self, id: RequestId) {
         self.held_back.retain(|message| !matches!(message, Message::Ask { id: other, .. } if *other == id));
         let Some(live) = self.requests.remove(&id) else { return };

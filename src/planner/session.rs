@@ -189,6 +189,7 @@ impl Planner {
             self.empty_slot(node);
             if self.table().with(node, NodeData::directive).is_some() {
                 self.set_order(node, Order::Free);
+                self.table().change(node, |node| node.set_ordered(false));
             }
         }
         self.end_effects();

@@ -15,7 +15,7 @@ use crate::event::{Event, Retreat};
 use crate::failure::{EngineFailure, FailureInner, engine_failure};
 use crate::kind::{Ops, Role};
 use crate::look::{KnownLast, Sighting, stamp_key};
-use crate::memo::{Order, Outcome};
+use crate::memo::Outcome;
 use crate::node::{Demand, Dep, Flag, NodeData, NodeIndex, Stale, Status, World};
 use crate::record::Span;
 use crate::runtime::{Answered, Ended, Known, Shared, Task, observing, working};
@@ -72,11 +72,7 @@ impl Planner {
         });
         let key = self.table().with(node, |node| node.key);
         let expensive = matches!(spec.kind().ops(), Ops::Action(ops) if ops.expensive());
-        let ordered = self
-            .table()
-            .with(node, NodeData::directive)
-            .is_some_and(|directive| matches!(directive.order(self.db()), Order::Run));
-        let known = if ordered {
+        let known = if self.table().with(node, NodeData::is_ordered) {
             Known::Forced
         } else if expensive {
             let mut persist = self.table().persist.borrow_mut();
@@ -286,6 +282,7 @@ impl Planner {
                 let height = self.table().height_above(&deps);
                 self.table().change(node, |node| {
                     node.set_status(if cut_off { Status::CutOff } else { Status::Executed });
+                    node.set_ordered(false);
                     node.height = height;
                 });
                 self.table().tally.borrow_mut().executed(kind, cut_off);

@@ -65,14 +65,10 @@ impl<T: Send + Sync + 'static, E> Asked<T, E> {
 
 impl Stepper {
     /// An engine as `builder` says, without threads and without a runtime.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the thread that writes to the store cannot be started.
-    pub fn new(builder: Builder) -> std::io::Result<Self> {
+    pub fn new(builder: Builder) -> Self {
         let tasks = Tasks::default();
-        let config = builder.config(None, Box::new(Queue(tasks.clone())))?;
-        Ok(Self { planner: Planner::new(config), tasks, next: 0 })
+        let config = builder.config(None, Box::new(Queue(tasks.clone())));
+        Self { planner: Planner::new(config), tasks, next: 0 }
     }
 
     fn send(&mut self, message: Message) {

@@ -108,7 +108,7 @@ fn open(directory: &Path, script: &Script, log: &EventLog) -> Stepper {
         .resource(script.clone())
         .listener(log.listener())
         .store(directory);
-    Stepper::new(builder).expect("a thread can be started")
+    Stepper::new(builder)
 }
 
 /// A copy of a store without one value.

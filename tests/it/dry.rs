@@ -275,7 +275,7 @@ impl Trial {
     fn open(&self) -> Stepper {
         let builder = Database::builder().query::<Node>().action::<Work>().observation::<Look>();
         let builder = builder.resource(self.script.clone()).listener(self.log.listener());
-        Stepper::new(builder.store(self.directory.path())).expect("a thread can be started")
+        Stepper::new(builder.store(self.directory.path()))
     }
 
     fn change_the_world(&mut self) {
@@ -452,8 +452,7 @@ fn what_is_there_again_because_something_else_came_to_it_is_not_lost() {
     script.set("v", 3);
     let query = Both("v".to_owned(), Work::new("w", 3));
     let directory = after_losing("values", &script, &query);
-    let mut engine = Stepper::new(crate::kinds::builder(&script, &log).query::<Both>().store(directory.path()))
-        .expect("a thread can be started");
+    let mut engine = Stepper::new(crate::kinds::builder(&script, &log).query::<Both>().store(directory.path()));
     assert_eq!(would_run(&engine.dry(&query)), []);
     log.take();
     assert_eq!(engine.get(&query).ok().as_deref(), Some(&6));

@@ -110,14 +110,14 @@ fn a_panic_in_a_body_fails_its_spec_and_nothing_else() {
 fn a_chain_that_is_too_deep_fails_and_says_so() {
     let script = Script::new();
     let log = EventLog::new();
-    let mut engine = doge::testing::Stepper::new(builder(&script, &log).depth_limit(50)).expect("no thread is needed");
+    let mut engine = doge::testing::Stepper::new(builder(&script, &log).depth_limit(50));
     assert!(engine.get(&Chain(40)).is_ok());
     let failure = engine.get(&Chain(60)).expect_err("it is too deep");
     match failure.engine() {
         Some(EngineFailure::TooDeep { limit: 50, .. }) => {}
         other => panic!("{other:?}"),
     }
-    let mut engine = doge::testing::Stepper::new(builder(&script, &log).depth_limit(50)).expect("no thread is needed");
+    let mut engine = doge::testing::Stepper::new(builder(&script, &log).depth_limit(50));
     let cut = (0..60).find(|n| engine.get(&Chain(*n)).is_err());
     assert_eq!(cut, Some(49), "fifty levels, and the look at the end is one");
 }

@@ -380,10 +380,10 @@ pub(crate) fn builder(script: &Script, log: &EventLog) -> Builder {
 
 /// An engine with a store in this directory, driven by hand.
 pub(crate) fn open(directory: &Path, script: &Script, log: &EventLog) -> Stepper {
-    Stepper::new(builder(script, log).store(directory)).expect("a thread can be started")
+    Stepper::new(builder(script, log).store(directory))
 }
 
 /// An engine without a store, driven by hand.
 pub(crate) fn stepper(script: &Script, log: &EventLog) -> Stepper {
-    Stepper::new(builder(script, log)).expect("no thread is needed")
+    Stepper::new(builder(script, log))
 }

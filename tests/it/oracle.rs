@@ -299,7 +299,7 @@ impl Bench {
         if seat > 0 {
             builder = builder.scope("elsewhere");
         }
-        self.seats[seat].engine = Some(Stepper::new(builder).expect("a thread can be started"));
+        self.seats[seat].engine = Some(Stepper::new(builder));
         self.seats[seat].nodes = 0;
         self.begin_session(seat);
     }

@@ -16,7 +16,7 @@ use doge::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::{All, Parities, Parity, Tolerant, WorkOnParity, builder, open, spec, total};
+use crate::kinds::{All, Parities, Parity, Tolerant, WorkOnParity, builder, keep, open, spec, total};
 
 /// A world, a log and a store, and one engine after the other.
 struct Restarts {
@@ -145,7 +145,7 @@ fn verification_decodes_nothing_but_what_is_asked_for() {
     restarts.script.set("v", 10);
     let open = || {
         let builder = builder(&restarts.script, &restarts.log).query::<CountedChain>();
-        Stepper::new(builder.store(restarts.directory.path())).expect("a thread can be started")
+        Stepper::new(builder.store(restarts.directory.path()))
     };
     let mut engine = open();
     assert_eq!(*engine.get(&CountedChain(9)).expect("nothing fails"), Counted(10));
@@ -375,6 +375,30 @@ fn who_reads_a_value_that_was_lost_goes_on_when_it_is_there_again() {
     assert_eq!(holed.log.take_executed(), Vec::<String>::new());
 }
 
+/// [P8] Found by the oracle: the order to make it again stood for the rest of the session, and was carried out whenever what
+/// it stands on moved, whatever its traces said.
+#[test]
+fn what_was_lost_is_made_again_once() {
+    let restarts = Restarts::new();
+    restarts.script.set("a", 1);
+    let query = total(&["a"]);
+    restarts.run(&query);
+    let store = Store::open(StoreOptions::new(restarts.directory.path()));
+    let lost = store.lose(|table, _| table == "values").expect("nobody else uses it");
+    assert!(lost > 0);
+
+    restarts.log.take();
+    let mut engine = restarts.open();
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&1));
+    assert_eq!(restarts.log.take_executed(), ["total(a)"]);
+    assert!(engine.get(&keep("a", 2)).is_ok());
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&2));
+    assert!(engine.get(&keep("a", 1)).is_ok());
+    restarts.log.take();
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&1));
+    assert_eq!(restarts.log.take_executed(), Vec::<String>::new());
+}
+
 /// [P8] Found by the oracle: what was in the middle had to wait for a value that was made again, and its own, dated by
 /// what it stands on, was older than the news that it waits.
 #[test]
@@ -580,7 +604,7 @@ impl<const VERSION: u32> Query for Versioned<VERSION> {
 fn why_names_the_versions_where_another_program_had_done_it() {
     fn run<const VERSION: u32>(directory: &Path, number: u64) -> (CauseSort, Vec<String>) {
         let program = || Database::builder().query::<Versioned<VERSION>>();
-        let mut engine = Stepper::new(program().store(directory)).expect("a thread can be started");
+        let mut engine = Stepper::new(program().store(directory));
         assert_eq!(*engine.get(&Versioned::<VERSION>(number)).expect("nothing fails"), number);
         engine.close();
         let why = program().history(directory).why(|_| true, |spec| spec.kind == "versioned").pop();
@@ -667,7 +691,7 @@ fn an_expensive_result_survives_a_kill_right_after_it() {
     restarts.script.set("v", 1);
     let open = || {
         let builder = builder(&restarts.script, &restarts.log).action::<Costly>();
-        Stepper::new(builder.store(restarts.directory.path())).expect("a thread can be started")
+        Stepper::new(builder.store(restarts.directory.path()))
     };
     let mut engine = open();
     let mut asked = engine.ask_act(&Costly(3));
@@ -774,7 +798,7 @@ fn open_with_backlog(restarts: &Restarts, most: usize) -> (Stepper, Arc<Mutex<Ve
     };
     let builder = builder(&restarts.script, &restarts.log).query::<Large>().store(restarts.directory.path());
     let builder = builder.patience(Duration::from_millis(200)).backlog(most).listener(listener);
-    (Stepper::new(builder).expect("a thread can be started"), told)
+    (Stepper::new(builder), told)
 }
 
 /// [P12] While another process writes, each batch takes as long as one waits for it.

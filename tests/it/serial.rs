@@ -131,7 +131,7 @@ fn serial_mode_comes_to_what_any_other_order_comes_to() {
 #[test]
 fn serial_mode_looks_at_one_thing_at_a_time() {
     let script = Script::new();
-    let mut engine = Stepper::new(builder(&script, &EventLog::new()).serial(true)).expect("no thread is needed");
+    let mut engine = Stepper::new(builder(&script, &EventLog::new()).serial(true));
     let query = total(&["a", "b", "c"]);
     let mut dry = engine.start_dry(&query);
     for _ in 0..3 {
@@ -153,7 +153,7 @@ fn serial_mode_looks_at_one_thing_at_a_time() {
 #[test]
 fn a_refresh_in_serial_mode_waits_for_work_under_way_and_not_for_work_that_was_stopped() {
     let script = Script::new();
-    let mut engine = Stepper::new(builder(&script, &EventLog::new()).serial(true)).expect("no thread is needed");
+    let mut engine = Stepper::new(builder(&script, &EventLog::new()).serial(true));
     assert!(engine.get(&total(&["a"])).is_ok());
     let asked = engine.ask(&All(vec![Work::new("slow", 1)]));
     let mut refreshed = engine.start_refresh();

@@ -5,14 +5,14 @@ use std::sync::{Arc, Barrier};
 use std::task::{Context, Waker};
 use std::time::SystemTime;
 
-use doge::testing::{EventLog, Look, Script, Work, WorkError};
+use doge::testing::{EventLog, Look, Script, Stepper, Work, WorkError};
 use doge::{
     Action, ActionContext, AnyError, Closed, Database, Db, Effect, Epoch, Halt, Last, Observation, ObserveContext,
     Query, Resource, Seen, Spec,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::{AboveOdd, All, OddAll, WorkOnParity, spec, stepper, total};
+use crate::kinds::{AboveOdd, All, OddAll, WorkOnParity, builder, spec, stepper, total};
 
 /// [N1]
 #[test]
@@ -26,6 +26,50 @@ fn within_a_session_the_world_stands_still() {
     assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 1);
     engine.refresh();
     assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 2);
+}
+
+/// [N10]
+#[test]
+fn what_is_looked_at_ahead_is_what_the_session_sees() {
+    let (script, log) = (Script::new(), EventLog::new());
+    script.set("v", 1);
+    let look = Look("v".into());
+    let mut engine = Stepper::new(builder(&script, &log).look_ahead(&look).look_ahead(&look));
+    assert_eq!(engine.running(), 1);
+    let mut asked = engine.ask(&total(&["v"]));
+    assert_eq!(engine.running(), 1, "it is not looked at twice");
+    engine.settle();
+    script.set("v", 2);
+    assert_eq!(asked.answer().and_then(Result::ok).as_deref(), Some(&1));
+    assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 1);
+    engine.refresh();
+    assert_eq!(*engine.get(&total(&["v"])).expect("nothing fails"), 2);
+}
+
+/// [N10]
+#[test]
+fn a_look_ahead_that_failed_is_made_again_for_who_asks() {
+    let (script, log) = (Script::new(), EventLog::new());
+    script.break_it("v");
+    let mut engine = Stepper::new(builder(&script, &log).look_ahead(&Look("v".into())));
+    engine.settle();
+    script.set("v", 1);
+    assert_eq!(*engine.get(&total(&["v"])).expect("it was mended"), 1);
+}
+
+/// [N10]
+#[test]
+fn what_nobody_asks_for_is_not_recorded() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let (script, log) = (Script::new(), EventLog::new());
+    script.set("v", 1);
+    let builder = builder(&script, &log).store(directory.path()).look_ahead(&Look("v".into()));
+    let mut engine = Stepper::new(builder);
+    assert_eq!(engine.running(), 1);
+    engine.settle();
+    engine.close();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// [N2]

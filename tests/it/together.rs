@@ -60,7 +60,7 @@ fn open(directory: &str, script: &Script, log: &EventLog) -> Stepper {
         .resource(script.clone())
         .listener(log.listener())
         .store(directory);
-    Stepper::new(builder).expect("a thread can be started")
+    Stepper::new(builder)
 }
 
 /// Asks everything in some order and compares; what ran that must not run twice.

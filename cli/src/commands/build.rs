@@ -103,7 +103,7 @@ pub(crate) async fn metadata(common: &Common, arguments: MetadataArguments) -> m
     let warnings = located.warnings();
     warn(&warnings);
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located, &arguments.source.lock, &title)?;
+    let session = Session::open(&located.place, &arguments.source.lock, &title)?;
     let database = session.database.clone();
     let spec = offered_by(&located, &database, &arguments.source).await?;
     let ended = session.run(async { database.get(&spec).await.map_err(Problem::new) }).await?;
@@ -145,12 +145,12 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
     warn(&warnings);
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let lock = &arguments.source.lock;
-    let session = Session::open(&located, lock, &title)?;
+    let session = Session::open(&located.place, lock, &title)?;
     let database = session.database.clone();
     let spec = offered_by(&located, &database, &arguments.source).await?;
     let wanted = named(&arguments.package);
     let force = arguments.force.as_ref().map(|packages| Force { wish: RunId::new(), packages: named(packages) });
-    let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
+    let mut report = Report { workspace: located.place.root.display().to_string(), warnings, ..Report::default() };
     let work = async {
         let offered = database.get(&spec).await.map_err(Problem::new)?;
         let is_wanted = |package: &&OfferedPackage| wanted.is_empty() || wanted.contains(&package.name);
@@ -172,7 +172,7 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
         }
         let mut built = try_join_all(specs.iter().map(|spec| database.get(spec))).await.map_err(Problem::new)?;
         for (spec, package) in specs.iter().zip(&mut built) {
-            if archive_of(&located.root, package).is_none() {
+            if archive_of(&located.place.root, package).is_none() {
                 // The result is known, and nobody has the file any more.
                 let force = Some(Force { wish: RunId::new(), packages: BTreeSet::from([spec.package.clone()]) });
                 let again = SourceBuildSpec { force, ..spec.clone() };
@@ -199,7 +199,7 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
     }
     let directory = arguments.output_dir.clone().unwrap_or_else(|| PathBuf::from("."));
     for package in &built {
-        report.built.push(place(&located.root, package, &directory)?);
+        report.built.push(place(&located.place.root, package, &directory)?);
     }
     let names: Vec<String> = built.iter().map(|package| package.file_name.clone()).collect();
     let state = if report.executed.contains_key("backend_build") { "built" } else { "up to date" };
@@ -239,7 +239,7 @@ impl Located {
             .into_diagnostic()
             .wrap_err_with(|| format!("there is no source at `{}`", path.display()))?;
         let text = |path: &Path| path.to_string_lossy().replace('\\', "/");
-        Ok(match absolute.strip_prefix(&self.root) {
+        Ok(match absolute.strip_prefix(&self.place.root) {
             Ok(inside) => SourceLocation::path(&text(inside)),
             Err(_) => SourceLocation::Path { path: normalized(&text(&absolute)) },
         })

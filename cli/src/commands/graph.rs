@@ -19,7 +19,7 @@ use crate::workspace::Located;
 pub(crate) fn run(common: &Common, arguments: &GraphArguments) -> miette::Result<Exit> {
     let format = format(arguments)?;
     let located = Located::find(common)?;
-    let history = doge_queries::history(&located.caches);
+    let history = doge_queries::history(&located.place.caches);
     let (record, against) = match arguments.diff.as_deref() {
         Some([first, second]) => {
             (whole(&history, named(&history, second)?)?, Some(whole(&history, named(&history, first)?)?))

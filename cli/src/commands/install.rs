@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use doge_queries::Problem;
 use doge_queries::conda::MachineSpec;
-use doge_queries::doge::{Database, Root, RunId, Spec as _};
+use doge_queries::doge::{Builder, Database, Root, RunId, Spec as _};
 use doge_queries::environment::{
     InstallWorkspaceEnvironmentSpec, LockMode, LockWorkspaceSpec, Only, WriteLockFileSpec,
 };
 use doge_queries::prefix::{Force, PrefixStateSpec};
-use doge_queries::workspace::{DEFAULT_ENVIRONMENT, Environment, Platform};
+use doge_queries::workspace::{Environment, Platform};
 use futures::future::try_join_all;
 use miette::{IntoDiagnostic as _, miette};
 
@@ -20,7 +20,7 @@ use crate::outcome::Exit;
 use crate::progress::seconds;
 use crate::session::Session;
 use crate::words::counted;
-use crate::workspace::{Located, warn};
+use crate::workspace::{Located, Place, lock_file, warn};
 
 /// What is installed where.
 struct Target {
@@ -30,16 +30,24 @@ struct Target {
 }
 
 pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette::Result<Exit> {
-    let located = Located::find(common)?;
+    let place = Place::find(common)?;
+    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let prefixes: Vec<PrefixStateSpec> =
+        arguments.named_environments().iter().map(|name| prefix(&arguments, name)).collect::<miette::Result<_>>()?;
+    // What is looked at whatever the manifest says, while that is read.
+    let look_ahead = |builder| {
+        let builder = prefixes.iter().fold(builder, Builder::look_ahead);
+        builder.look_ahead(&lock_file()).look_ahead(&MachineSpec)
+    };
+    let session = Session::open_and(&place, &arguments.lock.run, &title, look_ahead)?;
+    let database = session.database.clone();
+    let located = Located::read(place)?;
     let warnings = located.warnings();
     warn(&warnings);
     let force = arguments.force.as_ref().map(|packages| named(packages));
     for names in [&force, &arguments.lock.update.as_ref().map(|packages| named(packages))].into_iter().flatten() {
         located.check_package_names(&names.iter().cloned().collect::<Vec<_>>())?;
     }
-    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located, &arguments.lock.run, &title)?;
-    let database = session.database.clone();
     let targets = targets(&located, &arguments, &database).await?;
     if !arguments.lock.run.dry_run {
         keep_out_of_git(&located);
@@ -51,7 +59,7 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
     };
     let lock = LockWorkspaceSpec {
         manifest: database.intern(located.manifest.clone()).into_diagnostic()?,
-        lock_file: located.lock_file(),
+        lock_file: lock_file(),
         // What is not checked need not be looked at where it is not installed.
         only: if mode == LockMode::Frozen { only(&targets) } else { Only::default() },
         mode,
@@ -66,12 +74,12 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
             platform: target.platform.name.clone(),
             subdir: target.platform.subdir,
             prefix: target.prefix.clone(),
-            options: located.config.link_options(),
-            link_scripts: arguments.link_scripts || located.config.link_scripts(),
+            options: located.place.config.link_options(),
+            link_scripts: arguments.link_scripts || located.place.config.link_scripts(),
             force: force.clone().map(|packages| Force { wish: RunId::new(), packages }),
         })
         .collect();
-    let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
+    let mut report = Report { workspace: located.place.root.display().to_string(), warnings, ..Report::default() };
 
     if arguments.lock.run.dry_run {
         let work = async { try_join_all(specs.iter().map(|spec| database.dry(spec))).await.map_err(Problem::new) };
@@ -95,7 +103,7 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
     let ended = session.run(work).await?;
     report.count(&ended.record);
     report.lock_file = Some(ReportedLockFile {
-        path: located.root.join(&lock.lock_file.path).display().to_string(),
+        path: located.place.root.join(&lock.lock_file.path).display().to_string(),
         changed: report.executed.contains_key(WriteLockFileSpec::KIND),
     });
     match ended.result {
@@ -147,6 +155,16 @@ pub(crate) fn warned<'a>(lock_file: &str, differs: impl Iterator<Item = &'a Stri
     said
 }
 
+/// Where an environment is installed.
+fn prefix(arguments: &InstallArguments, environment: &str) -> miette::Result<PrefixStateSpec> {
+    let Some(path) = &arguments.prefix else {
+        return Ok(PrefixStateSpec { root: Root::Workspace, path: format!(".pixi/envs/{environment}") });
+    };
+    let path = std::path::absolute(path).into_diagnostic()?;
+    let path = path.to_str().ok_or_else(|| miette!("`{}` is not UTF-8", path.display()))?.to_owned();
+    Ok(PrefixStateSpec { root: Root::Absolute, path })
+}
+
 async fn targets(located: &Located, arguments: &InstallArguments, database: &Database) -> miette::Result<Vec<Target>> {
     let machine = database.observe(&MachineSpec).await.map_err(Problem::new)?;
     let workspace = &located.workspace;
@@ -154,7 +172,7 @@ async fn targets(located: &Located, arguments: &InstallArguments, database: &Dat
         Some(name) => environment.platform(name).cloned(),
         None => environment.platform_for(&machine).cloned(),
     };
-    let mut names: Vec<String> = arguments.environment.clone();
+    let mut names = arguments.named_environments();
     if arguments.all {
         names.extend(
             workspace
@@ -162,8 +180,6 @@ async fn targets(located: &Located, arguments: &InstallArguments, database: &Dat
                 .filter(|environment| platform_of(environment).is_some())
                 .map(|environment| environment.name.clone()),
         );
-    } else if names.is_empty() {
-        names.push(DEFAULT_ENVIRONMENT.to_owned());
     }
     let mut known = BTreeSet::new();
     names.retain(|name| known.insert(name.clone()));
@@ -192,14 +208,7 @@ async fn targets(located: &Located, arguments: &InstallArguments, database: &Dat
         };
         // What is wrong in the manifest for this environment is shown with its place before anything begins.
         workspace.check(&name, &platform.name).map_err(Problem::new)?;
-        let prefix = match &arguments.prefix {
-            Some(path) => {
-                let path = std::path::absolute(path).into_diagnostic()?;
-                let path = path.to_str().ok_or_else(|| miette!("`{}` is not UTF-8", path.display()))?.to_owned();
-                PrefixStateSpec { root: Root::Absolute, path }
-            }
-            None => PrefixStateSpec { root: Root::Workspace, path: format!(".pixi/envs/{name}") },
-        };
+        let prefix = prefix(arguments, &name)?;
         targets.push(Target { environment: name, platform, prefix });
     }
     Ok(targets)
@@ -207,7 +216,7 @@ async fn targets(located: &Located, arguments: &InstallArguments, database: &Dat
 
 /// Environments do not belong into version control; pixi says so in the same way.
 fn keep_out_of_git(located: &Located) {
-    let directory = located.root.join(".pixi");
+    let directory = located.place.root.join(".pixi");
     let path = directory.join(".gitignore");
     if !path.exists() && std::fs::create_dir_all(&directory).is_ok() {
         // It is a courtesy; what hinders it hinders the installation, too, and is told there.

@@ -62,7 +62,7 @@ pub(crate) fn run(common: &Common, arguments: &RunsArguments) -> miette::Result<
 
 fn list(common: &Common, arguments: &RunsArguments) -> miette::Result<Exit> {
     let located = if arguments.all { None } else { Some(Located::find(common)?) };
-    let caches = located.as_ref().map_or_else(|| cache_dirs(common), |located| Ok(located.caches.clone()))?;
+    let caches = located.as_ref().map_or_else(|| cache_dirs(common), |located| Ok(located.place.caches.clone()))?;
     let scope = located.as_ref().map(Located::scope);
     let history = History::open(&caches.store);
     let records: Vec<RunRecord> = history
@@ -163,7 +163,7 @@ struct Shown {
 
 fn show(common: &Common, id: Option<&str>, longest: usize, json: bool) -> miette::Result<Exit> {
     let located = Located::find(common)?;
-    let history = doge_queries::history(&located.caches);
+    let history = doge_queries::history(&located.place.caches);
     let record = shown(&history, &located, id)?;
     let saved: u64 = record.specs.iter().map(|spec| spec.saved_us).sum();
     let path = record.critical_path();
@@ -234,7 +234,7 @@ fn list_of(all: &[Took]) {
 
 /// The run whose log is meant. What was killed left no record, but perhaps a log.
 fn logged(history: &History, located: &Located, id: Option<&str>) -> miette::Result<RunId> {
-    let logs = logs::runs(&located.caches.logs());
+    let logs = logs::runs(&located.place.caches.logs());
     let Some(id) = id else {
         let is_ours = |id: &RunId| history.run(*id).is_none_or(|run| run.scope.as_deref() == Some(&*located.scope()));
         return logs.into_iter().find(is_ours).ok_or_else(|| match unreadable(history) {
@@ -254,12 +254,12 @@ fn logged(history: &History, located: &Located, id: Option<&str>) -> miette::Res
 
 fn log(common: &Common, id: Option<&str>, spec: Option<&str>, json: bool) -> miette::Result<Exit> {
     let located = Located::find(common)?;
-    let history = doge_queries::history(&located.caches);
+    let history = doge_queries::history(&located.place.caches);
     let run = logged(&history, &located, id)?;
     if history.run(run).is_none() && history.problem().is_none() {
         inform("this run left no record: it is not done yet, or was killed");
     }
-    let directory = located.caches.logs();
+    let directory = located.place.caches.logs();
     let lines = logs::read(&directory, run)
         .into_diagnostic()
         .wrap_err_with(|| format!("what was written in the run cannot be read in `{}`", directory.display()))?;

@@ -13,7 +13,7 @@ use crate::commands::report::{Report, ReportedDryRun, ReportedEnvironment, Repor
 use crate::outcome::Exit;
 use crate::progress::seconds;
 use crate::session::Session;
-use crate::workspace::{Located, warn};
+use crate::workspace::{Located, lock_file, warn};
 
 pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::Result<Exit> {
     let located = Located::find(common)?;
@@ -27,7 +27,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
     warn(&left_out);
     let warnings = [warnings, left_out].concat();
     let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located, &arguments.lock.run, &title)?;
+    let session = Session::open(&located.place, &arguments.lock.run, &title)?;
     let database = session.database.clone();
     let mode = match (arguments.locked, arguments.frozen) {
         (true, _) => LockMode::Locked,
@@ -38,14 +38,14 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
     };
     let spec = LockWorkspaceSpec {
         manifest: database.intern(located.manifest.clone()).into_diagnostic()?,
-        lock_file: located.lock_file(),
+        lock_file: lock_file(),
         mode,
         only,
         offline: arguments.lock.run.offline,
         build: located.build_options()?,
     };
     let before = located.lock_text();
-    let mut report = Report { workspace: located.root.display().to_string(), warnings, ..Report::default() };
+    let mut report = Report { workspace: located.place.root.display().to_string(), warnings, ..Report::default() };
 
     if arguments.lock.run.dry_run {
         let work = async { database.dry(&spec).await.map_err(Problem::new) };
@@ -72,7 +72,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
     };
     let ended = session.run(work).await?;
     report.count(&ended.record);
-    let path = located.root.join(&spec.lock_file.path);
+    let path = located.place.root.join(&spec.lock_file.path);
     let after = located.lock_text();
     let changed = after != before;
     report.lock_file = Some(ReportedLockFile { path: path.display().to_string(), changed });

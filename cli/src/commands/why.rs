@@ -13,7 +13,7 @@ use crate::workspace::Located;
 
 pub(crate) fn run(common: &Common, arguments: &WhyArguments) -> miette::Result<Exit> {
     let located = Located::find(common)?;
-    let history = doge_queries::history(&located.caches);
+    let history = doge_queries::history(&located.place.caches);
     let scope = located.scope();
     let wanted: Option<RunId> =
         arguments.run.as_deref().map(|id| Ok::<_, miette::Report>(named(&history, id)?.id)).transpose()?;
