@@ -206,7 +206,8 @@ impl<'a> Db<'a> {
 
     fn read<K: KindOf, E>(&self, node: NodeIndex, found: &Found) -> Answered<K::Output, E> {
         let table = self.engine.table();
-        match table.read(node, &found.cell).and_then(|value| value.downcast::<K::Output>().ok()) {
+        let value = self.dry.map_or_else(|| table.read(node, &found.cell), |pass| pass.read(node, &found.cell));
+        match value.and_then(|value| value.downcast::<K::Output>().ok()) {
             Some(value) => Ok(value),
             None => {
                 // The trace holds, but the store cannot produce the value: whoever makes it has to run. It will come to

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use doge_storage::Fingerprint;
 use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
 
@@ -19,7 +20,7 @@ use crate::memo::{Engine, EngineDb};
 use crate::node::{Amend, Demand, NodeData, NodeIndex, Stale, World};
 use crate::run::Reason;
 use crate::spec::SpecName;
-use crate::value::Cell;
+use crate::value::{AnyValue, Cell};
 
 /// What dry evaluation found out about a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub(crate) struct Pass<'a> {
     would_run: RefCell<Vec<NodeIndex>>,
     depth: std::cell::Cell<usize>,
     lost: RefCell<FxHashMap<NodeIndex, Cell>>,
+    /// The values that bodies came to in this pass, encoded.
+    made: RefCell<FxHashMap<Fingerprint, Arc<[u8]>>>,
 }
 
 impl DryRun {
@@ -118,11 +121,12 @@ impl DryRun {
             would_run: RefCell::default(),
             depth: std::cell::Cell::new(0),
             lost: RefCell::new(std::mem::take(&mut self.lost)),
+            made: RefCell::default(),
         };
         let known_as_lost = pass.lost.borrow().len();
         let known = pass.look_at(self.root);
         if let Known::Value(found, _) = &known
-            && db.table().read(self.root, &found.cell).is_none()
+            && pass.read(self.root, &found.cell).is_none()
         {
             // As when a request is answered: what holds is of no use without its value.
             pass.has_lost(self.root, &found.cell);
@@ -166,6 +170,11 @@ impl DryRun {
         })
     }
 
+    /// Whether it takes values for lost that a look may still bring back.
+    pub(crate) fn misses_values(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
     /// Gives the answer.
     pub(crate) fn answer(self, report: DryReport) {
         // Whoever asked may have gone.
@@ -198,6 +207,15 @@ impl Pass<'_> {
             Role::Query | Role::Action => drop(self.lost.borrow_mut().insert(node, value.clone())),
             Role::Effect | Role::Observation => table.amend.borrow_mut().push((node, Amend::Run)),
         }
+    }
+
+    /// The value of a cell. What a body has come to a request would have, too, whose value ever it is.
+    pub(crate) fn read(&self, node: NodeIndex, cell: &Cell) -> Option<AnyValue> {
+        let table = self.db.table();
+        table.read(node, cell).or_else(|| {
+            let kind = table.registered(table.with(node, |node| node.kind)).kind;
+            kind.decode_value(self.made.borrow().get(&cell.fingerprint())?).ok()
+        })
     }
 
     fn look_at(&self, node: NodeIndex) -> Known {
@@ -327,7 +345,10 @@ impl Pass<'_> {
             Ok(Ok(value)) => {
                 let kind = table.with(node, |node| node.kind);
                 match table.encode(kind, &value) {
-                    Ok((fingerprint, _)) => Known::Value(Found::new(Cell::new(fingerprint, value)), Some(stale)),
+                    Ok((fingerprint, bytes)) => {
+                        self.made.borrow_mut().extend(bytes.map(|bytes| (fingerprint, bytes)));
+                        Known::Value(Found::new(Cell::new(fingerprint, value)), Some(stale))
+                    }
                     Err(error) => {
                         let (spec, message) = (table.name(node), error.to_string().into());
                         Known::Failed(engine_failure(spec.clone(), EngineFailure::NotEncodable { spec, message }))

@@ -6,8 +6,9 @@ use salsa::{Durability, Setter};
 use super::{Delivered, Live, Message, Planner, RequestId, Want};
 use crate::answer::Answer;
 use crate::dry::Step;
+use crate::kind::Role;
 use crate::memo::{Attempt, Order};
-use crate::node::{Amend, NodeIndex, Status};
+use crate::node::{Amend, NodeData, NodeIndex, Status};
 use crate::spec::SharedSpec;
 
 impl Planner {
@@ -173,6 +174,11 @@ impl Planner {
                 }
                 match step {
                     Step::Again => {}
+                    // It goes on when they have ended.
+                    Step::Done(_) if run.misses_values() && self.is_looking() => {
+                        self.dry.push(run);
+                        break;
+                    }
                     Step::Done(report) => {
                         run.answer(report);
                         break;
@@ -186,6 +192,11 @@ impl Planner {
             }
         }
         moved
+    }
+
+    /// Whether a look is under way.
+    fn is_looking(&self) -> bool {
+        self.running.keys().any(|node| self.table().with(*node, NodeData::role) == Role::Observation)
     }
 
     /// Makes the observations that a dry evaluation wants; whether it can go on with some of them at once.

@@ -14,7 +14,7 @@ use doge::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::{All, InTurn, Panics, Parities, Parity, WorkOnParity, keep, open, spec, stepper, total};
+use crate::kinds::{All, InTurn, Panics, Parities, Parity, Total, WorkOnParity, keep, open, spec, stepper, total};
 use crate::model::{Chance, Node, Program, Shape, publish, unpublish, variable};
 
 /// The work of a report, by name and verdict.
@@ -386,14 +386,14 @@ fn it_does_not_wait_for_work_under_way() {
     assert!(asked.answer().is_some_and(|answer| answer.is_ok()));
 }
 
-/// A store that has lost a table of what a run of `query` put into it.
-fn after_losing<Q: Query>(table: &str, script: &Script, query: &Q) -> tempfile::TempDir {
+/// A store that has lost tables of what a run of `query` put into it.
+fn after_losing<Q: Query>(tables: &[&str], script: &Script, query: &Q) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut engine = open(directory.path(), script, &EventLog::new());
     assert!(engine.get(query).is_ok());
     engine.close();
     let store = Store::open(StoreOptions::new(directory.path()));
-    assert!(store.lose(|other, _| other == table).expect("nobody else uses it") > 0);
+    assert!(store.lose(|table, _| tables.contains(&table)).expect("nobody else uses it") > 0);
     directory
 }
 
@@ -403,7 +403,7 @@ fn a_spec_that_the_store_has_lost_leaves_it_with_an_answer() {
     let (script, log) = (Script::new(), EventLog::new());
     script.set("v", 3);
     let query = Parity(total(&["v"]));
-    let directory = after_losing("specs", &script, &query);
+    let directory = after_losing(&["specs"], &script, &query);
     let mut engine = open(directory.path(), &script, &log);
     let report = engine.dry(&query);
     assert_eq!(report.verdict, DryVerdict::Holds, "what it asks comes to the same value again");
@@ -419,7 +419,7 @@ fn a_value_that_the_store_has_lost_is_made_for_it_where_it_is_read() {
     script.set("a", 3);
     script.set("b", 3);
     let query = Parities(vec![total(&["a"]), total(&["b"])]);
-    let directory = after_losing("values", &script, &query);
+    let directory = after_losing(&["values"], &script, &query);
 
     script.set("b", 4);
     let log = EventLog::new();
@@ -451,9 +451,61 @@ fn what_is_there_again_because_something_else_came_to_it_is_not_lost() {
     let (script, log) = (Script::new(), EventLog::new());
     script.set("v", 3);
     let query = Both("v".to_owned(), Work::new("w", 3));
-    let directory = after_losing("values", &script, &query);
+    let directory = after_losing(&["values"], &script, &query);
     let mut engine = Stepper::new(crate::kinds::builder(&script, &log).query::<Both>().store(directory.path()));
     assert_eq!(would_run(&engine.dry(&query)), []);
+    log.take();
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&6));
+    assert_eq!(log.take_executed(), [query.to_string()]);
+}
+
+/// The sum of a query and of work that is asked for after it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Then(Total, Work);
+spec!(Then, "then", |this| format!("{} then {}", this.0, this.1));
+
+impl Query for Then {
+    type Output = u64;
+    type Error = AnyError;
+
+    fn compute(&self, db: &Db<'_>) -> Result<u64, Halt<AnyError>> {
+        Ok(*db.get(&self.0)? + *db.act(&self.1)?)
+    }
+}
+
+/// [D10] Found by the oracle: a body that a request would run brings a value back for others, too.
+#[test]
+fn what_is_there_again_because_a_body_came_to_it_is_not_lost() {
+    let (script, log) = (Script::new(), EventLog::new());
+    script.set("a", 1);
+    script.set("b", 2);
+    let query = Then(total(&["a", "b"]), Work::new("w", 3));
+    let directory = after_losing(&["values"], &script, &query);
+    let mut engine = Stepper::new(crate::kinds::builder(&script, &log).query::<Then>().store(directory.path()));
+    assert_eq!(would_run(&engine.dry(&query)), []);
+    log.take();
+    assert_eq!(engine.get(&query).ok().as_deref(), Some(&6));
+    assert_eq!(log.take_executed(), ["total(a+b)".to_owned(), query.to_string()]);
+}
+
+/// [D10] Found by the oracle: a look that was under way brought the value back after the answer had been given.
+#[test]
+fn what_a_look_under_way_may_bring_back_is_not_lost_yet() {
+    let (script, log) = (Script::new(), EventLog::new());
+    script.set("a", 1);
+    script.set("b", 5);
+    let query = Then(total(&["a"]), Work::new("w", 5));
+    let directory = after_losing(&["values", "stamps"], &script, &query);
+    let mut engine = Stepper::new(crate::kinds::builder(&script, &log).query::<Then>().store(directory.path()));
+    let _other = engine.start_dry(&total(&["b"]));
+    let mut answer = engine.start_dry(&query);
+    assert_eq!(engine.running(), 2);
+    engine.finish(1);
+    engine.advance();
+    assert!(matches!(answer.try_recv(), Ok(None)), "the other look is under way");
+    engine.settle();
+    let report = answer.try_recv().ok().flatten().expect("there is nothing left to look at");
+    assert_eq!(would_run(&report), []);
     log.take();
     assert_eq!(engine.get(&query).ok().as_deref(), Some(&6));
     assert_eq!(log.take_executed(), [query.to_string()]);
