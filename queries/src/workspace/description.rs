@@ -228,7 +228,10 @@ impl Workspace {
     pub fn check(&self, environment: &str, platform: &str) -> Result<(), ManifestError> {
         // What is wrong with it alone goes before what is wrong with others.
         self.describe(environment, platform)?;
-        self.solve_unit(environment, platform).map(drop)
+        match self.environment(environment)?.solve_group {
+            Some(_) => self.solve_unit(environment, platform).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Every environment on every platform it has, in the order of the manifest.
