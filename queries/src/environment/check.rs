@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use doge::{Action, ActionContext, Epoch, Interned, Resource, Root, Spec};
 use miette::Diagnostic;
 use rattler_conda_types::RepoDataRecord;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -232,12 +233,13 @@ fn compare(
         let unsatisfied = together.err().map(|reason| reason.to_string());
         FoundUnit { unsatisfied, not_before, hints, locked: all, enough }
     };
-    Ok(Found {
-        version: locked.version(),
-        targets: needs.targets.iter().map(target).collect::<Result<_, LockFileError>>()?,
-        units: needs.units.iter().enumerate().map(unit).collect(),
-        surplus: surplus(needs, locked),
-    })
+    let (targets, (units, surplus)) = rayon::join(
+        || needs.targets.par_iter().map(target).collect::<Vec<Result<_, LockFileError>>>(),
+        || rayon::join(|| needs.units.par_iter().enumerate().map(unit).collect(), || surplus(needs, locked)),
+    );
+    // Of several errors the first is told, whichever was found first.
+    let targets = targets.into_iter().collect::<Result<_, _>>()?;
+    Ok(Found { version: locked.version(), targets, units, surplus })
 }
 
 /// From when on a record is old enough for a cutoff that moves along; nothing if that does not move.
