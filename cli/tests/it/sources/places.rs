@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 
@@ -147,6 +148,73 @@ fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
     sources.site.needs(&format!("b = {{ url = '{url}', sha256 = '{}' }}", "0".repeat(64)));
     let ran = sources.run(&["install"]);
     ran.assert_fails_with(&["has the SHA-256", "was asked for by", "pixi.toml", "put its hash there"]);
+}
+
+/// A server of one archive: its bytes, and what is said of it to whoever only looks and to whoever takes it.
+struct Served {
+    archive: Vec<u8>,
+    looked_at: &'static str,
+    taken: &'static str,
+    takes: usize,
+}
+
+/// What is served from now on, and where.
+fn served(archive: Vec<u8>, says: &'static str) -> (Arc<Mutex<Served>>, String) {
+    let served = Arc::new(Mutex::new(Served { archive, looked_at: says, taken: says, takes: 0 }));
+    let server = served.clone();
+    let port = crate::site::answering(move |request| {
+        let mut served = server.lock().expect("nobody panics with it");
+        let is_look = request.starts_with("HEAD");
+        served.takes += usize::from(!is_look);
+        let says = if is_look { served.looked_at } else { served.taken };
+        let length = served.archive.len();
+        let head = format!("HTTP/1.1 200 x\r\nContent-Length: {length}\r\nConnection: close\r\n{says}\r\n");
+        let body: &[u8] = if is_look { &[] } else { &served.archive };
+        [head.as_bytes(), body].concat()
+    });
+    (served, format!("http://127.0.0.1:{port}/b-1.0.tar.gz"))
+}
+
+/// Packs other data, and tells them.
+fn packed(sources: &Sources, data: &str) -> Vec<u8> {
+    sources.site.write("b/content/share/b/data.txt", data);
+    std::fs::read(archive(sources)).expect("it is there")
+}
+
+#[test]
+fn an_archive_that_may_have_been_replaced_in_the_second_it_was_fetched_in_is_fetched_again() {
+    let sources = Sources::new();
+    let data = || sources.site.read(".pixi/envs/default/share/b/data.txt");
+    let same_second = "Date: Tue, 01 Oct 2024 10:00:00 GMT\r\nLast-Modified: Tue, 01 Oct 2024 10:00:00 GMT\r\n";
+    let (served, url) = served(packed(&sources, "older data\n"), same_second);
+    let now = || served.lock().expect("nobody panics with it");
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    let archive = packed(&sources, "newer data\n");
+    let later = "Date: Tue, 01 Oct 2024 10:00:09 GMT\r\nLast-Modified: Tue, 01 Oct 2024 10:00:00 GMT\r\n";
+    *now() = Served { archive, looked_at: later, taken: later, takes: 0 };
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(data(), "newer data\n");
+    // By now it would have another time.
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(now().takes, 1);
+}
+
+#[test]
+fn an_archive_that_is_replaced_between_look_and_fetch_is_not_taken_for_the_one_before() {
+    let sources = Sources::new();
+    let data = || sources.site.read(".pixi/envs/default/share/b/data.txt");
+    let (older, newer) = (packed(&sources, "older data\n"), packed(&sources, "newer data\n"));
+    let (served, url) = served(newer, "ETag: \"new\"\r\n");
+    let now = || served.lock().expect("nobody panics with it");
+    now().looked_at = "ETag: \"old\"\r\n";
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    assert_eq!(data(), "newer data\n");
+    let says = "ETag: \"old\"\r\n";
+    *now() = Served { archive: older, looked_at: says, taken: says, takes: 0 };
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(data(), "older data\n");
 }
 
 #[test]
