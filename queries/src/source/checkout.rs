@@ -59,6 +59,7 @@ impl Sources {
             written: Some(Arc::new(move |server| written.written(&repository, server))),
             stored: Some(Arc::new(move |server| stored.stored(server))),
             waiting: Some(Arc::new(move |holder| drop(reporter.waiting_for(holder)))),
+            programs: git::Programs::default(),
         }
     }
 }
@@ -292,6 +293,7 @@ impl CheckoutGitSpec {
         let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
         let (spec, base) = (self.clone(), sources.directory.clone());
         let options = sources.git(&repository, ctx);
+        let _end = options.programs.end_with_this();
         let held = ctx.held();
         let place = blocking(ctx, move |interrupt| {
             let _held = held;

@@ -1,8 +1,9 @@
 //! Where sources lie: directories, repositories, archives; and backends that come from a channel.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 
@@ -120,6 +121,83 @@ fn a_checkout_that_was_changed_is_made_anew_before_it_is_used() {
         assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "data of b\n");
         sources.assert_settled();
     }
+}
+
+/// Makes `b` a package of a repository with a large file, and a program that stands for `git lfs` and does this before it
+/// gets the file. Where that program is, and a run with it.
+#[cfg(unix)]
+fn with_large_file<'a>(sources: &'a Sources, pull: &str) -> (PathBuf, impl Fn() -> Command + use<'a>) {
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3\n", "0".repeat(64));
+    sources.site.write("b/content/share/b/data.txt", &pointer);
+    sources.site.write("b/.gitattributes", "content/share/b/data.txt filter=lfs -text\n");
+    let repository = repository(sources);
+    let url = format!("file://{}", repository.display());
+    sources.site.needs(&format!("b = {{ git = '{url}', subdirectory = 'packages/b', lfs = true }}"));
+    let directory = sources.site.root().join("programs");
+    std::fs::create_dir(&directory).expect("it can be made");
+    let here = directory.display();
+    let gets = "printf big > packages/b/content/share/b/data.txt";
+    program(&directory.join("git-lfs"), &format!("here={here}\ncase $1 in pull) {pull}; {gets};; esac\n"));
+    let path = format!("{here}:{}", std::env::var("PATH").expect("there are programs"));
+    let command = move || {
+        let mut command = sources.command(&["install"]);
+        command.env("PATH", &path);
+        command
+    };
+    (directory, command)
+}
+
+#[cfg(unix)]
+fn program(path: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, format!("#!/bin/sh\n{script}")).expect("it can be written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_gets_large_files_ends_with_the_run() {
+    let sources = Sources::new();
+    let waits = "test -e $here/id || { echo $$ > $here/new; mv $here/new $here/id; exec sleep 60; }";
+    let (directory, run) = with_large_file(&sources, waits);
+    let mut child = run().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    let begun = Instant::now();
+    let wait = |what: &str| {
+        assert!(begun.elapsed() < Duration::from_secs(50), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let id = loop {
+        match std::fs::read_to_string(directory.join("id")) {
+            Ok(id) => break id.trim().to_owned(),
+            Err(_) => wait("it is not asked"),
+        }
+    };
+    // Not the group, as a terminal does.
+    let kill = |arguments: &[&str]| Command::new("kill").args(arguments).stderr(Stdio::null()).status();
+    assert!(kill(&["-INT", &child.id().to_string()]).expect("there is such a program").success());
+    child.wait().expect("it is ours");
+    while kill(&["-0", &id]).expect("there is such a program").success() {
+        wait("it goes on");
+    }
+    let ran = Ran::by(run());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "big");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_gets_large_files_asks_nobody_for_a_password() {
+    let sources = Sources::new();
+    let pull = "printf 'protocol=https\\nhost=example.invalid\\n\\n' | git credential fill > $here/told 2>&1";
+    let (directory, run) = with_large_file(&sources, pull);
+    let asks = directory.join("asks");
+    program(&asks, &format!("echo >> {}/asked\n", directory.display()));
+    let mut command = run();
+    command.env("GIT_ASKPASS", &asks).env("SSH_ASKPASS", &asks);
+    let ran = Ran::by(command);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "big");
+    assert!(directory.join("told").exists() && !directory.join("asked").exists());
 }
 
 /// An archive with the package `b` in one directory at its top.
