@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::cached_package::{discard, intact, is_of_another, is_there};
 use crate::epoch::{OWN, PACKAGE_STREAMING, RATTLER_CACHE};
+use crate::redact::{Said, without_credentials};
 
 /// Where packages are fetched to, and by what. A resource of the database.
 #[derive(Clone)]
@@ -61,7 +62,7 @@ impl FetchPackageSpec {
         Self {
             name: package.name.as_normalized().to_owned(),
             file_name: record.identifier.to_string(),
-            url: crate::redact::without_credentials(&record.url),
+            url: without_credentials(&record.url),
             sha256: package.sha256.map(hex::encode),
             md5: package.md5.map(hex::encode),
             version: package.version.to_string(),
@@ -110,9 +111,9 @@ pub enum FetchPackageError {
         file_name: String,
         /// Where it should be.
         url: Url,
-        /// What went wrong.
+        /// What went wrong, without credentials.
         #[source]
-        source: Arc<PackageCacheError>,
+        source: Arc<Said>,
     },
     /// The record names a version that is none.
     #[error("the record of package `{file_name}` cannot be used")]
@@ -144,10 +145,10 @@ impl Action for FetchPackageSpec {
         // One process fetches a package at a time; who waited finds it there.
         let _lock = ctx.lock(&self.lock_name()).await;
         let reporter: Arc<dyn CacheReporter> = Arc::new(Reports(ctx.reporter()));
-        let fetch_error = |source: PackageCacheError| FetchPackageError::Fetch {
+        let fetch_error = |error: PackageCacheError| FetchPackageError::Fetch {
             file_name: self.file_name.clone(),
             url: self.url.clone(),
-            source: Arc::new(source),
+            source: Arc::new(Said::of(&error)),
         };
         let fetched = match self.url.to_file_path() {
             Ok(path) if self.url.scheme() == "file" => {

@@ -1,6 +1,8 @@
 //! Credentials have no place in specs, labels and records: whoever needs them gets them from the credential store.
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
 
 use url::Url;
 
@@ -36,8 +38,14 @@ pub(crate) fn text_without_credentials(text: &str) -> Cow<'_, str> {
         let (is_file, is_ssh) = (rest[..at].ends_with("file"), rest[..at].ends_with("ssh"));
         let (before, url) = rest.split_at(at + SCHEME_END.len());
         clean.push_str(before);
-        let ends =
-            |c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ',' | ']' | '}' | '?' | '#' | '<' | '>');
+        // What stands in quotes ends with them: a password may have all other signs in it.
+        let opened = rest[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let quote = opened.chars().next_back().filter(|c| matches!(c, '"' | '\''));
+        let ends = |c: char| {
+            c.is_whitespace()
+                || matches!(c, '/' | '?' | '#')
+                || quote.map_or_else(|| matches!(c, '"' | '\'' | ',' | ']' | '}' | '<' | '>'), |quote| c == quote)
+        };
         let (authority, path) = url.split_at(url.find(ends).unwrap_or(url.len()));
         let host = match authority.rsplit_once('@') {
             Some((user, _)) if is_ssh && user == USER_OF_REPOSITORIES => authority,
@@ -55,6 +63,47 @@ pub(crate) fn text_without_credentials(text: &str) -> Cow<'_, str> {
     }
     clean.push_str(rest);
     Cow::Owned(clean)
+}
+
+/// What an error says, and each of those below it, without credentials: errors of the network name the URL that was asked
+/// in the end. That has the token of conda in its path, and may have a secret of a server in its query that led there.
+#[derive(Clone, Debug)]
+pub struct Said {
+    text: String,
+    below: Option<Box<Said>>,
+}
+
+impl Said {
+    pub(crate) fn of(error: &dyn Error) -> Self {
+        let text = without_queries(&text_without_credentials(&error.to_string()));
+        Self { text, below: error.source().map(|below| Box::new(Self::of(below))) }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Said {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.below.as_deref().map(|below| below as _)
+    }
+}
+
+/// A text without the queries of all URLs in it.
+fn without_queries(text: &str) -> String {
+    let mut clean = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ')' | '<' | '>');
+        let end = rest[at..].find(ends).map_or(rest.len(), |length| at + length);
+        let (url, after) = rest.split_at(end);
+        clean.push_str(url.split_once('?').map_or(url, |(before, _)| before));
+        rest = after;
+    }
+    clean + rest
 }
 
 #[cfg(test)]
@@ -84,9 +133,24 @@ mod tests {
             ("file:///t/x/y and https://h/a@b", "file:///t/x/y and https://h/a@b"),
             ("mail me@example.com", "mail me@example.com"),
             ("://", "://"),
+            ("a = \"https://me:se,c]r'et@h/a\", b = \"x@y\"", "a = \"https://h/a\", b = \"x@y\""),
+            ("a = 'https://me:s>e<c}r\"et@h/a'", "a = 'https://h/a'"),
+            ("['https://h','x@y'] [\"git+https://h\",\"x@y\"]", "['https://h','x@y'] [\"git+https://h\",\"x@y\"]"),
+            ("[https://h,x@y] <https://h>x@y", "[https://h,x@y] <https://h>x@y"),
             ("git+ssh://git@h/a and ssh://git:se@cret@h/b", "git+ssh://git@h/a and ssh://h/b"),
         ] {
             assert_eq!(text_without_credentials(text), clean, "{text}");
         }
+    }
+
+    #[test]
+    fn nothing_secret_is_said_by_errors() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("request for (https://h/t/tk-1/a?b=c) and https://me:s@h/?b: is it x://y?")]
+        struct Above(#[source] std::io::Error);
+        let said = Said::of(&Above(std::io::Error::other("no, that is https://me:s@h/a?b")));
+        assert_eq!(said.to_string(), "request for (https://h/a) and https://h/ is it x://y");
+        assert_eq!(said.source().map(ToString::to_string).as_deref(), Some("no, that is https://h/a"));
+        assert!(!format!("{said:?}").contains("me:s"));
     }
 }

@@ -1,9 +1,12 @@
 //! Channels: what is asked of them, and what a change in them costs.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
 use doge_queries::testing::PackageBuilder;
 use serde_json::json;
 
-use crate::site::{Server, Site, locked};
+use crate::site::{Ran, Server, Site, answering, deserted, locked};
 
 #[test]
 fn a_change_that_touches_nothing_that_was_reached_solves_nothing() {
@@ -139,6 +142,12 @@ fn credentials_are_sent_where_they_belong_and_written_down_nowhere() {
         site.command(&["install", "--json"]).env("RATTLER_AUTH_FILE", &file).output().expect("it can be started");
     let ran = crate::site::Ran::of(output);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_nowhere(&site, &ran, "s3cr3t");
+}
+
+/// Looks that nothing was said of a secret, and that it was written down nowhere.
+#[track_caller]
+fn assert_nowhere(site: &Site, ran: &Ran, secret: &str) {
     let mut places = vec![site.path("pixi.lock"), site.path(".pixi"), site.cache()];
     while let Some(path) = places.pop() {
         if path.is_dir() {
@@ -146,13 +155,78 @@ fn credentials_are_sent_where_they_belong_and_written_down_nowhere() {
                 .extend(std::fs::read_dir(path).expect("it is there").map(|entry| entry.expect("it is there").path()));
         } else {
             let bytes = std::fs::read(&path).unwrap_or_default();
-            let found = bytes.windows(6).any(|window| window == b"s3cr3t");
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
             assert!(!found, "{}", path.display());
         }
     }
     for said in [&ran.stdout, &ran.stderr] {
-        assert!(!said.contains("s3cr3t"), "{said}");
+        assert!(!said.contains(secret), "{said}");
     }
+}
+
+/// Runs a command with a token of conda for this machine, which is put into the path of every URL.
+fn with_token(site: &Site, arguments: &[&str]) -> Ran {
+    let file = site.root().join("credentials.json");
+    std::fs::write(&file, r#"{"127.0.0.1":{"CondaToken":"tk-s3cr3t"}}"#).expect("it can be written");
+    let mut command = site.command(arguments);
+    command.env("RATTLER_AUTH_FILE", PathBuf::from(&file));
+    Ran::by(command)
+}
+
+#[test]
+fn a_token_is_neither_said_nor_kept_when_its_server_cannot_be_reached() {
+    let site = Site::new();
+    let manifest = site.read("pixi.toml");
+    let place = format!("http://127.0.0.1:{}", deserted());
+    let unreachable = [
+        manifest.replace("./channel", &format!("{place}/channel")),
+        manifest.replace("'*'", &format!("{{ url = '{place}/app.tar.gz' }}")),
+    ];
+    for manifest in unreachable {
+        site.write("pixi.toml", &manifest);
+        let ran = with_token(&site, &["install"]);
+        ran.assert_fails_with(&["could not be fetched", &place]);
+        assert_nowhere(&site, &ran, "s3cr3t");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_token_is_neither_said_nor_kept_when_a_package_cannot_be_fetched() {
+    let (mut site, server) = served(false, true, false);
+    let place = format!("http://127.0.0.1:{}/", deserted());
+    site.channel.base_url("noarch", &place);
+    site.index();
+    // The path begins with the token.
+    std::os::unix::fs::symlink(".", site.path("channel/t")).expect("a link");
+    std::os::unix::fs::symlink(".", site.path("channel/tk-s3cr3t")).expect("a link");
+    let ran = with_token(&site, &["install"]);
+    ran.assert_fails_with(&["could not be fetched", &place]);
+    assert_nowhere(&site, &ran, "s3cr3t");
+    drop(server);
+}
+
+#[test]
+fn a_token_stays_with_its_server_when_that_leads_elsewhere() {
+    let heard = Arc::new(Mutex::new(String::new()));
+    let hears = heard.clone();
+    let elsewhere = answering(move |request| {
+        hears.lock().expect("nobody panics with it").push_str(request);
+        b"HTTP/1.1 404 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec()
+    });
+    let leading = answering(move |_| {
+        let answer = format!(
+            "HTTP/1.1 302 x\r\nLocation: http://localhost:{elsewhere}/x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        answer.into_bytes()
+    });
+    let site = Site::new();
+    let channel = format!("http://127.0.0.1:{leading}/channel");
+    site.write("pixi.toml", &site.read("pixi.toml").replace("./channel", &channel));
+    with_token(&site, &["install"]);
+    let heard = heard.lock().expect("nobody panics with it");
+    assert!(heard.contains("GET /x"), "{heard}");
+    assert!(!heard.contains("s3cr3t"), "{heard}");
 }
 
 #[test]

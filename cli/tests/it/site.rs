@@ -293,3 +293,24 @@ pub(crate) fn locked(text: &str) -> Vec<String> {
     locked.dedup();
     locked
 }
+
+/// A server that answers a request, given as it came, with what it is told to; it ends with the test.
+pub(crate) fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> u16 {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("it has one").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let _ = (&stream).write_all(&answer(&request.join("\n")));
+        }
+    });
+    port
+}
+
+/// Where nobody listens.
+pub(crate) fn deserted() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it has one").port()
+}

@@ -7,6 +7,8 @@ use miette::Diagnostic;
 use thiserror::Error;
 use url::Url;
 
+use crate::redact::Said;
+
 /// Why a channel could not be read.
 #[derive(Clone, Debug, Error, Diagnostic)]
 #[non_exhaustive]
@@ -26,7 +28,7 @@ pub enum ChannelError {
     Fetch {
         /// What was asked for.
         url: Url,
-        /// What went wrong.
+        /// What went wrong, without credentials.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
@@ -65,4 +67,10 @@ pub enum ChannelError {
         /// What.
         what: &'static str,
     },
+}
+
+impl ChannelError {
+    pub(crate) fn fetch(url: &Url, error: &dyn std::error::Error) -> Self {
+        Self::Fetch { url: url.clone(), source: Arc::new(Said::of(error)) }
+    }
 }

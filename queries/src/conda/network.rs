@@ -88,6 +88,8 @@ impl NetworkOptions {
         let client = reqwest::Client::builder()
             .user_agent(concat!("doge/", env!("CARGO_PKG_VERSION")))
             .no_gzip()
+            // It would tell the next server of a redirect the token in the path of the first.
+            .referer(false)
             .danger_accept_invalid_certs(self.insecure)
             .read_timeout(std::time::Duration::from_secs(60))
             .build()?;

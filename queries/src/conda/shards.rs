@@ -75,7 +75,7 @@ pub(crate) async fn index(channels: &Channels, subdir: &Url) -> Result<Option<Ar
         _ => {}
     }
     let response = channels.client.client().get(url.clone()).headers(headers).send().await;
-    let response = response.map_err(|source| ChannelError::Fetch { url: url.clone(), source: Arc::new(source) })?;
+    let response = response.map_err(|error| ChannelError::fetch(&url, &error))?;
     let parts = parts(&response)?;
     if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED) {
         keep(&path, &Kept { asked: seconds(now), policy: None }, &[])?;
@@ -87,8 +87,7 @@ pub(crate) async fn index(channels: &Channels, subdir: &Url) -> Result<Option<Ar
         keep(&path, &Kept { asked: seconds(now), policy: Some(policy) }, bytes)?;
         return Ok(Some(bytes.clone()));
     }
-    let fetch_error =
-        |source: reqwest::Error| ChannelError::Fetch { url: url.clone(), source: Arc::new(source.without_url()) };
+    let fetch_error = |error: reqwest::Error| ChannelError::fetch(&url, &error.without_url());
     let packed = response.error_for_status().map_err(fetch_error)?.bytes().await.map_err(fetch_error)?;
     let bytes: Arc<[u8]> = unpack(&packed, &url)?.into();
     keep(&path, &Kept { asked: seconds(now), policy: Some(CachePolicy::new(&request, &parts)) }, &bytes)?;
@@ -203,9 +202,8 @@ impl ShardIndex {
             return Err(ChannelError::Offline { url });
         }
         let response = channels.client.client().get(url.clone()).send().await;
-        let response = response.map_err(|source| ChannelError::Fetch { url: url.clone(), source: Arc::new(source) })?;
-        let fetch_error =
-            |source: reqwest::Error| ChannelError::Fetch { url: url.clone(), source: Arc::new(source.without_url()) };
+        let response = response.map_err(|error| ChannelError::fetch(&url, &error))?;
+        let fetch_error = |error: reqwest::Error| ChannelError::fetch(&url, &error.without_url());
         let packed = response.error_for_status().map_err(fetch_error)?.bytes().await.map_err(fetch_error)?;
         if compute_bytes_digest::<Sha256>(&packed) != *hash {
             return Err(ChannelError::Malformed {

@@ -125,7 +125,7 @@ impl Channels {
             Ok(fetched) => Ok(Some(fetched.repo_data_json_path)),
             Err(FetchRepoDataError::NotFound(_)) => Ok(None),
             Err(FetchRepoDataError::NoCacheAvailable(_)) => Err(ChannelError::Offline { url: subdir.clone() }),
-            Err(source) => Err(ChannelError::Fetch { url: subdir.clone(), source: Arc::new(source) }),
+            Err(error) => Err(ChannelError::fetch(subdir, &error)),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use doge::storage::{LockGuard, Locks};
 use doge::{
     Action, ActionContext, Change, Epoch, Last, Observation, ObserveContext, Resource, Root, Roots, Seen, Spec, Values,
 };
+use http::HeaderMap;
 use miette::Diagnostic;
 use rattler_networking::LazyClient;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use url::Url;
 
 use crate::epoch::{GIX, OWN};
 use crate::file_stamp::FileStamp;
+use crate::redact::Said;
 use crate::source::archive::{ArchiveKind, TEMPORARY, UnpackError, unpack};
 use crate::source::git::Reference as GitReference;
 use crate::source::git::{self, GitError};
@@ -57,6 +59,7 @@ impl Sources {
             written: Some(Arc::new(move |server| written.written(&repository, server))),
             stored: Some(Arc::new(move |server| stored.stored(server))),
             waiting: Some(Arc::new(move |holder| drop(reporter.waiting_for(holder)))),
+            programs: git::Programs::default(),
         }
     }
 }
@@ -290,6 +293,7 @@ impl CheckoutGitSpec {
         let repository = git::RepositoryUrl::parse(&self.url).map_err(|error| CheckoutError::Git(Arc::new(error)))?;
         let (spec, base) = (self.clone(), sources.directory.clone());
         let options = sources.git(&repository, ctx);
+        let _end = options.programs.end_with_this();
         let held = ctx.held();
         let place = blocking(ctx, move |interrupt| {
             let _held = held;
@@ -447,8 +451,9 @@ impl Observation for ArchiveContentSpec {
             ArchiveStamp::File(stamp) => stamp.as_ref().map(FileStamp::newest),
             ArchiveStamp::Server { .. } => None,
         };
-        let fetched = fetch(ctx, &sources, &url).await?;
-        Ok(Seen::New { value: fetched, stamp, newest })
+        let (fetched, said) = fetch(ctx, &sources, &url).await?;
+        // It may be another one than a moment ago.
+        Ok(Seen::New { value: fetched, stamp: said.unwrap_or(stamp), newest })
     }
 }
 
@@ -494,11 +499,13 @@ fn copy(from: &Path, to: &mut std::fs::File) -> Result<(), Copying> {
 }
 
 fn failed(url: &Url, error: &dyn std::error::Error) -> CheckoutError {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
+    use std::error::Error as _;
+    let said = Said::of(error);
+    let mut message = said.to_string();
+    let mut below = said.source();
+    while let Some(error) = below {
         message = format!("{message}: {error}");
-        source = error.source();
+        below = error.source();
     }
     CheckoutError::Fetch { url: url.to_string(), message }
 }
@@ -506,28 +513,53 @@ fn failed(url: &Url, error: &dyn std::error::Error) -> CheckoutError {
 async fn head(sources: &Sources, url: &Url) -> Result<ArchiveStamp, CheckoutError> {
     let client = sources.client.client();
     let response = client.head(url.clone()).send().await.map_err(|error| failed(url, &error))?;
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if !response.status().is_success() {
         // Not every server answers that; then it is fetched to be looked at.
         return Ok(ArchiveStamp::Server { etag: None, modified: None });
     }
-    Ok(ArchiveStamp::Server { etag: header("etag"), modified: header("last-modified") })
+    Ok(said_of(response.headers()))
 }
 
-/// Brings an archive into the cache, under its hash. Yields the hash.
-async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<String, CheckoutError> {
+/// How long before an answer something was modified whose time of modification tells it from what comes after it. These
+/// times count in seconds.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What a server says of an archive; nothing if it may say the same of another one.
+fn said_of(headers: &HeaderMap) -> ArchiveStamp {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (etag, modified) = (header("etag"), header("last-modified"));
+    let time = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp());
+    let is_settled = |modified: &String| {
+        let (now, modified) = (time(&header("date")?)?, time(modified)?);
+        Some(Duration::try_from(now.duration_since(modified)).is_ok_and(|age| age >= SETTLED))
+    };
+    // Servers make weak tags of that time.
+    let is_strong = etag.as_ref().is_some_and(|etag| !etag.starts_with("W/"));
+    if !is_strong && modified.as_ref().is_some_and(|modified| is_settled(modified) != Some(true)) {
+        return ArchiveStamp::Server { etag: None, modified: None };
+    }
+    ArchiveStamp::Server { etag, modified }
+}
+
+/// Brings an archive into the cache, under its hash. Yields the hash, and what a server said of it.
+async fn fetch(
+    ctx: &ObserveContext,
+    sources: &Sources,
+    url: &Url,
+) -> Result<(String, Option<ArchiveStamp>), CheckoutError> {
     use tokio::io::AsyncWriteExt as _;
     let directory = sources.directory.join("archives");
     std::fs::create_dir_all(&directory).map_err(|error| io_error(&directory, error))?;
     let kept = tempfile::NamedTempFile::new_in(&directory).map_err(|error| io_error(&directory, error))?;
     let (kept_file, kept_path) = kept.into_parts();
-    if let Some(path) = file_of(url) {
+    let said = if let Some(path) = file_of(url) {
         let mut kept = kept_file;
         let copied = ctx.blocking(move || copy(&path, &mut kept)).await;
         copied.map_err(|error| match error {
             Copying::From(source) => unreadable(url, source),
             Copying::To(source) => io_error(&kept_path, source),
         })?;
+        None
     } else {
         if sources.offline {
             return Err(CheckoutError::Offline { url: url.to_string() });
@@ -538,7 +570,7 @@ async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<Str
             let message = format!("the server says {}", response.status());
             return Err(CheckoutError::Fetch { url: url.to_string(), message });
         }
-        let total = response.content_length();
+        let (total, said) = (response.content_length(), said_of(response.headers()));
         let mut file = tokio::fs::File::from_std(kept_file);
         let mut done = 0;
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(url, &error))? {
@@ -547,7 +579,8 @@ async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<Str
             ctx.reporter().progress(doge::Progress { message: None, done, total, bytes: true });
         }
         file.flush().await.map_err(|error| io_error(&kept_path, error))?;
-    }
+        Some(said)
+    };
     let hash = {
         let path = kept_path.to_path_buf();
         ctx.blocking(move || rattler_digest::compute_file_digest::<rattler_digest::Sha256>(&path))
@@ -557,7 +590,7 @@ async fn fetch(ctx: &ObserveContext, sources: &Sources, url: &Url) -> Result<Str
     let hash = hex::encode(hash);
     let place = directory.join(&hash);
     kept_path.persist(&place).map_err(|error| io_error(&place, error.error))?;
-    Ok(hash)
+    Ok((hash, said))
 }
 
 impl CheckoutUrlSpec {
@@ -609,7 +642,7 @@ impl CheckoutUrlSpec {
             found.is_ok_and(|found| hex::encode(found) == wanted)
         };
         if !ctx.blocking(is_whole).await {
-            let found = fetch(ctx, &sources, &url).await?;
+            let (found, _) = fetch(ctx, &sources, &url).await?;
             if found != self.sha256 {
                 return Err(self.mismatch(&sources, ctx.roots(), "SHA-256", &self.sha256, found));
             }

@@ -1,7 +1,9 @@
 //! Where sources lie: directories, repositories, archives; and backends that come from a channel.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use doge_queries::testing::{ChannelBuilder, PackageBuilder};
 
@@ -121,6 +123,83 @@ fn a_checkout_that_was_changed_is_made_anew_before_it_is_used() {
     }
 }
 
+/// Makes `b` a package of a repository with a large file, and a program that stands for `git lfs` and does this before it
+/// gets the file. Where that program is, and a run with it.
+#[cfg(unix)]
+fn with_large_file<'a>(sources: &'a Sources, pull: &str) -> (PathBuf, impl Fn() -> Command + use<'a>) {
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3\n", "0".repeat(64));
+    sources.site.write("b/content/share/b/data.txt", &pointer);
+    sources.site.write("b/.gitattributes", "content/share/b/data.txt filter=lfs -text\n");
+    let repository = repository(sources);
+    let url = format!("file://{}", repository.display());
+    sources.site.needs(&format!("b = {{ git = '{url}', subdirectory = 'packages/b', lfs = true }}"));
+    let directory = sources.site.root().join("programs");
+    std::fs::create_dir(&directory).expect("it can be made");
+    let here = directory.display();
+    let gets = "printf big > packages/b/content/share/b/data.txt";
+    program(&directory.join("git-lfs"), &format!("here={here}\ncase $1 in pull) {pull}; {gets};; esac\n"));
+    let path = format!("{here}:{}", std::env::var("PATH").expect("there are programs"));
+    let command = move || {
+        let mut command = sources.command(&["install"]);
+        command.env("PATH", &path);
+        command
+    };
+    (directory, command)
+}
+
+#[cfg(unix)]
+fn program(path: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, format!("#!/bin/sh\n{script}")).expect("it can be written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_gets_large_files_ends_with_the_run() {
+    let sources = Sources::new();
+    let waits = "test -e $here/id || { echo $$ > $here/new; mv $here/new $here/id; exec sleep 60; }";
+    let (directory, run) = with_large_file(&sources, waits);
+    let mut child = run().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    let begun = Instant::now();
+    let wait = |what: &str| {
+        assert!(begun.elapsed() < Duration::from_secs(50), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let id = loop {
+        match std::fs::read_to_string(directory.join("id")) {
+            Ok(id) => break id.trim().to_owned(),
+            Err(_) => wait("it is not asked"),
+        }
+    };
+    // Not the group, as a terminal does.
+    let kill = |arguments: &[&str]| Command::new("kill").args(arguments).stderr(Stdio::null()).status();
+    assert!(kill(&["-INT", &child.id().to_string()]).expect("there is such a program").success());
+    child.wait().expect("it is ours");
+    while kill(&["-0", &id]).expect("there is such a program").success() {
+        wait("it goes on");
+    }
+    let ran = Ran::by(run());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "big");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_gets_large_files_asks_nobody_for_a_password() {
+    let sources = Sources::new();
+    let pull = "printf 'protocol=https\\nhost=example.invalid\\n\\n' | git credential fill > $here/told 2>&1";
+    let (directory, run) = with_large_file(&sources, pull);
+    let asks = directory.join("asks");
+    program(&asks, &format!("echo >> {}/asked\n", directory.display()));
+    let mut command = run();
+    command.env("GIT_ASKPASS", &asks).env("SSH_ASKPASS", &asks);
+    let ran = Ran::by(command);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "big");
+    assert!(directory.join("told").exists() && !directory.join("asked").exists());
+}
+
 /// An archive with the package `b` in one directory at its top.
 fn archive(sources: &Sources) -> PathBuf {
     let archive = sources.site.root().join("b-1.0.tar.gz");
@@ -147,6 +226,73 @@ fn an_archive_is_looked_at_by_its_stamp_and_pinned_by_its_hash() {
     sources.site.needs(&format!("b = {{ url = '{url}', sha256 = '{}' }}", "0".repeat(64)));
     let ran = sources.run(&["install"]);
     ran.assert_fails_with(&["has the SHA-256", "was asked for by", "pixi.toml", "put its hash there"]);
+}
+
+/// A server of one archive: its bytes, and what is said of it to whoever only looks and to whoever takes it.
+struct Served {
+    archive: Vec<u8>,
+    looked_at: &'static str,
+    taken: &'static str,
+    takes: usize,
+}
+
+/// What is served from now on, and where.
+fn served(archive: Vec<u8>, says: &'static str) -> (Arc<Mutex<Served>>, String) {
+    let served = Arc::new(Mutex::new(Served { archive, looked_at: says, taken: says, takes: 0 }));
+    let server = served.clone();
+    let port = crate::site::answering(move |request| {
+        let mut served = server.lock().expect("nobody panics with it");
+        let is_look = request.starts_with("HEAD");
+        served.takes += usize::from(!is_look);
+        let says = if is_look { served.looked_at } else { served.taken };
+        let length = served.archive.len();
+        let head = format!("HTTP/1.1 200 x\r\nContent-Length: {length}\r\nConnection: close\r\n{says}\r\n");
+        let body: &[u8] = if is_look { &[] } else { &served.archive };
+        [head.as_bytes(), body].concat()
+    });
+    (served, format!("http://127.0.0.1:{port}/b-1.0.tar.gz"))
+}
+
+/// Packs other data, and tells them.
+fn packed(sources: &Sources, data: &str) -> Vec<u8> {
+    sources.site.write("b/content/share/b/data.txt", data);
+    std::fs::read(archive(sources)).expect("it is there")
+}
+
+#[test]
+fn an_archive_that_may_have_been_replaced_in_the_second_it_was_fetched_in_is_fetched_again() {
+    let sources = Sources::new();
+    let data = || sources.site.read(".pixi/envs/default/share/b/data.txt");
+    let same_second = "Date: Tue, 01 Oct 2024 10:00:00 GMT\r\nLast-Modified: Tue, 01 Oct 2024 10:00:00 GMT\r\n";
+    let (served, url) = served(packed(&sources, "older data\n"), same_second);
+    let now = || served.lock().expect("nobody panics with it");
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    let archive = packed(&sources, "newer data\n");
+    let later = "Date: Tue, 01 Oct 2024 10:00:09 GMT\r\nLast-Modified: Tue, 01 Oct 2024 10:00:00 GMT\r\n";
+    *now() = Served { archive, looked_at: later, taken: later, takes: 0 };
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(data(), "newer data\n");
+    // By now it would have another time.
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(now().takes, 1);
+}
+
+#[test]
+fn an_archive_that_is_replaced_between_look_and_fetch_is_not_taken_for_the_one_before() {
+    let sources = Sources::new();
+    let data = || sources.site.read(".pixi/envs/default/share/b/data.txt");
+    let (older, newer) = (packed(&sources, "older data\n"), packed(&sources, "newer data\n"));
+    let (served, url) = served(newer, "ETag: \"new\"\r\n");
+    let now = || served.lock().expect("nobody panics with it");
+    now().looked_at = "ETag: \"old\"\r\n";
+    sources.site.needs(&format!("b = {{ url = '{url}' }}"));
+    sources.install();
+    assert_eq!(data(), "newer data\n");
+    let says = "ETag: \"old\"\r\n";
+    *now() = Served { archive: older, looked_at: says, taken: says, takes: 0 };
+    sources.json(&["install", "--update=b"]);
+    assert_eq!(data(), "older data\n");
 }
 
 #[test]

@@ -161,6 +161,9 @@ pub enum Limit {
     /// Bytes, in what describes one entry.
     #[error("{0} bytes in the header of an entry")]
     Header(u64),
+    /// Bytes, in the names of directories and links.
+    #[error("{0} bytes in the names of its directories and links")]
+    Names(u64),
 }
 
 impl UnpackError {

@@ -9,7 +9,7 @@
 //!   the end. A killed process leaves that directory, which begins with [`TEMPORARY`], and may be removed. Nothing is
 //!   synced: who wants to know after a power cut whether a target is whole has to write a marker after it.
 //! * **There is an end to it.** [`MAX_ENTRIES`] and [`MAX_SIZE`] bound what is written. Memory is bounded by the window
-//!   that a compression asks for, and by the index of a zip or 7z, which its library reads as a whole.
+//!   that a compression asks for, by the index of a zip or 7z, which its library reads as a whole, and by [`MAX_NAMES`].
 //!
 //! What is unpacked does not depend on the archive alone where that would do harm: of the permissions only "is it
 //! executable" is taken, as git does, the rest comes from the umask. So there are no setuid bits, and no directories
@@ -46,6 +46,9 @@ pub const MAX_ENTRIES: u64 = 2_000_000;
 pub const MAX_SIZE: u64 = 16 << 30;
 /// How long the headers of one entry of a tar may be, with long names and extensions. They are held in memory.
 pub const MAX_HEADER: u64 = 1 << 20;
+/// How many bytes the names of directories and links, and what links lead to, may have in total: 256 MiB. They are held in
+/// memory until all is written.
+pub const MAX_NAMES: u64 = 256 << 20;
 /// What the name of a temporary directory begins with.
 pub const TEMPORARY: &str = ".unpacking-";
 
@@ -126,6 +129,7 @@ struct Limits {
     entries: u64,
     size: u64,
     header: u64,
+    names: u64,
 }
 
 /// Unpacks an archive into a target, which must not exist while its parent must.
@@ -147,7 +151,7 @@ pub fn unpack(
     target: &Path,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), UnpackError> {
-    let limits = Limits { entries: MAX_ENTRIES, size: MAX_SIZE, header: MAX_HEADER };
+    let limits = Limits { entries: MAX_ENTRIES, size: MAX_SIZE, header: MAX_HEADER, names: MAX_NAMES };
     unpack_within(limits, archive, kind, target, cancelled)
 }
 

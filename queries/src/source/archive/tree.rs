@@ -29,6 +29,8 @@ pub(super) struct Tree<'a> {
     now: SystemTime,
     entries: u64,
     size: u64,
+    /// How many bytes the names of those that follow have.
+    names: u64,
     /// Those that were made: none is ever replaced by something else.
     directories: HashSet<PathBuf>,
     /// The links to make, with their targets.
@@ -62,6 +64,7 @@ impl<'a> Tree<'a> {
             now: SystemTime::now(),
             entries: 0,
             size: 0,
+            names: 0,
             directories: HashSet::from([PathBuf::new()]),
             links: BTreeMap::new(),
             buffer: vec![0; PIECE],
@@ -164,6 +167,7 @@ impl<'a> Tree<'a> {
         if self.root.join(name.path()).symlink_metadata().is_ok() {
             return Err(self.conflict(name, name.path()));
         }
+        self.hold(name.path().as_os_str().len() + target.len())?;
         self.links.insert(name.path().to_path_buf(), target.to_vec());
         Ok(())
     }
@@ -282,8 +286,15 @@ impl<'a> Tree<'a> {
             }
             Err(error) => return Err(UnpackError::write(&directory, error)),
         }
+        self.hold(path.as_os_str().len())?;
         self.directories.insert(path.to_path_buf());
         Ok(())
+    }
+
+    /// Counts what is held in memory from now on.
+    fn hold(&mut self, bytes: usize) -> Result<(), UnpackError> {
+        self.names = self.names.saturating_add(bytes as u64);
+        if self.names > self.limits.names { Err(self.too_large(Limit::Names(self.limits.names))) } else { Ok(()) }
     }
 
     /// A new file, never one that is there: that one may have other names.

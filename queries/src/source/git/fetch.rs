@@ -302,7 +302,6 @@ fn authenticate(
     asked: Arc<Mutex<Asked>>,
 ) -> impl FnMut(Action) -> gix::Result<Option<Outcome>> {
     let mut helpers = None;
-    let is_name = |login: &Login| matches!(login, Login::Password { password, .. } if password.is_empty());
     move |action| match action {
         Action::Get(context) => {
             let Some(url) = context.url.clone() else { return Ok(None) };
@@ -328,7 +327,7 @@ fn authenticate(
             };
             let next = || NextAction::from(Context { url: Some(url.clone()), ..Context::default() });
             let written = options.written.as_ref().and_then(|written| written(&server));
-            if let Some(login) = written.clone().filter(|login| !is_name(login)) {
+            if let Some(login) = written.clone().filter(|login| !login.is_name()) {
                 return Ok(show(login, WRITTEN, next()));
             }
             if let Some(user) = &user

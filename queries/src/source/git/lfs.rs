@@ -14,9 +14,10 @@ use gix::bstr::{BStr, ByteSlice};
 use gix::index::entry::Mode;
 use gix::worktree::stack::state::attributes::Source;
 
+use super::Options;
 use super::checkout::{Work, quoted};
 use super::error::{Cause, Failure, GitError};
-use super::login::{self, Credentials};
+use super::login::{self, Credentials, Login};
 use super::url::RepositoryUrl;
 
 /// What `git lfs install` would write, for the repository of a checkout.
@@ -153,36 +154,34 @@ impl Program<'_> {
             .current_dir(self.directory)
             .args(arguments)
             .env("GIT_TERMINAL_PROMPT", "0")
+            // An empty one keeps git from all others.
+            .env("GIT_ASKPASS", "")
             .env("GIT_LFS_SKIP_SMUDGE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
             command.env_remove(variable);
         }
-        if let Some((name, value)) = self.login() {
+        if let Some(login) = self.login() {
             // Variables, for arguments can be seen by everybody on the machine.
-            command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", name).env("GIT_CONFIG_VALUE_0", value);
+            command.envs(setting(std::env::var(COUNT).ok().as_deref(), login));
         }
         let said = match said.try_clone() {
             Ok(said) => said,
             Err(error) => return Err(failed(error).into()),
         };
-        let mut child = match command.stderr(said).spawn() {
-            Ok(child) => child,
+        let running = match self.work.session.options.programs.start(command.stderr(said)) {
+            Ok(running) => running,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(failed(error).into()),
         };
         loop {
-            match child.try_wait() {
+            match running.has_ended() {
                 Ok(Some(status)) => return Ok(status.success()),
                 Ok(None) => {}
                 Err(error) => return Err(failed(error).into()),
             }
-            if let Err(interrupted) = self.work.session.go_on() {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(interrupted.into());
-            }
+            self.work.session.go_on()?;
             std::thread::sleep(PAUSE);
         }
     }
@@ -195,10 +194,69 @@ impl Program<'_> {
         if !login::is_private(url.as_str()) {
             return None;
         }
-        let ask = |source: &Option<Credentials>| source.as_ref()?(url.as_str());
-        let login = ask(&options.written).or_else(|| ask(&options.stored))?;
+        let login = known(options, url.as_str())?;
         let (user, password) = login.as_password();
         let server = url.canonical().origin().ascii_serialization();
         Some((format!("http.{server}/.extraHeader"), login::basic(user, password)))
+    }
+}
+
+/// How many settings of git are given by variables.
+const COUNT: &str = "GIT_CONFIG_COUNT";
+
+/// The variables that give git one more setting than those that somebody gave it.
+fn setting(given: Option<&str>, (name, value): (String, String)) -> [(String, String); 3] {
+    let given: usize = given.and_then(|given| given.parse().ok()).unwrap_or(0);
+    [
+        (COUNT.to_owned(), (given + 1).to_string()),
+        (format!("GIT_CONFIG_KEY_{given}"), name),
+        (format!("GIT_CONFIG_VALUE_{given}"), value),
+    ]
+}
+
+/// A login that git does not know. A name alone may be a token, or may only say whose password is wanted.
+fn known(options: &Options, server: &str) -> Option<Login> {
+    let ask = |source: &Option<Credentials>| source.as_ref()?(server);
+    let written = ask(&options.written);
+    if written.as_ref().is_some_and(|login| !login.is_name()) {
+        return written;
+    }
+    ask(&options.stored).or(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_given_besides_those_that_somebody_gave() {
+        let pairs = |count: &str, number: &str| {
+            [(COUNT, count), (&format!("GIT_CONFIG_KEY_{number}"), "a"), (&format!("GIT_CONFIG_VALUE_{number}"), "b")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        for (given, count, number) in [(None, "1", "0"), (Some("2"), "3", "2"), (Some(""), "1", "0")] {
+            assert_eq!(setting(given, ("a".to_owned(), "b".to_owned())), pairs(count, number));
+        }
+    }
+
+    #[test]
+    fn a_name_in_an_address_does_not_hide_the_password_that_is_stored() {
+        let login = |password: &str| Login::Password { user: "me".to_owned(), password: password.to_owned() };
+        let options = |written: Option<&str>, stored: Option<&str>| {
+            let source = |password: Option<&str>| -> Option<Credentials> {
+                let login = password.map(login);
+                Some(std::sync::Arc::new(move |_: &str| login.clone()))
+            };
+            Options { written: source(written), stored: source(stored), ..Options::default() }
+        };
+        for (written, stored, expected) in [
+            (Some("written"), Some("stored"), Some("written")),
+            (Some(""), Some("stored"), Some("stored")),
+            (Some(""), None, Some("")),
+            (None, Some("stored"), Some("stored")),
+            (None, None, None),
+        ] {
+            assert_eq!(known(&options(written, stored), "https://h/a"), expected.map(login));
+        }
     }
 }

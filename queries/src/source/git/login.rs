@@ -56,6 +56,11 @@ pub(super) enum Shown {
 }
 
 impl Login {
+    /// Whether it is a name only. It may be a token.
+    pub(super) fn is_name(&self) -> bool {
+        matches!(self, Self::Password { password, .. } if password.is_empty())
+    }
+
     /// The name and the password that say this.
     pub(super) fn as_password(&self) -> (&str, &str) {
         match self {

@@ -54,6 +54,7 @@ mod fetch;
 mod lfs;
 mod lock;
 mod login;
+mod programs;
 mod submodule;
 mod url;
 
@@ -74,6 +75,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use checkout::MARKER;
 pub use error::{Cause, GitError};
 pub use login::{Credentials, Login};
+pub use programs::Programs;
 pub use url::RepositoryUrl;
 
 use error::Failure;
@@ -207,6 +209,8 @@ pub struct Options {
     pub stored: Option<Credentials>,
     /// Told who is waited for.
     pub waiting: Option<Waiting>,
+    /// What runs meanwhile.
+    pub programs: Programs,
 }
 
 impl fmt::Debug for Options {

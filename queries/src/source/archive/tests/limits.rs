@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::super::tree::FileFacts;
 use super::*;
 
-const ROOMY: Limits = Limits { entries: 1000, size: 1 << 20, header: 1 << 12 };
+const ROOMY: Limits = Limits { entries: 1000, size: 1 << 20, header: 1 << 12, names: 1 << 12 };
 
 #[track_caller]
 fn limit(limits: Limits, kind: ArchiveKind, bytes: &[u8]) -> Option<Limit> {
@@ -112,5 +112,19 @@ fn it_can_be_cancelled_at_any_time() {
             assert!(left.is_empty(), "{kind:?} after {after}: {left:?}");
         }
         assert!(is_done, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_is_held_in_memory_of_links_and_directories_is_bounded() {
+    let link = entry("l".repeat(200), LINK, "x".repeat(90));
+    let directories = entry(format!("{0}/{0}/{0}/", "d".repeat(60)), DIRECTORY, "");
+    for kind in [TAR, ArchiveKind::Zip, ArchiveKind::SevenZ] {
+        for (entry, held) in [(&link, 290), (&directories, 60 + 121 + 182)] {
+            let packed = pack(kind, std::slice::from_ref(entry));
+            let limits = |names| Limits { names, ..ROOMY };
+            assert_eq!(limit(limits(held), kind, &packed), None, "{kind:?}");
+            assert_eq!(limit(limits(held - 1), kind, &packed), Some(Limit::Names(held - 1)), "{kind:?}");
+        }
     }
 }
