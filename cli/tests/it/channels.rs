@@ -207,6 +207,19 @@ fn a_token_is_neither_said_nor_kept_when_a_package_cannot_be_fetched() {
 }
 
 #[test]
+fn credentials_that_cannot_be_read_are_the_reason_that_is_told_and_are_not_shown() {
+    let (site, _server) = served(false, true, false);
+    let file = site.root().join("malformed.json");
+    std::fs::write(&file, r#"{"127.0.0.1":"tk-s3cr3t"}"#).expect("it can be written");
+    let mut command = site.command(&["install"]);
+    command.env("RATTLER_AUTH_FILE", &file);
+    let ran = Ran::by(command);
+    ran.assert_fails_with(&["malformed.json", "cannot be read", "malformed at line 1"]);
+    assert!(!ran.stderr.contains("offline"), "{}", ran.stderr);
+    assert_nowhere(&site, &ran, "s3cr3t");
+}
+
+#[test]
 fn a_token_stays_with_its_server_when_that_leads_elsewhere() {
     let heard = Arc::new(Mutex::new(String::new()));
     let hears = heard.clone();

@@ -1,16 +1,19 @@
 //! The client for everything that is fetched: authentication, mirrors, offline.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use miette::Diagnostic;
-use rattler_networking::authentication_storage::backends::file::FileStorage;
+use rattler_networking::authentication_storage::backends::file::{FileStorage, FileStorageError};
 use rattler_networking::mirror_middleware::Mirror;
 use rattler_networking::{
     AuthenticationMiddleware, AuthenticationStorage, AuthenticationStorageError, LazyClient, MirrorMiddleware,
     OciMiddleware, OfflineMiddleware,
 };
+use reqwest::{Request, Response};
+use reqwest_middleware::Next;
 use thiserror::Error;
 use url::Url;
 
@@ -33,7 +36,7 @@ pub struct NetworkOptions {
 pub enum NetworkError {
     /// The credentials could not be read.
     #[error("the stored credentials cannot be read")]
-    Credentials(#[from] AuthenticationStorageError),
+    Credentials(#[source] AuthenticationStorageError),
     /// The named file with credentials could not be read.
     #[error("the credentials in `{}` cannot be read", path.display())]
     CredentialsFile {
@@ -48,6 +51,51 @@ pub enum NetworkError {
     Client(#[from] reqwest::Error),
 }
 
+/// What a parser says of a malformed file may hold what is in it.
+#[derive(Debug, Error)]
+#[error("it is malformed at line {line}, column {column}")]
+struct Malformed {
+    line: usize,
+    column: usize,
+}
+
+impl NetworkError {
+    fn of_file(path: &Path, error: FileStorageError) -> Self {
+        let source: Box<dyn std::error::Error + Send + Sync> = match error {
+            FileStorageError::JSONError(_, error) => Box::new(Malformed { line: error.line(), column: error.column() }),
+            error => Box::new(error),
+        };
+        Self::CredentialsFile { path: path.to_owned(), source }
+    }
+}
+
+impl From<AuthenticationStorageError> for NetworkError {
+    fn from(error: AuthenticationStorageError) -> Self {
+        match error {
+            AuthenticationStorageError::FileStorageError(FileStorageError::JSONError(path, error)) => {
+                Self::of_file(&path.clone(), FileStorageError::JSONError(path, error))
+            }
+            error => Self::Credentials(error),
+        }
+    }
+}
+
+/// Answers every request with the reason that there is no client.
+fn refusing(
+    reason: Arc<NetworkError>,
+) -> impl for<'a> Fn(Request, &'a mut http::Extensions, Next<'a>) -> Refusal<'a> + Send + Sync + 'static {
+    move |_, _, _| {
+        let error = reqwest_middleware::Error::middleware(NotSetUp(reason.clone()));
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
+type Refusal<'a> = Pin<Box<dyn Future<Output = reqwest_middleware::Result<Response>> + Send + 'a>>;
+
+#[derive(Debug, Error)]
+#[error(transparent)]
+struct NotSetUp(Arc<NetworkError>);
+
 impl NetworkOptions {
     /// A client that is set up when it is first used; most runs never do.
     ///
@@ -59,19 +107,16 @@ impl NetworkOptions {
         let options = self.clone();
         Ok(LazyClient::new(move || match options.build(file) {
             Ok(client) => client,
+            // Whoever sends a request is told; there is nobody to tell now.
             Err(error) => {
-                // Whoever sends a request is told; there is nobody to tell now.
-                tracing::warn!(%error, "the HTTP client cannot be set up as configured");
-                reqwest_middleware::ClientBuilder::new(reqwest::Client::new()).with(OfflineMiddleware).build()
+                reqwest_middleware::ClientBuilder::new(reqwest::Client::new()).with(refusing(Arc::new(error))).build()
             }
         }))
     }
 
     fn credentials_file(&self) -> Result<Option<FileStorage>, NetworkError> {
-        let read = |path: &PathBuf| {
-            FileStorage::from_path(path.clone())
-                .map_err(|source| NetworkError::CredentialsFile { path: path.clone(), source: Box::new(source) })
-        };
+        let read =
+            |path: &PathBuf| FileStorage::from_path(path.clone()).map_err(|error| NetworkError::of_file(path, error));
         self.authentication_file.as_ref().map(read).transpose()
     }
 
