@@ -192,7 +192,7 @@ impl Backends {
             Ok(Ok(answer)) => serde_json::from_value(answer).map_err(|error| BackendError::WrongShape {
                 name,
                 method,
-                message: error.to_string(),
+                message: redacted(error.to_string(), &secret_lines(&launch.secrets)),
                 output,
             }),
             Ok(Err(message)) => {

@@ -190,7 +190,7 @@ impl Process {
         serde_json::from_value(answer).map_err(|error| BackendError::WrongShape {
             name: self.name.clone(),
             method,
-            message: error.to_string(),
+            message: redacted(error.to_string(), &self.secrets),
             output: self.last_output(),
         })
     }
@@ -527,5 +527,30 @@ mod tests {
             assert_eq!(told.last().map(String::as_str), Some("the end"));
             assert_eq!(told.concat(), format!("{}*** and so onthe end", "M".repeat(before)), "{before}");
         }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_secret_in_an_answer_of_another_shape_is_hidden() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let program = directory.path().join("backend");
+        let script = "#!/bin/sh\nread question\necho '{\"id\": 1, \"result\": \"s3cr3tvalue\"}'\n";
+        std::fs::write(&program, script).expect("it can be written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let launch = Launch {
+            name: "backend".to_owned(),
+            program: Program::File(program.clone()),
+            identity: Fingerprint::of(b""),
+            environment: BTreeMap::new(),
+            directory: directory.path().to_owned(),
+            secrets: vec!["s3cr3tvalue".to_owned()],
+            lasting: false,
+        };
+        let running = Running::in_directory(directory.path().join("running"));
+        let mut process = Process::start(&program, &launch, &running, Arc::new(|_| {})).expect("it can be started");
+        let error = process.call::<u64>("ask", &json!({}), Duration::from_secs(60)).await.expect_err("it is no number");
+        let told = error.to_string();
+        assert!(told.contains("***") && !told.contains("s3cr3tvalue"), "{told}");
     }
 }

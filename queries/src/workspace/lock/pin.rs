@@ -153,7 +153,7 @@ fn read_git(url: &Url) -> Result<PinnedSource, SourceFormError> {
             "tag" => GitReference::Tag(value.into_owned()),
             "rev" => GitReference::Rev(value.into_owned()),
             "subdirectory" => {
-                subdirectory = directory_in(&value);
+                subdirectory = directory_in(&value)?;
                 continue;
             }
             "lfs" => {
@@ -179,7 +179,7 @@ fn read_archive(url: &Url) -> Result<PinnedSource, SourceFormError> {
         match key.as_ref() {
             "sha256" => sha256 = Some(read_hash(&value, 64)?),
             "md5" => md5 = Some(read_hash(&value, 32)?),
-            "subdirectory" => subdirectory = directory_in(&value),
+            "subdirectory" => subdirectory = directory_in(&value)?,
             _ => {}
         }
     }
@@ -248,7 +248,7 @@ pub(super) fn read_build_source(
                 Some(GitShallowSpec::Tag(name)) => GitReference::Tag(name.clone()),
                 Some(GitShallowSpec::Rev) => GitReference::Rev(commit.clone()),
             };
-            let subdirectory = directory_in(subdir.as_ref().map(|path| path.as_str()).unwrap_or_default());
+            let subdirectory = directory_in(subdir.as_ref().map(|path| path.as_str()).unwrap_or_default())?;
             Ok(PinnedSource::Git { url: url.into(), commit, reference, subdirectory, lfs })
         }
         PackageBuildSource::Url { url, sha256, subdir } => {
@@ -259,7 +259,7 @@ pub(super) fn read_build_source(
                     md5 = Some(read_hash(&value, 32)?);
                 }
             }
-            let subdirectory = directory_in(subdir.as_ref().map(|path| path.as_str()).unwrap_or_default());
+            let subdirectory = directory_in(subdir.as_ref().map(|path| path.as_str()).unwrap_or_default())?;
             Ok(PinnedSource::Url { url: url.into(), sha256: hex::encode(sha256), md5, subdirectory })
         }
     }
@@ -345,14 +345,14 @@ pub(super) fn read_location(written: &rattler_lock::source::SourceLocation) -> R
                 Some(Written::Tag(name)) => GitReference::Tag(name.clone()),
                 Some(Written::Rev(rev)) => GitReference::Rev(rev.clone()),
             },
-            subdirectory: directory_in(place.subdirectory.as_deref().unwrap_or_default()),
+            subdirectory: directory_in(place.subdirectory.as_deref().unwrap_or_default())?,
             lfs: place.lfs,
         },
         Place::Url(place) => SourceLocation::Url {
             url: plain_url(&place.url)?.0.into(),
             sha256: place.sha256.as_ref().map(hex::encode),
             md5: place.md5.as_ref().map(hex::encode),
-            subdirectory: directory_in(place.subdirectory.as_deref().unwrap_or_default()),
+            subdirectory: directory_in(place.subdirectory.as_deref().unwrap_or_default())?,
         },
     })
 }
@@ -444,10 +444,13 @@ fn read_flag(text: &str) -> Result<bool, SourceFormError> {
 }
 
 /// A directory in a checkout; empty for its top.
-fn directory_in(path: &str) -> String {
+fn directory_in(path: &str) -> Result<String, SourceFormError> {
     match normalized(path) {
-        top if top == "." => String::new(),
-        path => path,
+        top if top == "." => Ok(String::new()),
+        out if out.starts_with('/') || out == ".." || out.starts_with("../") => {
+            Err(SourceFormError::OutOfCheckout { path: path.to_owned() })
+        }
+        path => Ok(path),
     }
 }
 

@@ -406,6 +406,10 @@ fn what_cannot_be_understood_is_an_error_that_names_the_entry() {
             "  source:\n    path: ../../b\n",
         ),
         (".", "  source:\n    git: https://git.example/mine.git\n    rev: main\n"),
+        (&format!("git+https://git.example/mine.git?subdirectory=a/../../b#{COMMIT}"), ""),
+        (&format!("https://host.example/mine.tar.gz#sha256={SHA256}&subdirectory=/b"), ""),
+        (".", &format!("  source:\n    git: https://git.example/mine.git\n    rev: {COMMIT}\n    subdir: ../b\n")),
+        (".", &format!("  source:\n    url: https://host.example/a.zip\n    sha256: {SHA256}\n    subdir: ..\n")),
     ]
     .into_iter()
     .map(|(location, rest)| match refused(location, rest) {
@@ -421,7 +425,11 @@ fn what_cannot_be_understood_is_an_error_that_names_the_entry() {
         `https://host.example/mine.tar.gz` has no SHA-256
         `12` is not a hash
         the path `../../b` leads out of its checkout
-        `https://git.example/mine.git` names no commit"#]]
+        `https://git.example/mine.git` names no commit
+        the path `a/../../b` leads out of its checkout
+        the path `/b` leads out of its checkout
+        the path `../b` leads out of its checkout
+        the path `..` leads out of its checkout"#]]
     .assert_eq(&reasons.join("\n"));
 }
 
