@@ -38,15 +38,14 @@ pub(crate) struct Ended<T> {
 
 impl Session {
     /// Opens the database of a workspace.
-    pub(crate) fn open(place: &Place, arguments: &RunArguments, title: &str) -> miette::Result<Self> {
-        Self::open_and(place, arguments, title, |builder| builder)
+    pub(crate) fn open(place: &Place, arguments: &RunArguments) -> miette::Result<Self> {
+        Self::open_and(place, arguments, |builder| builder)
     }
 
     /// The same, with something to begin with.
     pub(crate) fn open_and(
         place: &Place,
         arguments: &RunArguments,
-        title: &str,
         begin: impl FnOnce(Builder) -> Builder,
     ) -> miette::Result<Self> {
         let mut options = DatabaseOptions::new(&place.root, place.caches.clone());
@@ -56,6 +55,7 @@ impl Session {
         options.chosen_anew = anew.clone();
         options.backend_patience = backend_patience()?;
         options.persist = !arguments.no_persist;
+        let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         let progress = Arc::new(Progress::new(place.output));
         let shown = progress.clone();
         let database = begin(options.builder()?)

@@ -30,12 +30,8 @@ impl Planner {
         if self.serial {
             return;
         }
-        for spec in specs {
-            let node = self.table().intern_shared(spec);
-            if !self.running.contains_key(&node) {
-                self.start_observation(node);
-            }
-        }
+        let nodes: Vec<NodeIndex> = specs.into_iter().map(|spec| self.table().intern_shared(spec)).collect();
+        self.look_for(&nodes);
     }
 
     pub(super) fn cancel(&mut self, id: RequestId) {
@@ -199,7 +195,7 @@ impl Planner {
         self.running.keys().any(|node| self.table().with(*node, NodeData::role) == Role::Observation)
     }
 
-    /// Makes the observations that a dry evaluation wants; whether it can go on with some of them at once.
+    /// Begins the looks that are wanted and were not made; whether some of them are over at once.
     fn look_for(&mut self, wanted: &[NodeIndex]) -> bool {
         let mut at_once = false;
         for node in wanted.iter().copied() {

@@ -102,8 +102,7 @@ pub(crate) async fn metadata(common: &Common, arguments: MetadataArguments) -> m
     let located = Located::find(common)?;
     let warnings = located.warnings();
     warn(&warnings);
-    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located.place, &arguments.source.lock, &title)?;
+    let session = Session::open(&located.place, &arguments.source.lock)?;
     let database = session.database.clone();
     let spec = offered_by(&located, &database, &arguments.source).await?;
     let ended = session.run(async { database.get(&spec).await.map_err(Problem::new) }).await?;
@@ -143,9 +142,8 @@ pub(crate) async fn run(common: &Common, arguments: BuildArguments) -> miette::R
     let located = Located::find(common)?;
     let warnings = located.warnings();
     warn(&warnings);
-    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let lock = &arguments.source.lock;
-    let session = Session::open(&located.place, lock, &title)?;
+    let session = Session::open(&located.place, lock)?;
     let database = session.database.clone();
     let spec = offered_by(&located, &database, &arguments.source).await?;
     let wanted = named(&arguments.package);

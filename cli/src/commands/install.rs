@@ -31,7 +31,6 @@ struct Target {
 
 pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette::Result<Exit> {
     let place = Place::find(common)?;
-    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let prefixes: Vec<PrefixStateSpec> =
         arguments.named_environments().iter().map(|name| prefix(&arguments, name)).collect::<miette::Result<_>>()?;
     // What is looked at whatever the manifest says, while that is read.
@@ -39,7 +38,7 @@ pub(crate) async fn run(common: &Common, arguments: InstallArguments) -> miette:
         let builder = prefixes.iter().fold(builder, Builder::look_ahead);
         builder.look_ahead(&lock_file()).look_ahead(&MachineSpec)
     };
-    let session = Session::open_and(&place, &arguments.lock.run, &title, look_ahead)?;
+    let session = Session::open_and(&place, &arguments.lock.run, look_ahead)?;
     let database = session.database.clone();
     let located = Located::read(place)?;
     let warnings = located.warnings();

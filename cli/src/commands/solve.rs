@@ -26,8 +26,7 @@ pub(crate) async fn run(common: &Common, arguments: SolveArguments) -> miette::R
     let left_out = left_out(&located, &only);
     warn(&left_out);
     let warnings = [warnings, left_out].concat();
-    let title = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let session = Session::open(&located.place, &arguments.lock.run, &title)?;
+    let session = Session::open(&located.place, &arguments.lock.run)?;
     let database = session.database.clone();
     let mode = match (arguments.locked, arguments.frozen) {
         (true, _) => LockMode::Locked,

@@ -116,6 +116,11 @@ pub(crate) fn is_absolute(path: &str) -> bool {
     path.starts_with('/') || path.starts_with('~') || drive(path)
 }
 
+/// Whether a normalized path leads out of where it begins.
+pub(crate) fn leads_out(path: &str) -> bool {
+    path == ".." || path.starts_with("../")
+}
+
 /// The directory that paths in a manifest are relative to.
 fn base_directory(path: &str) -> &str {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -186,7 +191,7 @@ impl SourceLocation {
         }
         let below = |subdirectory: &str| {
             let joined = inside(joined(subdirectory, path));
-            (joined != ".." && !joined.starts_with("../")).then_some(joined)
+            (!leads_out(&joined)).then_some(joined)
         };
         Some(match base {
             PinnedSource::Path { path: base } => Self::Path { path: joined(base, path) },

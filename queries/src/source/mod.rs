@@ -21,8 +21,8 @@ pub use checkout::{
 };
 pub(crate) use checkout::{SourcePlace, Use, changed, is_whole, path_place, place_of, split_manifest, use_checkouts};
 pub use git::Reference as GitReference;
-pub(crate) use location::is_absolute;
 pub use location::{PinnedSource, SourceLocation, normalized};
+pub(crate) use location::{is_absolute, leads_out};
 pub use logins::Logins;
 pub(crate) use manifests::read as read_manifests;
 pub use manifests::{Manifests, ManifestsError, ManifestsSpec, ManifestsStamp};

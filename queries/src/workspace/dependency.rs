@@ -21,7 +21,7 @@ use super::{
     table::{Entry, Table},
     warning::WarningKind,
 };
-use crate::source::{GitReference, PinnedSource, SourceLocation, is_absolute, normalized};
+use crate::source::{GitReference, PinnedSource, SourceLocation, is_absolute, leads_out, normalized};
 
 /// The dependencies of one table by normalised name.
 pub(crate) type Dependencies = BTreeMap<String, Dependency>;
@@ -449,7 +449,7 @@ fn read_reference(entry: &Entry<'_, '_>) -> Result<GitReference, ManifestError> 
 fn read_subdirectory(entry: &Entry<'_, '_>) -> Result<String, ManifestError> {
     let (text, _) = entry.string()?;
     let path = normalized(text);
-    if is_absolute(&path) || path == ".." || path.starts_with("../") {
+    if is_absolute(&path) || leads_out(&path) {
         return Err(entry.bad_value("a directory in the sources", "it leads out of them"));
     }
     Ok(if path == "." { String::new() } else { path })

@@ -17,7 +17,7 @@ use thiserror::Error;
 use url::{ParseError, Url, form_urlencoded};
 
 use crate::redact::without_credentials;
-use crate::source::{GitReference, PinnedSource, SourceLocation, is_absolute, normalized};
+use crate::source::{GitReference, PinnedSource, SourceLocation, is_absolute, leads_out, normalized};
 
 /// Why what a lock file says of a package that is built from source cannot be understood, or cannot be said in one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -447,9 +447,7 @@ fn read_flag(text: &str) -> Result<bool, SourceFormError> {
 fn directory_in(path: &str) -> Result<String, SourceFormError> {
     match normalized(path) {
         top if top == "." => Ok(String::new()),
-        out if out.starts_with('/') || out == ".." || out.starts_with("../") => {
-            Err(SourceFormError::OutOfCheckout { path: path.to_owned() })
-        }
+        out if out.starts_with('/') || leads_out(&out) => Err(SourceFormError::OutOfCheckout { path: path.to_owned() }),
         path => Ok(path),
     }
 }
