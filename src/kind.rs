@@ -56,7 +56,7 @@ pub(crate) type Stopped = StopInner<Arc<FailureInner>>;
 
 /// The last trusted look, as the store has it.
 pub(crate) struct RawLast {
-    pub(crate) stamp: Vec<u8>,
+    pub(crate) stamp: Arc<[u8]>,
     pub(crate) value: Box<dyn FnOnce() -> Option<Vec<u8>> + Send>,
 }
 
@@ -388,13 +388,7 @@ impl<O: Observation> ObservationOps for ObservationKind<O> {
     ) -> BoxFuture<'a, Result<RawSeen, Arc<FailureInner>>> {
         Box::pin(async move {
             let observation = typed::<Self>(spec).ok_or_else(|| mismatch(spec))?;
-            // A stamp that does not decode any more is no stamp.
-            let last = last.and_then(|last| {
-                let stamp = decode::<O::Stamp>(&last.stamp).ok()?;
-                let value = last.value;
-                let value = Box::new(move || value().and_then(|bytes| decode::<O::Output>(&bytes).ok()));
-                Some(Last::<O> { stamp, value })
-            });
+            let last = last.map(|raw| Last::<O> { raw, of: PhantomData });
             match observation.observe(ctx, last).await {
                 Ok(Seen::Same) => Ok(RawSeen::Same),
                 Ok(Seen::New { value, stamp, newest }) => {

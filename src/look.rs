@@ -152,7 +152,7 @@ async fn sighting(
     };
     let ctx = ObserveContext { shared: shared.clone(), spec: spec.clone(), cancel: cancel.clone() };
     let raw = last.clone().map(|last| RawLast {
-        stamp: last.stamp.to_vec(),
+        stamp: last.stamp,
         value: {
             let store = shared.store.clone();
             let kind = spec.kind();

@@ -1,6 +1,7 @@
 //! Observations: looks at the outside world.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -11,7 +12,8 @@ use crate::action::Resource;
 use crate::context::{ObserveContext, Roots};
 use crate::explain::{Change, Values};
 use crate::failure::DomainError;
-use crate::spec::Spec;
+use crate::kind::RawLast;
+use crate::spec::{Spec, decode, is_encoding_of};
 use crate::value::Value;
 
 /// A spec with an asynchronous look at something outside: files, a prefix, a channel, an environment variable.
@@ -26,7 +28,7 @@ pub trait Observation: Spec {
     type Error: DomainError;
     /// What is cheap to see and decides whether the rest could have changed: inodes, sizes, times, entity tags.
     ///
-    /// Stamps stay on this machine. An equal stamp must mean an equal value, provided that nothing which it
+    /// Stamps stay on this machine, and are equal if they encode equally. An equal stamp must mean an equal value, provided that nothing which it
     /// covers was modified in the two seconds before the look began.
     type Stamp: Serialize + DeserializeOwned + Send + Sync + 'static;
 
@@ -76,22 +78,32 @@ pub trait Observation: Spec {
     ) -> impl Future<Output = Result<Seen<Self>, Self::Error>> + Send;
 }
 
-/// The previous look at something.
+/// The previous look at something, as it is kept: only what is asked for is decoded.
 pub struct Last<O: Observation> {
-    /// Its stamp.
-    pub stamp: O::Stamp,
-    pub(crate) value: Box<dyn FnOnce() -> Option<O::Output> + Send>,
+    pub(crate) raw: RawLast,
+    pub(crate) of: PhantomData<fn() -> O>,
 }
 
 impl<O: Observation> Last<O> {
-    /// Its value, decoded now; `None` if the store cannot produce it any more.
-    pub fn value(self) -> Option<O::Output> {
-        (self.value)()
+    /// Whether its stamp is this one. They are compared as they are encoded, which is sooner done than decoding the one
+    /// that is kept.
+    pub fn is(&self, stamp: &O::Stamp) -> bool {
+        is_encoding_of(&self.raw.stamp, stamp)
     }
 
-    /// Its stamp and its value.
-    pub fn into_parts(self) -> (O::Stamp, Option<O::Output>) {
-        (self.stamp, (self.value)())
+    /// Its stamp; `None` if it cannot be decoded any more.
+    pub fn stamp(&self) -> Option<O::Stamp> {
+        decode(&self.raw.stamp).ok()
+    }
+
+    /// Its value; `None` if the store cannot produce it any more.
+    pub fn value(self) -> Option<O::Output> {
+        decode(&(self.raw.value)()?).ok()
+    }
+
+    /// Its stamp and its value, if both can be had.
+    pub fn into_parts(self) -> Option<(O::Stamp, O::Output)> {
+        Some((self.stamp()?, self.value()?))
     }
 }
 

@@ -7,8 +7,10 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, LazyLock};
 
+use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 use doge_storage::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -95,10 +97,12 @@ impl Epoch {
 
 /// The blake3 key under which the specs of one kind and epoch are hashed.
 pub(crate) fn kind_seed(kind: &str, role: Role, epoch: Epoch) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_derive_key("doge 2026 spec key");
+    // Every kind of a database has its seed from the first moment on.
+    static CONTEXT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("doge 2026 spec key"));
+    let mut parts = Vec::with_capacity(256);
     let mut part = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
+        parts.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        parts.extend_from_slice(bytes);
     };
     part(kind.as_bytes());
     part(&[role as u8]);
@@ -107,7 +111,7 @@ pub(crate) fn kind_seed(kind: &str, role: Role, epoch: Epoch) -> [u8; 32] {
         part(library.name.as_bytes());
         part(library.version.as_bytes());
     }
-    *hasher.finalize().as_bytes()
+    *blake3::Hasher::new_from_context_key(&CONTEXT).update(&parts).finalize().as_bytes()
 }
 
 /// A spec with its type erased.
@@ -130,6 +134,27 @@ pub(crate) type SharedSpec = Arc<dyn AnySpec>;
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
     let mut serializer = rmp_serde::Serializer::new(into).with_struct_map();
     value.serialize(&mut serializer)
+}
+
+/// Whether `encoded` is the encoding of `value`; an empty one is of nothing.
+pub(crate) fn is_encoding_of<T: Serialize + ?Sized>(encoded: &[u8], value: &T) -> bool {
+    let mut rest = Expected(encoded);
+    let mut serializer = rmp_serde::Serializer::new(&mut rest).with_struct_map();
+    value.serialize(&mut serializer).is_ok() && rest.0.is_empty() && !encoded.is_empty()
+}
+
+/// Takes only the bytes that it expects.
+struct Expected<'a>(&'a [u8]);
+
+impl io::Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, rmp_serde::decode::Error> {
@@ -264,5 +289,26 @@ mod tests {
             .assert_eq(&key(Role::Query, Epoch::new(1, &[])));
         expect!["c8bdba59d50efaf32d116d8406294c0793e1dd6270e798820b0087abb5cbc800"]
             .assert_eq(&key(Role::Action, Epoch::new(1, &[LIBRARY])));
+    }
+
+    #[test]
+    fn only_what_encodes_to_the_very_bytes_is_the_same() {
+        let mut encoded = Vec::new();
+        encode(&("a", 1_u8), &mut encoded).expect("plain data");
+        assert!(is_encoding_of(&encoded, &("a", 1_u8)));
+        assert!(!is_encoding_of(&encoded, &("a", 2_u8)), "another value");
+        assert!(!is_encoding_of(&encoded, &("a", 1_u8, 1_u8)), "one that goes on");
+        assert!(!is_encoding_of(&encoded[..2], &("a", 1_u8)), "the beginning of it");
+        encoded.push(0);
+        assert!(!is_encoding_of(&encoded, &("a", 1_u8)), "more than it");
+
+        /// A value that cannot be encoded.
+        struct Unfit;
+        impl Serialize for Unfit {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("it is unfit"))
+            }
+        }
+        assert!(!is_encoding_of(&[], &Unfit), "what was not kept is equal to nothing");
     }
 }

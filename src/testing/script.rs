@@ -198,7 +198,7 @@ impl Observation for Look {
         if variable.broken {
             return Err(WorkError { what: self.0.clone() });
         }
-        if last.is_some_and(|last| last.stamp == variable.stamp) {
+        if last.is_some_and(|last| last.is(&variable.stamp)) {
             return Ok(Seen::Same);
         }
         Ok(Seen::New { value: variable.value, stamp: variable.stamp, newest: variable.newest })

@@ -87,7 +87,7 @@ impl Observation for ExecutableSpec {
                 let place = find(&program, std::env::var_os("PATH").as_deref());
                 let stamp = place.as_deref().and_then(|place| FileStamp::of(place).ok().flatten());
                 let stamp = ExecutableStamp { place, stamp };
-                if last.is_some_and(|last| last.stamp == stamp) {
+                if last.is_some_and(|last| last.is(&stamp)) {
                     return Seen::Same;
                 }
                 let read = |place: &PathBuf| std::fs::read(place).ok();

@@ -426,7 +426,7 @@ impl Observation for ChosenToolSpec {
             .blocking(move || {
                 // What cannot be read or understood is chosen again.
                 let stamp = path.as_ref().and_then(|path| FileStamp::of(path).ok().flatten());
-                if last.is_some_and(|last| last.stamp == stamp) {
+                if last.is_some_and(|last| last.is(&stamp)) {
                     return Seen::Same;
                 }
                 let value = path.and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());

@@ -165,7 +165,7 @@ impl Observation for VariablesSpec {
                 Some((name.clone(), value))
             })
             .collect();
-        if last.is_some_and(|last| last.stamp == value) {
+        if last.is_some_and(|last| last.is(&value)) {
             return Ok(Seen::Same);
         }
         Ok(Seen::New { stamp: value.clone(), value, newest: None })

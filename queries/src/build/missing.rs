@@ -57,7 +57,7 @@ impl Observation for MissingArtifactsSpec {
         let value = missing
             .map(|missing| missing.missing.lock().unwrap_or_else(PoisonError::into_inner).clone())
             .unwrap_or_default();
-        if last.is_some_and(|last| last.stamp == value) {
+        if last.is_some_and(|last| last.is(&value)) {
             return Ok(Seen::Same);
         }
         Ok(Seen::New { stamp: value.clone(), value, newest: None })

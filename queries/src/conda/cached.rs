@@ -60,7 +60,7 @@ impl Observation for CachedPackagesSpec {
         };
         ctx.blocking(move || {
             let stamp = FileStamp::of(&packages.directory)?;
-            if last.is_some_and(|last| last.stamp == stamp) {
+            if last.is_some_and(|last| last.is(&stamp)) {
                 return Ok(Seen::Same);
             }
             let mut names = BTreeSet::new();

@@ -42,7 +42,7 @@ impl Observation for WorkspacePlaceSpec {
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, Infallible> {
         let place = ctx.roots().place(&Root::Workspace).map(|place| place.to_string_lossy().into_owned());
         let value = place.unwrap_or_default();
-        if last.is_some_and(|last| last.stamp == value) {
+        if last.is_some_and(|last| last.is(&value)) {
             return Ok(Seen::Same);
         }
         Ok(Seen::New { stamp: value.clone(), value, newest: None })

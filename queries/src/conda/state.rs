@@ -104,7 +104,7 @@ impl Observation for ChannelStateSpec {
         let (path, stamps) = found;
         let newest = stamps.iter().flatten().map(FileStamp::newest).max();
         let stamp = ChannelStamp::Files(stamps);
-        if last.is_some_and(|last| last.stamp == stamp) {
+        if last.is_some_and(|last| last.is(&stamp)) {
             return Ok(Seen::Same);
         }
         let value = match path {

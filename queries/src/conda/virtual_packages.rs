@@ -116,7 +116,7 @@ impl Observation for MachineSpec {
 
     async fn observe(&self, ctx: &ObserveContext, last: Option<Last<Self>>) -> Result<Seen<Self>, MachineError> {
         let stamp = MachineStamp::take();
-        if last.is_some_and(|last| last.stamp == stamp) {
+        if last.is_some_and(|last| last.is(&stamp)) {
             return Ok(Seen::Same);
         }
         let detected = ctx.blocking(|| VirtualPackages::detect(&VirtualPackageOverrides::from_env(), None)).await;

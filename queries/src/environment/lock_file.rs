@@ -130,7 +130,7 @@ impl Observation for LockFileSpec {
         ctx.blocking(move || {
             let unreadable = |source| LockFileError::Read { path: path.clone(), source: Arc::new(source) };
             let stamp = FileStamp::of(&path).map_err(unreadable)?;
-            if last.is_some_and(|last| last.stamp == stamp) {
+            if last.is_some_and(|last| last.is(&stamp)) {
                 return Ok(Seen::Same);
             }
             let value = read(&path)?;

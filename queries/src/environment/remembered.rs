@@ -124,7 +124,7 @@ impl Observation for RememberedSolutionSpec {
             .blocking(move || {
                 // What cannot be looked at is not there.
                 let stamp = FileStamp::of(&path).ok().flatten();
-                if last.is_some_and(|last| last.stamp == stamp) {
+                if last.is_some_and(|last| last.is(&stamp)) {
                     return Seen::Same;
                 }
                 Seen::New { value: read(&path), newest: stamp.as_ref().map(FileStamp::newest), stamp }

@@ -341,17 +341,15 @@ impl Observation for FilesSpec {
         let base = self.base(ctx.roots()).ok_or_else(no_root)?;
         let (globs, own) = (self.globs.clone(), self.own.clone());
         // Most are as they were, and to look at some stamps takes less time than to have somebody else do it.
-        let few = last.as_ref().is_some_and(|last| last.stamp.files.len() + last.stamp.folders.len() <= FEW);
-        if few && last.as_ref().is_some_and(|last| last.stamp.is_current(&base)) {
+        let stamp = last.as_ref().and_then(Last::stamp);
+        let few = stamp.as_ref().is_some_and(|stamp| stamp.files.len() + stamp.folders.len() <= FEW);
+        if few && stamp.as_ref().is_some_and(|stamp| stamp.is_current(&base)) {
             return Ok(Seen::Same);
         }
         ctx.blocking(move || {
-            let last = match last {
-                Some(last) if !few && last.stamp.is_current(&base) => return Ok(Seen::Same),
-                Some(last) => {
-                    let (stamp, value) = last.into_parts();
-                    value.map(|value| (stamp, value))
-                }
+            let last = match last.zip(stamp) {
+                Some((_, stamp)) if !few && stamp.is_current(&base) => return Ok(Seen::Same),
+                Some((last, stamp)) => last.value().map(|value| (stamp, value)),
                 None => None,
             };
             look(&base, &globs, own.as_ref(), last)

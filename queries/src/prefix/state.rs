@@ -173,11 +173,8 @@ impl Observation for PrefixStateSpec {
 fn look(path: &Path, last: Option<Last<PrefixStateSpec>>) -> Result<Seen<PrefixStateSpec>, PrefixError> {
     let stamp = take_stamp(path)?;
     let (last_stamp, last_value) = match last {
-        Some(last) if last.stamp == stamp => return Ok(Seen::Same),
-        Some(last) => {
-            let (stamp, value) = last.into_parts();
-            (stamp, value.flatten())
-        }
+        Some(last) if last.is(&stamp) => return Ok(Seen::Same),
+        Some(last) => last.into_parts().unwrap_or_default(),
         None => (None, None),
     };
     let Some(now) = stamp else { return Ok(Seen::New { value: None, stamp: None, newest: None }) };

@@ -368,7 +368,7 @@ impl Observation for GitReferenceSpec {
         .await
         .map_err(|error| CheckoutError::Git(Arc::new(error)))?;
         let commit = commit.to_string();
-        if last.is_some_and(|last| last.stamp == commit) {
+        if last.is_some_and(|last| last.is(&commit)) {
             return Ok(Seen::Same);
         }
         Ok(Seen::New { value: commit.clone(), stamp: commit, newest: None })
@@ -444,7 +444,7 @@ impl Observation for ArchiveContentSpec {
             },
             None => head(&sources, &url).await?,
         };
-        if last.is_some_and(|last| last.stamp == stamp && stamp.says_something()) {
+        if last.is_some_and(|last| last.is(&stamp) && stamp.says_something()) {
             return Ok(Seen::Same);
         }
         let newest: Option<SystemTime> = match &stamp {

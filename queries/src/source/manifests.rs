@@ -159,7 +159,7 @@ impl Observation for ManifestsSpec {
             stamp.place == directory.to_string_lossy() && FileStamp::are_current(&directory, &stamp.stamps)
         };
         // A few stamps; to have somebody else look at them takes longer.
-        if last.is_some_and(|last| is_current(&last.stamp)) {
+        if last.and_then(|last| last.stamp()).is_some_and(|stamp| is_current(&stamp)) {
             return Ok(Seen::Same);
         }
         ctx.blocking(move || {
