@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 /// What tells a file from an edited one, unless it was edited within the last two seconds.
 ///
-/// It is kept as a plain row of numbers, in this order: a prefix has hundreds of them, and every run reads them.
+/// It is kept as the bytes of its numbers: a prefix has hundreds of stamps, and every run goes through them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Row", into = "Row")]
+#[serde(from = "Bytes", into = "Bytes")]
 pub struct FileStamp {
     device: u64,
     inode: u64,
@@ -20,17 +21,33 @@ pub struct FileStamp {
     changed: (i64, u32),
 }
 
-type Row = (u64, u64, u64, (i64, u32), (i64, u32));
+/// Six numbers of eight bytes, little-endian; the last holds the nanoseconds of both times.
+type Bytes = ByteArray<48>;
 
-impl From<Row> for FileStamp {
-    fn from((device, inode, size, modified, changed): Row) -> Self {
-        Self { device, inode, size, modified, changed }
+impl From<Bytes> for FileStamp {
+    fn from(bytes: Bytes) -> Self {
+        let (numbers, _) = bytes.as_chunks();
+        let [device, inode, size, modified, changed, nanos] = std::array::from_fn(|at| u64::from_le_bytes(numbers[at]));
+        Self {
+            device,
+            inode,
+            size,
+            modified: (modified as i64, (nanos >> 32) as u32),
+            changed: (changed as i64, nanos as u32),
+        }
     }
 }
 
-impl From<FileStamp> for Row {
+impl From<FileStamp> for Bytes {
     fn from(stamp: FileStamp) -> Self {
-        (stamp.device, stamp.inode, stamp.size, stamp.modified, stamp.changed)
+        let FileStamp { device, inode, size, modified, changed } = stamp;
+        let nanos = u64::from(modified.1) << 32 | u64::from(changed.1);
+        let numbers = [device, inode, size, modified.0 as u64, changed.0 as u64, nanos];
+        let mut bytes = [0; 48];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        Bytes::new(bytes)
     }
 }
 
@@ -91,6 +108,15 @@ impl FileStamp {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_is_kept_as_it_is() {
+        let stamp = FileStamp { device: 1, inode: u64::MAX, size: 3, modified: (-4, 5), changed: (6, 999_999_999) };
+        let kept = rmp_serde::to_vec_named(&stamp).expect("plain data");
+        assert_eq!(kept.len(), 50, "its numbers and what says how many bytes they are");
+        assert_eq!(rmp_serde::from_slice::<FileStamp>(&kept).expect("it was written just now"), stamp);
+        assert!(rmp_serde::from_slice::<FileStamp>(&kept[..49]).is_err(), "not of fewer numbers");
+    }
 
     /// [R7] Its size and the time of its content can be made what they were, the time of what is known of it cannot.
     #[test]
