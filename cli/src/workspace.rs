@@ -48,7 +48,8 @@ pub(crate) struct Located {
     pub(crate) place: Place,
     file_name: String,
     pub(crate) manifest: ManifestText,
-    pub(crate) workspace: Workspace,
+    /// There until the process ends, which does not wait for it to be taken apart.
+    pub(crate) workspace: &'static Workspace,
 }
 
 impl Located {
@@ -70,7 +71,7 @@ impl Located {
         // What is shown is the text as it stands there; what is kept is without credentials.
         let workspace = Workspace::parse(&text, &place.root.join(&file_name), &options).map_err(Problem::new)?;
         let manifest = ManifestText::new(&file_name, &text, &options);
-        Ok(Self { place, file_name, manifest, workspace })
+        Ok(Self { place, file_name, manifest, workspace: Box::leak(Box::new(workspace)) })
     }
 
     /// Collects what is old or too much, if the run wrote anything and it is time for that. Nobody waits for this but the

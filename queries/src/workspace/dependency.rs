@@ -271,7 +271,7 @@ pub(crate) fn check_marker(marker: &Entry<'_, '_>) -> Result<(), ManifestError> 
     if marker.bool()? {
         return Ok(());
     }
-    let kind = ManifestErrorKind::NotOneOf { key: marker.path.clone(), value: "false".to_owned() };
+    let kind = ManifestErrorKind::NotOneOf { key: marker.path(), value: "false".to_owned() };
     let help = "nothing is taken over from the workspace unless one asks for it";
     Err(marker.source().error(kind).at(&marker.value_span()).help(help).done())
 }

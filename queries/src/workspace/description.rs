@@ -208,10 +208,7 @@ impl Workspace {
     pub fn solve_unit(&self, environment: &str, platform: &str) -> Result<SolveUnit, ManifestError> {
         let environment = self.environment(environment)?;
         let platform = self.platform_of(environment, platform)?;
-        let together: Vec<&Environment> = self
-            .group_of(environment)
-            .filter(|other| other.platforms.iter().any(|own| own.name == platform.name))
-            .collect();
+        let together = self.solved_with(environment, platform);
         Ok(SolveUnit {
             environments: together.iter().map(|environment| environment.name.clone()).collect(),
             platform: platform.name.clone(),
@@ -226,10 +223,12 @@ impl Workspace {
     ///
     /// As [`describe`](Self::describe) and [`solve_unit`](Self::solve_unit).
     pub fn check(&self, environment: &str, platform: &str) -> Result<(), ManifestError> {
+        let environment = self.environment(environment)?;
+        let platform = self.platform_of(environment, platform)?;
         // What is wrong with it alone goes before what is wrong with others.
-        self.describe(environment, platform)?;
-        match self.environment(environment)?.solve_group {
-            Some(_) => self.solve_unit(environment, platform).map(drop),
+        self.gathered(environment, &[environment], platform)?;
+        match environment.solve_group {
+            Some(_) => self.gathered(environment, &self.solved_with(environment, platform), platform).map(drop),
             None => Ok(()),
         }
     }
@@ -264,6 +263,11 @@ impl Workspace {
         })
     }
 
+    /// The environments that are solved with this one on a platform, itself included.
+    fn solved_with<'w>(&'w self, environment: &'w Environment, platform: &Platform) -> Vec<&'w Environment> {
+        self.group_of(environment).filter(|other| other.platforms.iter().any(|own| own.name == platform.name)).collect()
+    }
+
     /// The requirements of some environments, with the channels and options of the whole group of one of them.
     fn needs(
         &self,
@@ -271,6 +275,22 @@ impl Workspace {
         wanted: &[&Environment],
         platform: &Platform,
     ) -> Result<SolveDescription, ManifestError> {
+        let (mut needs, [all, constraints, dev]) = self.gathered(environment, wanted, platform)?;
+        needs.requirements = all.requirements();
+        needs.sources = all.sources.into_keys().collect();
+        needs.constraints = constraints.requirements();
+        needs.dev = dev.sources.into_keys().collect();
+        Ok(needs)
+    }
+
+    /// [Needs](Self::needs) whose lists are still to be filled: with what is required, what holds for packages that
+    /// are there, and what is worked on.
+    fn gathered<'w>(
+        &'w self,
+        environment: &'w Environment,
+        wanted: &[&'w Environment],
+        platform: &Platform,
+    ) -> Result<(SolveDescription, [Gathered<'w>; 3]), ManifestError> {
         let mut names = BTreeSet::new();
         let group: Vec<&Feature> = self
             .group_of(environment)
@@ -283,7 +303,7 @@ impl Workspace {
         for channel in &channels {
             exclude_newer.channels.extend(channel.exclude_newer.map(|cutoff| (channel.location.clone(), cutoff)));
         }
-        let mut needs = SolveDescription {
+        let needs = SolveDescription {
             subdir: platform.subdir,
             virtual_packages: platform.virtual_packages.iter().map(ToString::to_string).collect(),
             channels: channels.into_iter().map(|channel| channel.location.clone()).collect(),
@@ -311,11 +331,7 @@ impl Workspace {
                 }
             }
         }
-        needs.requirements = all.packages.into_iter().collect();
-        needs.sources = all.sources.into_keys().collect();
-        needs.constraints = constraints.packages.into_iter().collect();
-        needs.dev = dev.sources.into_keys().collect();
-        Ok(needs)
+        Ok((needs, [all, constraints, dev]))
     }
 
     /// The one channel priority the features agree on.
@@ -356,7 +372,6 @@ impl Workspace {
         channels: &[Location],
         gathered: &mut Gathered<'w>,
     ) -> Result<(), ManifestError> {
-        let environment = by.environment.name.clone();
         let requirement = match &dependency.kind {
             DependencyKind::Package(requirement) => requirement.as_ref(),
             DependencyKind::Source(source) => {
@@ -371,7 +386,7 @@ impl Workspace {
             }
             DependencyKind::Unhandled { field } => {
                 let kind = ManifestErrorKind::UnhandledField {
-                    environment,
+                    environment: by.environment.name.clone(),
                     dependency: name.to_owned(),
                     field: (*field).to_owned(),
                 };
@@ -382,14 +397,14 @@ impl Workspace {
             && !channels.contains(channel)
         {
             let kind = ManifestErrorKind::ChannelNotListed {
-                environment,
+                environment: by.environment.name.clone(),
                 dependency: name.to_owned(),
                 channel: channel.to_string(),
             };
             let help = "add it to `channels` of the workspace or of a feature";
             return Err(self.source.error(kind).at(&dependency.value_span).help(help).done());
         }
-        gathered.packages.insert(requirement.clone());
+        gathered.packages.push(requirement);
         Ok(())
     }
 
@@ -436,8 +451,18 @@ struct Said<'w> {
 /// What the dependencies of some tables require.
 #[derive(Default)]
 struct Gathered<'w> {
-    packages: BTreeSet<Requirement>,
+    packages: Vec<&'w Requirement>,
     sources: BTreeMap<SourceRequirement, Said<'w>>,
+}
+
+impl Gathered<'_> {
+    /// What is required of packages, sorted.
+    fn requirements(&self) -> Vec<Requirement> {
+        let mut packages = self.packages.clone();
+        packages.sort_unstable();
+        packages.dedup();
+        packages.into_iter().cloned().collect()
+    }
 }
 
 /// The name a priority has in a manifest.

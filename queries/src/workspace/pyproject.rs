@@ -101,7 +101,7 @@ impl Group {
         let items = entry.array()?;
         Ok(Self {
             name: entry.key.to_owned(),
-            key: entry.path.clone(),
+            key: entry.path(),
             span: entry.key_span.clone(),
             packages: items.iter().filter_map(Entry::as_string).map(distribution).collect(),
         })

@@ -4,7 +4,7 @@
 //! a key nobody reads is never passed over in silence. Keys come in the order of the text, not of the alphabet: the
 //! order of target tables and environments means something.
 
-use std::{cell::RefCell, collections::BTreeSet, ops::Range};
+use std::{cell::RefCell, collections::BTreeSet, fmt::Write as _, ops::Range, rc::Rc};
 
 use toml::{
     Spanned,
@@ -41,11 +41,37 @@ impl Reading {
     }
 }
 
+/// The keys that lead to a table. Written out only to say what is wrong with it.
+#[derive(Clone, Default)]
+struct KeyPath<'a>(Option<Rc<(KeyPath<'a>, &'a str)>>);
+
+impl<'a> KeyPath<'a> {
+    fn with(&self, key: &'a str) -> Self {
+        Self(Some(Rc::new((self.clone(), key))))
+    }
+
+    /// The keys with dots between them, those in quotes that need it.
+    fn dotted(&self) -> String {
+        let Some(step) = &self.0 else { return String::new() };
+        let (table, key) = step.as_ref();
+        let mut dotted = table.dotted();
+        if !dotted.is_empty() {
+            dotted.push('.');
+        }
+        if !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            dotted.push_str(key);
+        } else {
+            write!(dotted, "{key:?}").expect("writing to a string does not fail");
+        }
+        dotted
+    }
+}
+
 /// A table being read.
 #[derive(Clone)]
 pub(crate) struct Table<'a, 'i> {
     reading: &'a Reading,
-    path: String,
+    path: KeyPath<'a>,
     span: Range<usize>,
     inner: &'a DeTable<'i>,
     seen: RefCell<BTreeSet<&'static str>>,
@@ -55,8 +81,8 @@ pub(crate) struct Table<'a, 'i> {
 #[derive(Clone)]
 pub(crate) struct Entry<'a, 'i> {
     reading: &'a Reading,
-    /// The dotted path of the key.
-    pub(crate) path: String,
+    /// The way to the table that has the key.
+    table: KeyPath<'a>,
     /// The key itself.
     pub(crate) key: &'a str,
     /// Where the key is.
@@ -66,7 +92,7 @@ pub(crate) struct Entry<'a, 'i> {
 
 impl<'a, 'i> Table<'a, 'i> {
     pub(crate) fn root(reading: &'a Reading, inner: &'a Spanned<DeTable<'i>>) -> Self {
-        Self { reading, path: String::new(), span: inner.span(), inner: inner.get_ref(), seen: RefCell::default() }
+        Self { reading, path: KeyPath::default(), span: inner.span(), inner: inner.get_ref(), seen: RefCell::default() }
     }
 
     pub(crate) fn reading(&self) -> &'a Reading {
@@ -77,31 +103,17 @@ impl<'a, 'i> Table<'a, 'i> {
         &self.reading.source
     }
 
-    pub(crate) fn path(&self) -> &str {
-        &self.path
+    /// Its dotted path.
+    pub(crate) fn path(&self) -> String {
+        self.path.dotted()
     }
 
     pub(crate) fn span(&self) -> &Range<usize> {
         &self.span
     }
 
-    fn child_path(&self, key: &str) -> String {
-        let quoted = if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            format!("{key:?}")
-        } else {
-            key.to_owned()
-        };
-        if self.path.is_empty() { quoted } else { format!("{}.{quoted}", self.path) }
-    }
-
     fn entry(&self, key: &'a Spanned<std::borrow::Cow<'i, str>>, value: &'a Spanned<DeValue<'i>>) -> Entry<'a, 'i> {
-        Entry {
-            reading: self.reading,
-            path: self.child_path(key.get_ref()),
-            key: key.get_ref(),
-            key_span: key.span(),
-            value,
-        }
+        Entry { reading: self.reading, table: self.path.clone(), key: key.get_ref(), key_span: key.span(), value }
     }
 
     /// The entry of a key this reader knows.
@@ -158,6 +170,11 @@ impl<'a, 'i> Table<'a, 'i> {
 }
 
 impl<'a, 'i> Entry<'a, 'i> {
+    /// The dotted path of the key.
+    pub(crate) fn path(&self) -> String {
+        self.table.with(self.key).dotted()
+    }
+
     pub(crate) fn source(&self) -> &'a SourceText {
         &self.reading.source
     }
@@ -167,13 +184,13 @@ impl<'a, 'i> Entry<'a, 'i> {
     }
 
     pub(crate) fn warn(&self, kind: WarningKind) {
-        self.reading.warn(self.path.clone(), &self.key_span, kind);
+        self.reading.warn(self.path(), &self.key_span, kind);
     }
 
     pub(crate) fn wrong_type(&self, expected: &'static str) -> ManifestError {
         let found = with_article(self.value.get_ref());
         self.source()
-            .error(ManifestErrorKind::WrongType { key: self.path.clone(), expected, found })
+            .error(ManifestErrorKind::WrongType { key: self.path(), expected, found })
             .at(&self.value_span())
             .done()
     }
@@ -226,7 +243,7 @@ impl<'a, 'i> Entry<'a, 'i> {
         match self.value.get_ref() {
             DeValue::Table(inner) => Ok(Table {
                 reading: self.reading,
-                path: self.path.clone(),
+                path: self.table.with(self.key),
                 span: self.key_span.clone(),
                 inner,
                 seen: RefCell::default(),
@@ -242,7 +259,7 @@ impl<'a, 'i> Entry<'a, 'i> {
                 .iter()
                 .map(|value| Entry {
                     reading: self.reading,
-                    path: self.path.clone(),
+                    table: self.table.clone(),
                     key: self.key,
                     key_span: value.span(),
                     value,
@@ -285,7 +302,7 @@ impl<'a, 'i> Entry<'a, 'i> {
             return Ok(*value);
         }
         let names: Vec<_> = values.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let error = ManifestErrorKind::NotOneOf { key: self.path.clone(), value: text.to_owned() };
+        let error = ManifestErrorKind::NotOneOf { key: self.path(), value: text.to_owned() };
         Err(self.source().error(error).at(&span).help(format!("the values are {}", names.join(", "))).done())
     }
 

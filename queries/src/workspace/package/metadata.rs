@@ -146,7 +146,7 @@ fn read_authors(entry: &Entry<'_, '_>) -> Result<Vec<String>, ManifestError> {
             (Some(name), Some(email)) => Ok(format!("{name} <{email}>")),
             (Some(one), None) | (None, Some(one)) => Ok(one.to_owned()),
             (None, None) => {
-                let kind = ManifestErrorKind::MissingKey { key: format!("{}.name", author.path) };
+                let kind = ManifestErrorKind::MissingKey { key: format!("{}.name", author.path()) };
                 Err(author.source().error(kind).at(&author.value_span()).done())
             }
         }
