@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use doge_queries::workspace::DEFAULT_ENVIRONMENT;
 
 /// Solves and installs the environments of pixi workspaces, and does nothing twice.
@@ -95,24 +96,52 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Arguments that are put together only if theirs is the command that is given, or if all are shown.
+#[derive(Debug)]
+pub(crate) struct Deferred<T>(pub(crate) T);
+
+impl<T: Args> Args for Deferred<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(|command| {
+            // What stands at a group of arguments would be taken for what stands at the command.
+            let (short, long) = (command.get_about().cloned(), command.get_long_about().cloned());
+            T::augment_args(command).about(Resettable::from(short)).long_about(Resettable::from(long))
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        T::augment_args_for_update(command)
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Install environments of the workspace, solving and writing the lock file where that is needed.
-    Install(InstallArguments),
+    Install(Deferred<InstallArguments>),
     /// Ask the channels again and bring the lock file up to date. Installs nothing.
-    Solve(SolveArguments),
+    Solve(Deferred<SolveArguments>),
     /// Build the packages of a source, and put them where they are wanted.
-    Build(BuildArguments),
+    Build(Deferred<BuildArguments>),
     /// Show which packages a source offers.
-    Metadata(MetadataArguments),
+    Metadata(Deferred<MetadataArguments>),
     /// Show what the last run was made of, and what became of each part.
-    Graph(GraphArguments),
+    Graph(Deferred<GraphArguments>),
     /// Tell why something ran the last time it did.
-    Why(WhyArguments),
+    Why(Deferred<WhyArguments>),
     /// List the runs in this workspace, the newest first, or look at one.
     Runs(RunsArguments),
     /// Write down when what was done in a run, as trace events, which Perfetto opens.
-    Trace(TraceArguments),
+    Trace(Deferred<TraceArguments>),
     /// Look at or empty the caches.
     Cache(CacheArguments),
     /// Write what makes a shell complete the names of commands and options.
@@ -126,12 +155,12 @@ impl Command {
     /// Whether JSON is asked for.
     pub(crate) fn is_json(&self) -> bool {
         match self {
-            Command::Install(arguments) => arguments.lock.run.json,
-            Command::Solve(arguments) => arguments.lock.run.json,
-            Command::Build(arguments) => arguments.source.lock.json,
-            Command::Metadata(arguments) => arguments.source.lock.json,
-            Command::Graph(arguments) => arguments.json || arguments.format == Some(GraphFormat::Json),
-            Command::Why(arguments) => arguments.json,
+            Command::Install(Deferred(arguments)) => arguments.lock.run.json,
+            Command::Solve(Deferred(arguments)) => arguments.lock.run.json,
+            Command::Build(Deferred(arguments)) => arguments.source.lock.json,
+            Command::Metadata(Deferred(arguments)) => arguments.source.lock.json,
+            Command::Graph(Deferred(arguments)) => arguments.json || arguments.format == Some(GraphFormat::Json),
+            Command::Why(Deferred(arguments)) => arguments.json,
             Command::Runs(arguments) => match &arguments.command {
                 None => arguments.json,
                 Some(RunsCommand::Show { json, .. } | RunsCommand::Log { json, .. }) => *json,

@@ -24,7 +24,7 @@ const COMPRESSED: u8 = 1;
 const TAG: usize = 16;
 const HEADER: usize = 6 + TAG;
 
-/// From this size on compressing pays.
+/// From this size on compressing what is kept pays.
 const COMPRESS_FROM: usize = 4096;
 const LEVEL: i32 = 1;
 
@@ -70,8 +70,13 @@ fn tag(table: &str, key: &[u8], head: &[u8], payload: &[u8]) -> [u8; TAG] {
 
 /// A payload with its header.
 pub(crate) fn seal(table: &str, key: &[u8], payload: &[u8]) -> Vec<u8> {
+    seal_from(COMPRESS_FROM, table, key, payload)
+}
+
+/// A payload with its header, compressed if it is of this size or larger.
+pub(crate) fn seal_from(compress_from: usize, table: &str, key: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut compressed = None;
-    if payload.len() >= COMPRESS_FROM {
+    if payload.len() >= compress_from {
         // Compressing into memory does not fail; if it does, the payload goes as it is.
         compressed = zstd::bulk::compress(payload, LEVEL).ok().filter(|smaller| smaller.len() + 8 < payload.len());
     }

@@ -11,12 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::codec::{seal, unseal};
+use crate::codec::{seal_from, unseal};
 use crate::format::{decode_batch, encode_batch};
 use crate::trace::Batch;
 
 const TABLE: &str = "pending";
 const SUFFIX: &str = "q";
+
+/// A batch is not kept for long, and every run until then reads it: expanding one of less takes longer than reading it.
+const COMPRESS_FROM: usize = 64 << 10;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -30,7 +33,7 @@ pub(crate) fn put(directory: &Path, batch: &Batch) -> io::Result<()> {
     let mut payload = Vec::new();
     encode_batch(batch, &mut payload);
     let aside = directory.join(format!("{name}.tmp"));
-    fs::write(&aside, seal(TABLE, name.as_bytes(), &payload))?;
+    fs::write(&aside, seal_from(COMPRESS_FROM, TABLE, name.as_bytes(), &payload))?;
     fs::rename(&aside, directory.join(&name)).inspect_err(|_| drop(fs::remove_file(&aside)))
 }
 
