@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use rattler::install::PythonInfo;
 use rattler_conda_types::package::{LinkJson, NoArchLinks, PackageFile as _, PathType, PathsEntry, PathsJson};
@@ -47,29 +47,28 @@ pub(crate) struct Planned {
 impl Planned {
     /// The files that linking a package from the cache will bring.
     pub(crate) fn new(record: &RepoDataRecord, package: &Path, paths: &PathsJson, python: Option<&PythonInfo>) -> Self {
+        let python = python.filter(|_| record.package_record.noarch.is_python());
+        let target = |entry: &PathsEntry| match python {
+            Some(python) => relative(&python.get_python_noarch_target_path(&entry.relative_path)),
+            None => relative(&entry.relative_path),
+        };
         let is_link = |entry: &&PathsEntry| entry.path_type == PathType::SoftLink;
-        let mut symbolic: Vec<PathBuf> =
-            paths.paths.iter().filter(is_link).map(|entry| entry.relative_path.clone()).collect();
-        let mut paths: Vec<PathBuf> = paths.paths.iter().map(|entry| entry.relative_path.clone()).collect();
-        if let (true, Some(python)) = (record.package_record.noarch.is_python(), python) {
-            for path in paths.iter_mut().chain(&mut symbolic) {
-                *path = python.get_python_noarch_target_path(path).into_owned();
-            }
-            if let Ok(LinkJson { noarch: NoArchLinks::Python(links), .. }) = LinkJson::from_package_directory(package) {
-                for entry in links.entry_points {
-                    paths.push(python.bin_dir.join(&entry.command));
-                    if python.platform.is_windows() {
-                        paths.push(python.bin_dir.join(format!("{}-script.py", entry.command)));
-                        paths.push(python.bin_dir.join(format!("{}.exe", entry.command)));
-                    }
-                }
+        let symbolic = paths.paths.iter().filter(is_link).filter_map(target).collect();
+        let mut paths: Vec<String> = paths.paths.iter().filter_map(target).collect();
+        if let Some(python) = python
+            && let Ok(LinkJson { noarch: NoArchLinks::Python(links), .. }) = LinkJson::from_package_directory(package)
+        {
+            let ends: &[&str] = if python.platform.is_windows() { &["", "-script.py", ".exe"] } else { &[""] };
+            for entry in links.entry_points {
+                let scripts = ends.iter().map(|end| python.bin_dir.join(format!("{}{end}", entry.command)));
+                paths.extend(scripts.filter_map(|path| relative(&path)));
             }
         }
         Self {
             name: record.package_record.name.as_normalized().to_owned(),
             record: PrefixRecord::from_repodata_record(record.clone(), Vec::new()).file_name(),
-            paths: paths.iter().filter_map(|path| relative(path)).collect(),
-            symbolic: symbolic.iter().filter_map(|path| relative(path)).collect(),
+            paths,
+            symbolic,
         }
     }
 }
@@ -88,6 +87,13 @@ impl From<&PrefixRecord> for Planned {
 
 /// A path that stays in the prefix and can be one of a file, with forward slashes.
 pub(crate) fn relative(path: &Path) -> Option<String> {
+    // As nearly all of many thousands are written.
+    if let Some(text) = path.to_str()
+        && !text.contains(['\0', '\\', ':'])
+        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+    {
+        return Some(text.to_owned());
+    }
     let mut parts = Vec::new();
     for part in path.components() {
         match part {
@@ -241,4 +247,23 @@ fn remove_path(prefix: &Path, path: &str) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_relative_if_it_stays_where_it_is() {
+        let relative = |path: &str| relative(Path::new(path));
+        for stays in ["a", "bin/python3.11", "a b/c", "..a/b..", "ä/ö"] {
+            assert_eq!(relative(stays).as_deref(), Some(stays));
+        }
+        for (written, clean) in [("./a", "a"), ("a//b", "a/b"), ("a/./b", "a/b"), ("a/", "a"), ("", ""), (".", "")] {
+            assert_eq!(relative(written).as_deref(), Some(clean), "{written}");
+        }
+        for leaves in ["/a", "..", "../a", "a/..", "a/../b", "a\0b"] {
+            assert_eq!(relative(leaves), None, "{leaves:?}");
+        }
+    }
 }

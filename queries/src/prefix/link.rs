@@ -11,6 +11,7 @@ use doge::{ActionContext, Effect, Epoch, Fingerprint, Interned, Resource, Spec};
 use rattler::install::{InstallerError, Transaction};
 use rattler_conda_types::{PackageName, PrefixRecord, RepoDataRecord, Subdir};
 use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::cached_package::{Intact, intact, is_of_another};
@@ -346,7 +347,8 @@ struct Plan {
 struct Contested {
     /// Packages that have to go along because they share a path with one that goes or comes.
     along: BTreeSet<String>,
-    /// Packages that go share a path with each other, with one that comes or with one that has to go along.
+    /// Packages that go share a path with each other, with one that comes or with one that has to go along. Of no use to who
+    /// removes nothing.
     any: bool,
 }
 
@@ -358,6 +360,9 @@ impl Contested {
         let paths = |record: &PrefixRecord| -> Vec<String> {
             record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect()
         };
+        if installed.is_empty() {
+            return Self::default();
+        }
         let (go, stay): (Vec<_>, Vec<_>) = installed.iter().partition(|record| going.contains(&name(record)));
         let mut found = Self::default();
         let go: Vec<(String, Vec<String>)> = go.into_iter().map(|record| (name(record), paths(record))).collect();
@@ -379,7 +384,7 @@ impl Contested {
 
 /// Whether each path is brought by packages of one name only, and none is a folder of another.
 fn are_apart<'a>(packages: impl Iterator<Item = &'a Planned>) -> bool {
-    let (mut files, mut folders) = (HashMap::new(), HashSet::new());
+    let (mut files, mut folders) = (FxHashMap::default(), FxHashSet::default());
     for (name, path) in packages.flat_map(|package| package.paths.iter().map(|path| (&package.name, path))) {
         if files.insert(path.as_str(), name).is_some_and(|other| other != name) {
             return false;
@@ -559,10 +564,13 @@ impl Plan {
         let Self { installed, contents, mut transaction, coming, in_two_steps, mut summary, journal } = self;
         // From here on the journal says that nothing in the prefix can be trusted. What a change that was cut off has
         // linked is known to its journal, and this one takes its place.
-        let before: Vec<Planned> = installed.par_iter().map(Planned::from).collect();
-        change.are_apart = are_apart(before.iter().chain(&journal.links));
-        Inventory::new(before).write(&path).map_err(io)?;
-        journal.write(&path).map_err(io)?;
+        let before = Inventory::new(installed.par_iter().map(Planned::from).collect::<Vec<_>>());
+        let (are_apart, written) = rayon::join(
+            || are_apart(before.packages().chain(&journal.links)),
+            || before.write(&path).and_then(|()| journal.write(&path)),
+        );
+        change.are_apart = are_apart;
+        written.map_err(io)?;
         if change.options.symbolic.is_none() {
             change.options.symbolic = symbolic_links_work(&path).map_err(io)?;
         }
@@ -593,7 +601,8 @@ impl Plan {
             NotDone::Panicked(message) => LinkError::Panicked { path: path.clone(), message },
         })??;
         summary.script_failures.extend(changed.script_failures);
-        known.par_extend(changed.linked.par_iter().map(|(record, content)| (*content, Known::new(*content, record))));
+        let linked = changed.linked.into_par_iter();
+        known.par_extend(linked.map(|(record, content)| (content, Known::new(content, &record))));
         // A script of a package may do with its links as it likes.
         let are_links_known = change.options.symbolic == Some(true) && !change.link_scripts;
         if are_links_known && let Some((path, source)) = not_linked(&path, &journal.links) {
@@ -602,7 +611,7 @@ impl Plan {
         if known.values().any(|known| !meta(&path, &known.files.record).exists()) {
             return Err(LinkError::Restless { path });
         }
-        settle(&path, journal.links, &known).map_err(io)?;
+        settle(&path, journal.links, known).map_err(io)?;
         Ok(summary)
     }
 }
@@ -713,7 +722,6 @@ fn forget_pixi(prefix: &Path) -> io::Result<()> {
 }
 
 /// What is kept of a record in a prefix that is left.
-#[derive(Clone)]
 struct Known {
     entry: LedgerEntry,
     files: Planned,
@@ -727,24 +735,33 @@ impl Known {
 }
 
 /// The prefix is as wanted: says so, for us and for pixi. Records whose content is `known` are not parsed again.
-fn settle(prefix: &Path, linked: Vec<Planned>, known: &HashMap<Fingerprint, Known>) -> io::Result<()> {
+fn settle(prefix: &Path, linked: Vec<Planned>, mut known: HashMap<Fingerprint, Known>) -> io::Result<()> {
     remove_leftovers(prefix)?;
     let canonical = std::fs::canonicalize(prefix)?;
     let canonical = canonical.to_str().ok_or_else(|| io::Error::other("the path is not valid Unicode"))?;
-    let read = |name: String| -> io::Result<Option<Known>> {
+    let read = |name: String| -> io::Result<Result<Fingerprint, Option<Known>>> {
         let bytes = std::fs::read(meta(prefix, &name))?;
         let content = Fingerprint::of(&bytes);
-        let known = known.get(&content).filter(|known| known.files.record == name).cloned();
-        Ok(known.or_else(|| Some(Known::new(content, &parse_record(&bytes, &name)?))))
+        Ok(match known.get(&content) {
+            Some(known) if known.files.record == name => Ok(content),
+            _ => Err(parse_record(&bytes, &name).map(|record| Known::new(content, &record))),
+        })
     };
     let records: Vec<_> = record_files(prefix)?.into_par_iter().map(read).collect::<io::Result<_>>()?;
-    let (entries, files): (Vec<_>, Vec<_>) =
-        records.into_iter().flatten().map(|Known { entry, files }| ((files.record.clone(), entry), files)).unzip();
+    let (entries, files): (Vec<_>, Vec<_>) = records
+        .into_iter()
+        .filter_map(|record| record.map_or_else(|parsed| parsed, |content| known.remove(&content)))
+        .map(|Known { entry, files }| ((files.record.clone(), entry), files))
+        .unzip();
     // One whose record somebody has spoiled since it was linked is known all the same.
     let whole: HashSet<&String> = entries.iter().map(|(record, _)| record).collect();
     let spoiled = linked.into_iter().filter(|planned| !whole.contains(&planned.record));
-    Inventory::new(spoiled.chain(files)).write(prefix)?;
-    Ledger::new(canonical.to_owned(), entries.into_iter().collect()).write(prefix)?;
+    let inventory = Inventory::new(spoiled.chain(files));
+    let (inventory, ledger) = rayon::join(
+        || inventory.write(prefix),
+        || Ledger::new(canonical.to_owned(), entries.into_iter().collect()).write(prefix),
+    );
+    inventory.and(ledger)?;
     replace(&meta(prefix, PIXI_PREFIX), canonical.as_bytes())?;
     remove_empty(&prefix.join(CLOBBERS))?;
     Journal::remove(prefix)
