@@ -69,7 +69,12 @@ impl Sighting {
         let came_to_rest = self.newest_is_of_all && self.newest.is_some_and(|newest| newest + TICK < start);
         self.fingerprint().is_some()
             && self.fingerprint() == before.fingerprint()
-            && (self.stamp == before.stamp || came_to_rest)
+            && (self.has_stamp_of(before) || came_to_rest)
+    }
+
+    /// Whether both have the same stamp; those that could not be encoded are like no other.
+    fn has_stamp_of(&self, before: &Sighting) -> bool {
+        !self.stamp.is_empty() && self.stamp == before.stamp
     }
 
     /// Whether this first look, after work that began at `start`, proves that nothing moved since then.
@@ -205,5 +210,31 @@ async fn sighting(
                 bytes: Some(bytes.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [R2] What was moved and moved back while work went on has the value that it had; only its stamp tells.
+    #[test]
+    fn looks_whose_stamps_were_not_kept_do_not_prove_that_nothing_moved() {
+        let now = SystemTime::now();
+        let look = |stamp: &[u8]| Sighting {
+            answer: Answer::Value(Found::new(Cell::new(Fingerprint::of(b"value"), Arc::new(1_u64)))),
+            stamp: stamp.into(),
+            settled: true,
+            newest: Some(now),
+            newest_is_of_all: true,
+            began: now,
+            at: Instant::now(),
+            took: Duration::ZERO,
+            by_stamp: None,
+            bytes: None,
+        };
+        assert!(look(&[1]).unmoved_since(&look(&[1]), now));
+        assert!(!look(&[2]).unmoved_since(&look(&[1]), now), "other stamps");
+        assert!(!look(&[]).unmoved_since(&look(&[]), now), "no stamps");
     }
 }

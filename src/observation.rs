@@ -28,8 +28,9 @@ pub trait Observation: Spec {
     type Error: DomainError;
     /// What is cheap to see and decides whether the rest could have changed: inodes, sizes, times, entity tags.
     ///
-    /// Stamps stay on this machine, and are equal if they encode equally. An equal stamp must mean an equal value, provided that nothing which it
-    /// covers was modified in the two seconds before the look began.
+    /// Stamps stay on this machine, and are equal if they encode equally; one that cannot be encoded is equal to no other.
+    /// An equal stamp must mean an equal value, provided that nothing which it covers was modified in the two seconds
+    /// before the look began.
     type Stamp: Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// What it competes for while it looks.
@@ -62,7 +63,8 @@ pub trait Observation: Spec {
     /// Looks.
     ///
     /// `last` is the previous look that is still to be trusted, if there is one; return [`Seen::Same`] if its
-    /// stamp is still right, and use its value to look at no more than what changed.
+    /// stamp is still right, and use its value to look at no more than what changed. Its stamp may be one of an earlier
+    /// layout, which is equal to none and cannot be decoded.
     ///
     /// # Errors
     ///

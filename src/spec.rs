@@ -297,7 +297,7 @@ mod tests {
         encode(&("a", 1_u8), &mut encoded).expect("plain data");
         assert!(is_encoding_of(&encoded, &("a", 1_u8)));
         assert!(!is_encoding_of(&encoded, &("a", 2_u8)), "another value");
-        assert!(!is_encoding_of(&encoded, &("a", 1_u8, 1_u8)), "one that goes on");
+        assert!(!is_encoding_of(&encoded, &("a", 1_u8, 1_u8)), "a longer one");
         assert!(!is_encoding_of(&encoded[..2], &("a", 1_u8)), "the beginning of it");
         encoded.push(0);
         assert!(!is_encoding_of(&encoded, &("a", 1_u8)), "more than it");

@@ -18,7 +18,7 @@ use crate::trace::Batch;
 const TABLE: &str = "pending";
 const SUFFIX: &str = "q";
 
-/// A batch is not kept for long, and every run until then reads it: expanding one of less takes longer than reading it.
+/// Every run reads the batches that wait, and each waits only until the next writer: a small one is sooner read than expanded.
 const COMPRESS_FROM: usize = 64 << 10;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);

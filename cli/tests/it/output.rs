@@ -244,6 +244,22 @@ fn one_is_not_told_as_many_and_nothing_is_not_listed() {
 }
 
 #[test]
+fn help_of_a_command_begins_with_what_it_is_for() {
+    let site = Site::new();
+    for (command, begins) in [
+        ("install", "Install environments of the workspace"),
+        ("solve", "Ask the channels again"),
+        ("build", "Build the packages of a source"),
+        ("why", "Tell why something ran"),
+    ] {
+        for help in ["--help", "-h"] {
+            let said = site.run(&[command, help]).succeeded().stdout;
+            assert!(said.starts_with(begins) && said.contains("--cache-dir"), "{command} {help}: {said}");
+        }
+    }
+}
+
+#[test]
 fn shells_get_completions() {
     let site = Site::new();
     for (shell, part) in [

@@ -347,8 +347,8 @@ struct Plan {
 struct Contested {
     /// Packages that have to go along because they share a path with one that goes or comes.
     along: BTreeSet<String>,
-    /// Packages that go share a path with each other, with one that comes or with one that has to go along. Of no use to who
-    /// removes nothing.
+    /// Packages that go share a path with each other, with one that comes or with one that has to go along. Not found out
+    /// where nothing is installed.
     any: bool,
 }
 

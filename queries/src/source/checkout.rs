@@ -438,7 +438,7 @@ impl Observation for ArchiveContentSpec {
         let file = file_of(&url);
         let stamp = match &file {
             Some(path) => ArchiveStamp::File(FileStamp::of(path).map_err(|error| unreadable(&url, error))?),
-            None if sources.offline => match last {
+            None if sources.offline => match last.and_then(|last| last.stamp()) {
                 Some(_) => return Ok(Seen::Same),
                 None => return Err(CheckoutError::Offline { url: self.url.clone() }),
             },

@@ -283,8 +283,8 @@ impl Workspace {
         Ok(needs)
     }
 
-    /// [Needs](Self::needs) whose lists are still to be filled: with what is required, what holds for packages that
-    /// are there, and what is worked on.
+    /// What [`needs`](Self::needs) is made of: a description whose lists are empty, and what they are filled with: what is
+    /// required, what holds for packages that are there, and what is worked on.
     fn gathered<'w>(
         &'w self,
         environment: &'w Environment,
