@@ -127,20 +127,19 @@ pub(crate) trait AnySpec: Any + fmt::Display + Send + Sync {
 /// A shared, type-erased spec; what the engine passes around once the typed edge is left.
 pub(crate) type SharedSpec = Arc<dyn AnySpec>;
 
-/// Appends the canonical encoding of `value`: MessagePack with field names.
+/// Writes the canonical encoding of `value`: MessagePack with field names.
 ///
 /// Field names cost bytes and buy that a reordered or added field never decodes to another value without an
 /// error, and that types with flattened fields round-trip at all.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, into: impl io::Write) -> Result<(), rmp_serde::encode::Error> {
     let mut serializer = rmp_serde::Serializer::new(into).with_struct_map();
     value.serialize(&mut serializer)
 }
 
-/// Whether `encoded` is the encoding of `value`; an empty one is of nothing.
+/// Whether `encoded` is the encoding of `value`. An empty one is of nothing: every value has at least a byte.
 pub(crate) fn is_encoding_of<T: Serialize + ?Sized>(encoded: &[u8], value: &T) -> bool {
     let mut rest = Expected(encoded);
-    let mut serializer = rmp_serde::Serializer::new(&mut rest).with_struct_map();
-    value.serialize(&mut serializer).is_ok() && rest.0.is_empty() && !encoded.is_empty()
+    encode(value, &mut rest).is_ok() && rest.0.is_empty()
 }
 
 /// Takes only the bytes that it expects.

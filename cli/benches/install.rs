@@ -58,18 +58,14 @@ fn run(directory: &Path) -> String {
 }
 
 /// Runs a program whose output nobody reads: reading it would be measured, too.
-fn alone(mut command: Command) {
+fn alone(command: &mut Command) {
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert!(status.expect("it can be started").success());
 }
 
 #[divan::bench]
 fn version(bencher: Bencher<'_, '_>) {
-    bencher.bench(|| {
-        let mut command = doge();
-        command.arg("--version");
-        alone(command);
-    });
+    bencher.bench(|| alone(doge().arg("--version")));
 }
 
 #[divan::bench]
@@ -77,11 +73,9 @@ fn floor(bencher: Bencher<'_, '_>) {
     let floor = Path::new(env!("CARGO_BIN_EXE_doge")).with_file_name("examples").join("floor");
     assert!(floor.is_file(), "run `cargo build --release --example floor` first");
     let directory = installed(300);
-    bencher.bench(|| {
-        let mut command = Command::new(&floor);
-        command.arg(directory.path().join("cache/doge")).arg(directory.path().join(".pixi/envs/default/conda-meta"));
-        alone(command);
-    });
+    let (store, records) =
+        (directory.path().join("cache/doge"), directory.path().join(".pixi/envs/default/conda-meta"));
+    bencher.bench(|| alone(Command::new(&floor).arg(&store).arg(&records)));
 }
 
 #[divan::bench(args = [5, 30, 300])]
@@ -95,6 +89,6 @@ fn second_run(bencher: Bencher<'_, '_>, packages: usize) {
         assert!(report.contains(r#""executed":{}"#), "{report}");
     };
     finds_all_done();
-    bencher.bench(|| alone(install(directory.path())));
+    bencher.bench(|| alone(&mut install(directory.path())));
     finds_all_done();
 }

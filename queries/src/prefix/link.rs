@@ -355,14 +355,14 @@ struct Contested {
 impl Contested {
     /// Of what is installed, of which some go, and of what comes.
     fn new(installed: &[PrefixRecord], going: &BTreeSet<String>, coming: &[Planned]) -> Self {
+        if installed.is_empty() {
+            return Self::default();
+        }
         let name = |record: &PrefixRecord| name_of(&record.repodata_record);
         // A record of a change that was cut off does not say who lost; every path has the place where it should be.
         let paths = |record: &PrefixRecord| -> Vec<String> {
             record.paths_data.paths.iter().filter_map(|entry| relative(entry.path())).collect()
         };
-        if installed.is_empty() {
-            return Self::default();
-        }
         let (go, stay): (Vec<_>, Vec<_>) = installed.iter().partition(|record| going.contains(&name(record)));
         let mut found = Self::default();
         let go: Vec<(String, Vec<String>)> = go.into_iter().map(|record| (name(record), paths(record))).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doge_storage::{Committed, Store, StoreEvent};
+use doge_storage::{Committed, Snapshot, Store, StoreEvent};
 
 use crate::child::{Job, pass, said, start};
 use crate::events::{Events, open};
@@ -31,10 +31,8 @@ fn what_was_committed_before_a_kill_is_there_after_it() {
         let snapshot = store.snapshot();
         for (newer, number) in committed.iter().rev().enumerate() {
             // On a fast disk there are more runs than are kept: two hundred, with those that were not said any more.
-            let run_is_there = snapshot.run(sample::run(*number).id).is_some();
-            assert!(run_is_there || newer >= 150, "round {round}: {number}, {newer} are newer");
-            let found = count(&snapshot, *number, "committed");
-            assert_eq!(found, 5 + usize::from(run_is_there), "round {round}: {number}, {newer} are newer");
+            let context = format!("round {round}, {newer} are newer");
+            assert!(run_is_there_with_all_else(&snapshot, *number, &context) || newer >= 150, "{context}: {number}");
         }
         // The one that it was at is there as a whole or not at all.
         let after = committed.last().expect("there is one") + 1;
@@ -46,10 +44,16 @@ fn what_was_committed_before_a_kill_is_there_after_it() {
     assert_eq!(store.commit(batch([1_000_000])), Committed::Stored);
     let snapshot = open(directory.path()).0.snapshot();
     for number in committed {
-        let run_is_there = snapshot.run(sample::run(number).id).is_some();
-        assert_eq!(count(&snapshot, number, "committed"), 5 + usize::from(run_is_there), "{number}");
+        run_is_there_with_all_else(&snapshot, number, "at the end");
     }
     assert!(!events.take().iter().any(|event| matches!(event, StoreEvent::DidQuarantine { .. })));
+}
+
+/// Whether the run of a number is still kept. Everything else of it must be there.
+fn run_is_there_with_all_else(snapshot: &Snapshot, number: u64, context: &str) -> bool {
+    let run_is_there = snapshot.run(sample::run(number).id).is_some();
+    assert_eq!(count(snapshot, number, context), 5 + usize::from(run_is_there), "{context}: {number}");
+    run_is_there
 }
 
 /// A store whose last writer was killed while it had the lease.
