@@ -1,9 +1,11 @@
 //! Has the linker pack what the loader relocates, where the system's loader can read that: glibc can since 2.36. The
-//! program then maps about three megabytes less.
+//! program then maps about three megabytes less. And has it lay functions in the order that a file says, where there is one:
+//! `handout.sh` makes it.
 
 use std::process::Command;
 
 const SINCE: [u32; 2] = [2, 36];
+const ORDER: &str = "DOGE_FUNCTION_ORDER";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -12,6 +14,14 @@ fn main() {
     let is_glibc = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
     if is_for_this_system && is_glibc && glibc().is_some_and(|version| version >= SINCE) {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+    println!("cargo::rerun-if-env-changed={ORDER}");
+    if let Ok(order) = std::env::var(ORDER) {
+        println!("cargo::rerun-if-changed={order}");
+        for argument in [&format!("--symbol-ordering-file={order}"), "--no-warn-symbol-ordering"] {
+            println!("cargo::rustc-link-arg-bins=-Xlinker");
+            println!("cargo::rustc-link-arg-bins={argument}");
+        }
     }
 }
 

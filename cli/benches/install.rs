@@ -2,7 +2,8 @@
 //!
 //! The channel and its packages are made here, so nothing but Rust is needed. `floor` is a program that only opens the
 //! store and looks at the files of `conda-meta` (`cargo build --release --example floor` makes it); `version` is the same
-//! process as ours, doing nothing.
+//! process as ours, doing nothing. `DOGE_BENCH_PROGRAM` is the program that is measured, if it is another than the one that
+//! cargo builds for the bench: the one that is handed out.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -39,7 +40,8 @@ fn installed(packages: usize) -> TempDir {
 }
 
 fn doge() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_doge"));
+    let program = std::env::var_os("DOGE_BENCH_PROGRAM");
+    let mut command = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_doge").as_ref()));
     command.env_remove("DOGE_CACHE_DIR").env("CI", "1");
     command
 }
