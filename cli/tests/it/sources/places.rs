@@ -123,11 +123,15 @@ fn a_checkout_that_was_changed_is_made_anew_before_it_is_used() {
     }
 }
 
+/// The hash of the large file, whose content is `big`.
+#[cfg(unix)]
+const LARGE: &str = "2a21fe6d592a19b7de898b50eb53c429608de1a66f3e9f62da19714a770553d1";
+
 /// Makes `b` a package of a repository with a large file, and a program that stands for `git lfs` and does this before it
-/// gets the file. Where that program is, and a run with it.
+/// gets the file, of which it keeps a copy where `git lfs` does. Where that program is, and a run with it.
 #[cfg(unix)]
 fn with_large_file<'a>(sources: &'a Sources, pull: &str) -> (PathBuf, impl Fn() -> Command + use<'a>) {
-    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3\n", "0".repeat(64));
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{LARGE}\nsize 3\n");
     sources.site.write("b/content/share/b/data.txt", &pointer);
     sources.site.write("b/.gitattributes", "content/share/b/data.txt filter=lfs -text\n");
     let repository = repository(sources);
@@ -136,7 +140,11 @@ fn with_large_file<'a>(sources: &'a Sources, pull: &str) -> (PathBuf, impl Fn() 
     let directory = sources.site.root().join("programs");
     std::fs::create_dir(&directory).expect("it can be made");
     let here = directory.display();
-    let gets = "printf big > packages/b/content/share/b/data.txt";
+    let gets = format!(
+        "kept=$(git config lfs.storage)/objects/2a/21/{LARGE}\n\
+         test -e $kept || {{ mkdir -p ${{kept%/*}}; printf big > $kept; echo $kept >> $here/fetched; }}\n\
+         cp $kept packages/b/content/share/b/data.txt\n"
+    );
     program(&directory.join("git-lfs"), &format!("here={here}\ncase $1 in pull) {pull}; {gets};; esac\n"));
     let path = format!("{here}:{}", std::env::var("PATH").expect("there are programs"));
     let command = move || {
@@ -198,6 +206,30 @@ fn what_gets_large_files_asks_nobody_for_a_password() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "big");
     assert!(directory.join("told").exists() && !directory.join("asked").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_kept_of_a_large_file_is_compared_with_its_pointer() {
+    let sources = Sources::new();
+    let (directory, run) = with_large_file(&sources, ":");
+    let fetched = || std::fs::read_to_string(directory.join("fetched")).expect("it was fetched");
+    let installs = || {
+        let mut command = run();
+        command.arg("--force=b");
+        let ran = Ran::by(command);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(sources.site.read(".pixi/envs/default/share/b/data.txt"), "big");
+    };
+    installs();
+    for (damage, times) in [(None, 1), (Some("bug"), 2)] {
+        if let Some(damage) = damage {
+            std::fs::write(fetched().trim(), damage).expect("it is there");
+        }
+        std::fs::remove_dir_all(sources.site.cache().join("sources/checkouts")).expect("it is there");
+        installs();
+        assert_eq!(fetched().lines().count(), times, "{damage:?}");
+    }
 }
 
 /// An archive with the package `b` in one directory at its top.
