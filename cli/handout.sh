@@ -5,7 +5,8 @@
 #     cli/handout.sh [PROFILE]
 #
 # Builds the program, has valgrind tell what such a run calls, and links again with that order. Needs Linux with lld as the
-# linker (which Rust brings), and valgrind. The program is where cargo puts it, its order beside it.
+# linker (which Rust brings), valgrind and `nm`. Prints where the program is: in a folder of its own, so that the next build
+# of cargo leaves it alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,25 +25,29 @@ build() {
 }
 
 install() {
-    "$@" install --quiet --cache-dir "$scratch/cache" --manifest-path "$scratch/workspace/pixi.toml"
+    "$@" install --quiet --json --cache-dir "$scratch/cache" --manifest-path "$scratch/workspace/pixi.toml"
 }
 
 unset DOGE_FUNCTION_ORDER
 program=$(build)
 order=$program.order
 
-install "$program"
+install "$program" > /dev/null
 # Files are trusted by their stamps from two seconds on.
 sleep 3
-install "$program"
-install valgrind --quiet --tool=callgrind --demangle=no --compress-strings=no --callgrind-out-file="$scratch/calls" "$program"
+install "$program" > /dev/null
+install valgrind --quiet --tool=callgrind --demangle=no --compress-strings=no --callgrind-out-file="$scratch/calls" "$program" |
+    grep '"executed":{}' > /dev/null || { echo "cli/handout.sh: the run that is watched did something" >&2; exit 1; }
 
 # `fn` is a function, `cfn` one that it calls; `'2` behind a name says that it is on the stack already. What has no name
 # stands there as an address.
 sed -nE "s/^c?fn=([^']*).*/\1/p" "$scratch/calls" | grep -v '^0x' | awk '!seen[$0]++' > "$order"
 
-DOGE_FUNCTION_ORDER=$order build
+DOGE_FUNCTION_ORDER=$order build > /dev/null
 
 # Not all: a function that equals another may have its name.
 first=$(nm -n "$program" | awk '$2 == "t" || $2 == "T" {print $3}' | sed 100q | grep -cxFf "$order") || true
 [ "$first" -ge 90 ] || { echo "cli/handout.sh: the linker did not lay the functions in order ($first of 100)" >&2; exit 1; }
+mkdir -p "$(dirname "$program")/handout"
+cp "$program" "$(dirname "$program")/handout/doge"
+echo "$(dirname "$program")/handout/doge"

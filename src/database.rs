@@ -1,5 +1,6 @@
 //! The handle: how the rest of a program uses the engine.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -344,7 +345,7 @@ impl Builder {
         let failed = |source| BuildError { source };
         let runtime = self.runtime.take().unwrap_or_else(tokio::runtime::Handle::current);
         let (messages, inbox) = mpsc::channel();
-        let spawn = TokioSpawn { runtime: runtime.clone(), messages: messages.clone(), running: FxHashMap::default() };
+        let spawn = TokioSpawn::new(runtime.clone(), messages.clone());
         let depth_limit = self.depth_limit;
         let mut config = self.config(Some(runtime), Box::new(spawn));
         let start = |stack: usize, limit: usize, inbox: Arc<Mutex<Option<Inbox>>>| {
@@ -454,13 +455,29 @@ struct TokioSpawn {
     runtime: tokio::runtime::Handle,
     messages: mpsc::Sender<Message>,
     running: FxHashMap<NodeIndex, (u64, tokio::task::AbortHandle)>,
+    /// Every task has one of these until it is gone.
+    there: Option<mpsc::Sender<Infallible>>,
+    gone: mpsc::Receiver<Infallible>,
+}
+
+/// How long is waited for tasks that were aborted.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+impl TokioSpawn {
+    fn new(runtime: tokio::runtime::Handle, messages: mpsc::Sender<Message>) -> Self {
+        let (there, gone) = mpsc::channel();
+        Self { runtime, messages, running: FxHashMap::default(), there: Some(there), gone }
+    }
 }
 
 impl Spawn for TokioSpawn {
     fn spawn(&mut self, task: Task) {
         let Task { node, attempt, cancel, work } = task;
         let messages = self.messages.clone();
+        let there = self.there.clone();
         let handle = self.runtime.spawn(async move {
+            // Gone after the work, whether that ends or is aborted.
+            let _there = there;
             let ended = work.await;
             let ended = if cancel.is_cancelled() { Ended::Cancelled } else { ended };
             // The planner may have ended.
@@ -477,6 +494,11 @@ impl Spawn for TokioSpawn {
                 self.running.insert(node, (running, handle));
             }
         }
+    }
+
+    fn wait(&mut self) {
+        self.there = None;
+        let _ = self.gone.recv_timeout(PATIENCE);
     }
 }
 
@@ -681,6 +703,9 @@ impl Database {
 
     /// Ends the session: running work is stopped, what was found is written down, and the record of the run
     /// returned. Requests that have no answer yet end with [`RequestError::Closed`].
+    ///
+    /// The futures of work that was stopped are dropped by then, so that what they end when they are dropped has ended. That is
+    /// waited for a quarter of a second at most: a runtime of one thread that nobody drives meanwhile drops nothing.
     ///
     /// # Errors
     ///

@@ -544,4 +544,7 @@ pub(crate) trait Spawn: Send {
     fn spawn(&mut self, task: Task);
     /// Aborts whatever still runs for a node in this attempt. The planner forgets it at once.
     fn abort(&mut self, node: NodeIndex, attempt: u64);
+    /// Waits until all that was aborted is gone, or for a moment: a runtime that nobody drives lets go of nothing. Nothing is
+    /// spawned afterwards.
+    fn wait(&mut self);
 }

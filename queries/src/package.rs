@@ -10,12 +10,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use doge::{Action, ActionContext, Epoch, Progress, Reporter, Resource, Spec};
-use rattler_cache::package_cache::{CacheReporter, PackageCache, PackageCacheError};
+use rattler_cache::package_cache::{CacheReporter, PackageCache, PackageCacheError, PackageCacheLayerError};
 use rattler_conda_types::package::BuildString;
 use rattler_conda_types::{PackageName, PackageRecord, RepoDataRecord, VersionWithSource};
 use rattler_digest::{Md5, Sha256, Sha256Hash, parse_digest_from_hex};
 use rattler_networking::LazyClient;
 use rattler_networking::retry_policies::default_retry_policy;
+use rattler_package_streaming::ExtractError;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -115,6 +116,26 @@ pub enum FetchPackageError {
         #[source]
         source: Arc<Said>,
     },
+    /// It is another archive than the one that is wanted.
+    #[error(
+        "package `{file_name}` could not be fetched: {url} has another one, whose hash is {found} and not {wanted}"
+    )]
+    #[diagnostic(help(
+        "if the channel has replaced it, choose it anew with `doge install --update={name}`; if not, it is damaged there or on \
+         its way"
+    ))]
+    OtherArchive {
+        /// The package.
+        name: String,
+        /// The archive.
+        file_name: String,
+        /// Where it should be.
+        url: Url,
+        /// The hash of the one that is wanted.
+        wanted: String,
+        /// The hash of the one that is there.
+        found: String,
+    },
     /// The record names a version that is none.
     #[error("the record of package `{file_name}` cannot be used")]
     Unusable {
@@ -145,11 +166,6 @@ impl Action for FetchPackageSpec {
         // One process fetches a package at a time; who waited finds it there.
         let _lock = ctx.lock(&self.lock_name()).await;
         let reporter: Arc<dyn CacheReporter> = Arc::new(Reports(ctx.reporter()));
-        let fetch_error = |error: PackageCacheError| FetchPackageError::Fetch {
-            file_name: self.file_name.clone(),
-            url: self.url.clone(),
-            source: Arc::new(Said::of(&error)),
-        };
         let fetched = match self.url.to_file_path() {
             Ok(path) if self.url.scheme() == "file" => {
                 let fetched = packages.cache.get_or_fetch_from_path(&path, Some(&record), Some(reporter)).await;
@@ -176,7 +192,7 @@ impl Action for FetchPackageSpec {
         match fetched {
             Ok(fetched) => Ok(self.output(&packages, fetched.path())),
             // Who does not know our locks may have put it there first, and then the second cannot.
-            Err(error) => self.in_cache(&packages, &record).await.ok_or_else(|| fetch_error(error)),
+            Err(error) => self.in_cache(&packages, &record).await.ok_or_else(|| self.failed(&error)),
         }
     }
 }
@@ -199,6 +215,25 @@ impl FetchPackageSpec {
 
     fn archive_sha256(&self) -> Option<Sha256Hash> {
         self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>)
+    }
+
+    fn failed(&self, error: &PackageCacheError) -> FetchPackageError {
+        let (file_name, url) = (self.file_name.clone(), self.url.clone());
+        let of_layer = match error {
+            PackageCacheError::LayerError(error) => error.downcast_ref::<PackageCacheLayerError>(),
+            _ => None,
+        };
+        let cause = match of_layer {
+            Some(PackageCacheLayerError::FetchError(error)) => error.downcast_ref::<ExtractError>(),
+            _ => None,
+        };
+        match cause {
+            Some(ExtractError::HashMismatch { expected, actual, .. }) => {
+                let (name, wanted, found) = (self.name.clone(), expected.clone(), actual.clone());
+                FetchPackageError::OtherArchive { name, file_name, url, wanted, found }
+            }
+            _ => FetchPackageError::Fetch { file_name, url, source: Arc::new(Said::of(error)) },
+        }
     }
 
     /// Whether the archive at `path` is the one that is wanted.

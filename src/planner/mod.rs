@@ -292,6 +292,7 @@ impl Planner {
             }
             Message::Close(reply) => {
                 let record = self.close();
+                self.spawn.wait();
                 let _ = reply.send(record);
             }
             Message::Abandoned => {

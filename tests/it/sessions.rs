@@ -1,9 +1,10 @@
 //! Sessions: what was observed stays so until a refresh, which runs what changed and no more. [N]
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use doge::testing::{EventLog, Look, Script, Stepper, Work, WorkError};
 use doge::{
@@ -418,4 +419,53 @@ async fn a_database_that_several_close_is_closed_once() {
     come.wait();
     assert!(first.await.is_ok());
     assert!(matches!(second.await, Err(Closed)));
+}
+
+/// Work that never ends, and takes a while to be let go of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Endless;
+spec!(Endless, "endless", |_this| "work without end");
+
+#[derive(Default)]
+struct Far {
+    began: AtomicBool,
+    is_gone: AtomicBool,
+}
+
+struct Leaving(Arc<Far>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(50));
+        self.0.is_gone.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Action for Endless {
+    type Output = u64;
+    type Error = WorkError;
+    const RESOURCE: Resource = Resource::Io;
+
+    async fn run(&self, ctx: &ActionContext) -> Result<u64, WorkError> {
+        let leaving = Leaving(ctx.resource::<Far>().expect("the test gives it"));
+        leaving.0.began.store(true, Ordering::Relaxed);
+        std::future::pending().await
+    }
+}
+
+/// [N9]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_was_stopped_is_gone_when_the_database_is_closed() {
+    for is_withdrawn in [false, true] {
+        let far = Arc::new(Far::default());
+        let builder = Database::builder().action::<Endless>().resource_shared(far.clone());
+        let database = builder.build().expect("threads can be started");
+        let mut request = Some(database.act(&Endless));
+        while !far.began.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        request.take_if(|_| is_withdrawn);
+        database.close().await.expect("it is open");
+        assert!(far.is_gone.load(Ordering::Relaxed), "{is_withdrawn}");
+    }
 }

@@ -191,6 +191,25 @@ fn an_archive_that_is_not_what_the_channel_says_is_an_error_and_leaves_nothing()
     }
 }
 
+#[test]
+fn an_archive_that_is_not_what_the_lock_file_says_can_be_chosen_anew() {
+    let damaged = Damaged::new();
+    let lock = damaged.site.lock_file();
+    let entry = lock.rfind(ARCHIVE).expect("it is locked");
+    let hash = entry + lock[entry..].find("sha256: ").expect("with its hash") + "sha256: ".len();
+    let mut other = lock.clone();
+    other.replace_range(hash..hash + 64, &"0".repeat(64));
+    damaged.site.write("pixi.lock", &other);
+    fs::remove_dir_all(damaged.cached("module-1.0-0")).expect("it is there");
+    fs::remove_dir_all(damaged.site.prefix("")).expect("it is there");
+    let advice = "choose it anew with `doge install --update=module`";
+    damaged.site.run(&["install"]).assert_fails_with(&["package `module-1.0-0.conda` could not be fetched", advice]);
+    assert_eq!(damaged.site.lock_file(), other);
+    assert_eq!(damaged.site.run(&["install", "--update=module"]).code, 0);
+    assert_eq!(damaged.site.lock_file(), lock);
+    damaged.assert_whole("chosen anew");
+}
+
 /// Both are called the same, and the cache has one place for them.
 #[test]
 fn packages_of_one_name_from_two_channels_are_not_taken_for_each_other() {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Component, Path};
 
+use memchr::memchr3;
 use rattler::install::PythonInfo;
 use rattler_conda_types::package::{LinkJson, NoArchLinks, PackageFile as _, PathType, PathsEntry, PathsJson};
 use rattler_conda_types::{PrefixRecord, RepoDataRecord};
@@ -89,8 +90,8 @@ impl From<&PrefixRecord> for Planned {
 pub(crate) fn relative(path: &Path) -> Option<String> {
     // As nearly all of many thousands are written.
     if let Some(text) = path.to_str()
-        && !text.contains(['\0', '\\', ':'])
-        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && memchr3(b'\0', b'\\', b':', text.as_bytes()).is_none()
+        && text.as_bytes().split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
     {
         return Some(text.to_owned());
     }

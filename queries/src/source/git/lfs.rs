@@ -2,11 +2,10 @@
 //!
 //! Large files are kept in the database (`lfs`), so that another commit does not fetch them again; in a checkout they
 //! are copies. Unlike everything else here the program reads the user's configuration: it needs credentials and proxies
-//! as much as git does. It is run only if the commit has large files. What it has got before it takes for right if it has
-//! the right size, so what it puts into a checkout is compared with the pointer here.
+//! as much as git does. It is run only if the commit has large files.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,7 +13,6 @@ use std::time::Duration;
 use gix::bstr::{BStr, ByteSlice};
 use gix::index::entry::Mode;
 use gix::worktree::stack::state::attributes::Source;
-use rattler_digest::{Sha256, Sha256Hash, compute_file_digest, parse_digest_from_hex};
 
 use super::Options;
 use super::checkout::{Work, quoted};
@@ -32,9 +30,6 @@ pub(super) const CONFIG: &str = "[filter \"lfs\"]\n\
 /// What a pointer begins with.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 
-/// The largest that a pointer can be.
-const POINTER_SIZE: u64 = 1024;
-
 /// How often we look whether the program is done, or we are.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,8 +42,7 @@ pub(super) fn fetch(
 ) -> Result<(), Failure> {
     let damaged = |error: gix::Error| Failure::Damaged { database: work.database.to_owned(), cause: error.into() };
     let large = large_files(repository, index).map_err(damaged)?;
-    let large: Vec<_> = large.into_iter().filter_map(|path| Large::at(directory, path)).collect();
-    if large.is_empty() {
+    if !large.iter().any(|path| is_pointer(directory, path)) {
         return Ok(());
     }
     let program = Program { work, directory };
@@ -57,86 +51,23 @@ pub(super) fn fetch(
     if !program.run(&["lfs", "version"])? {
         return Err(GitError::NoLfs { url: work.url.clone() }.into());
     }
+    if kept.join("objects").is_dir() {
+        // What is kept is otherwise taken for right if it has the right size. What is missing fails here, too.
+        program.run(&["lfs", "fsck", "--objects"])?;
+        // Where damaged ones were moved to.
+        let _ = fs::remove_dir_all(kept.join("bad"));
+    }
     // Offline not even a local repository is asked: its `.lfsconfig` may name a server.
-    let get: &[&str] = if work.session.options.offline {
-        &["lfs", "checkout"]
-    } else {
+    if !work.session.options.offline {
         // Everything, whatever the repository's own `.lfsconfig` leaves out.
-        &["lfs", "pull", "origin", "--include=", "--exclude="]
-    };
-    program.run_or_fail(get)?;
-    let mut was_damaged = false;
-    for large in &large {
-        work.session.go_on()?;
-        if large.is_something_else()? {
-            large.forget(&kept)?;
-            was_damaged = true;
-        }
+        program.run_or_fail(&["lfs", "pull", "origin", "--include=", "--exclude="])?;
+    } else {
+        program.run_or_fail(&["lfs", "checkout"])?;
     }
-    if was_damaged {
-        program.run_or_fail(get)?;
+    match large.iter().find(|path| is_pointer(directory, path)) {
+        None => Ok(()),
+        Some(path) => Err(GitError::LfsNotReady { url: work.url.clone(), path: path.to_string() }.into()),
     }
-    for large in &large {
-        if large.is_pointer() || (was_damaged && large.is_something_else()?) {
-            return Err(GitError::LfsNotReady { url: work.url.clone(), path: large.name.to_string() }.into());
-        }
-    }
-    Ok(())
-}
-
-/// A large file of which a checkout has the pointer.
-struct Large<'a> {
-    name: &'a BStr,
-    path: PathBuf,
-    pointer: Vec<u8>,
-    /// What the pointer says of the content, if it is that of the file: extensions of git-lfs may change it.
-    hash: Option<Sha256Hash>,
-}
-
-impl<'a> Large<'a> {
-    fn at(directory: &Path, name: &'a BStr) -> Option<Self> {
-        let path = directory.join(gix::path::from_bstr(name).ok()?);
-        let pointer = pointer(&path)?;
-        let lines = || pointer.lines();
-        let hash = lines()
-            .filter(|_| !lines().any(|line| line.starts_with(b"ext-")))
-            .find_map(|line| parse_digest_from_hex::<Sha256>(line.strip_prefix(b"oid sha256:")?.to_str().ok()?));
-        Some(Self { name, path, pointer, hash })
-    }
-
-    fn is_pointer(&self) -> bool {
-        pointer(&self.path).is_some_and(|pointer| pointer == self.pointer)
-    }
-
-    /// Whether neither the pointer is there nor what it points to.
-    fn is_something_else(&self) -> Result<bool, GitError> {
-        let Some(hash) = self.hash.filter(|_| !self.is_pointer()) else { return Ok(false) };
-        match compute_file_digest::<Sha256>(&self.path) {
-            Ok(found) => Ok(found != hash),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(GitError::io(&self.path, "read")(error)),
-        }
-    }
-
-    /// Takes away what is kept for the pointer, and puts the pointer back.
-    fn forget(&self, kept: &Path) -> Result<(), GitError> {
-        if let Some(hash) = self.hash.map(|hash| format!("{hash:x}")) {
-            let object = kept.join("objects").join(&hash[..2]).join(&hash[2..4]).join(&hash);
-            match fs::remove_file(&object) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(GitError::io(&object, "removed")(error)),
-            }
-        }
-        fs::write(&self.path, &self.pointer).map_err(GitError::io(&self.path, "written"))
-    }
-}
-
-/// What a file holds, if that is a pointer.
-fn pointer(path: &Path) -> Option<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path).ok()?.take(POINTER_SIZE + 1).read_to_end(&mut content).ok()?;
-    (content.starts_with(POINTER) && content.len() as u64 <= POINTER_SIZE).then_some(content)
 }
 
 /// The files whose attributes say that they are large.
@@ -158,6 +89,12 @@ fn large_files<'a>(repository: &gix::Repository, index: &'a gix::index::State) -
         }
     }
     Ok(large)
+}
+
+fn is_pointer(directory: &Path, path: &BStr) -> bool {
+    let Ok(path) = gix::path::from_bstr(path) else { return false };
+    let mut begin = [0; POINTER.len()];
+    File::open(directory.join(path)).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == POINTER
 }
 
 /// Makes the program keep large files in the database and ask the address as it was given, until dropped.
@@ -229,7 +166,7 @@ impl Program<'_> {
             .env("GIT_LFS_SKIP_SMUDGE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
+        for variable in OF_ANOTHER_REPOSITORY {
             command.env_remove(variable);
         }
         if let Some(login) = self.login() {
@@ -270,6 +207,16 @@ impl Program<'_> {
         Some((format!("http.{server}/.extraHeader"), login::basic(user, password)))
     }
 }
+
+/// Variables that would have git look elsewhere.
+const OF_ANOTHER_REPOSITORY: [&str; 6] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+];
 
 /// How many settings of git are given by variables.
 const COUNT: &str = "GIT_CONFIG_COUNT";
