@@ -130,7 +130,7 @@ pub enum FetchPackageError {
         /// The archive.
         file_name: String,
         /// Where it should be.
-        url: Url,
+        url: Box<Url>,
         /// The hash of the one that is wanted.
         wanted: String,
         /// The hash of the one that is there.
@@ -230,7 +230,7 @@ impl FetchPackageSpec {
         match cause {
             Some(ExtractError::HashMismatch { expected, actual, .. }) => {
                 let (name, wanted, found) = (self.name.clone(), expected.clone(), actual.clone());
-                FetchPackageError::OtherArchive { name, file_name, url, wanted, found }
+                FetchPackageError::OtherArchive { name, file_name, url: Box::new(url), wanted, found }
             }
             _ => FetchPackageError::Fetch { file_name, url, source: Arc::new(Said::of(error)) },
         }
