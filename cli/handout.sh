@@ -30,7 +30,9 @@ install() {
 
 unset DOGE_FUNCTION_ORDER
 program=$(build)
-order=$program.order
+handout=$(dirname "$program")/handout
+order=$handout/doge.order
+mkdir -p "$handout"
 
 install "$program" > /dev/null
 # Files are trusted by their stamps from two seconds on.
@@ -41,13 +43,12 @@ install valgrind --quiet --tool=callgrind --demangle=no --compress-strings=no --
 
 # `fn` is a function, `cfn` one that it calls; `'2` behind a name says that it is on the stack already. What has no name
 # stands there as an address.
-sed -nE "s/^c?fn=([^']*).*/\1/p" "$scratch/calls" | grep -v '^0x' | awk '!seen[$0]++' > "$order"
+sed -nE "/=0x/d; s/^c?fn=([^']*).*/\1/p" "$scratch/calls" | awk '!seen[$0]++' > "$order"
 
 DOGE_FUNCTION_ORDER=$order build > /dev/null
 
 # Not all: a function that equals another may have its name.
 first=$(nm -n "$program" | awk '$2 == "t" || $2 == "T" {print $3}' | sed 100q | grep -cxFf "$order") || true
 [ "$first" -ge 90 ] || { echo "cli/handout.sh: the linker did not lay the functions in order ($first of 100)" >&2; exit 1; }
-mkdir -p "$(dirname "$program")/handout"
-cp "$program" "$(dirname "$program")/handout/doge"
-echo "$(dirname "$program")/handout/doge"
+cp "$program" "$handout/doge"
+echo "$handout/doge"

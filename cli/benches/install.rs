@@ -8,7 +8,7 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is the result")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,10 @@ fn main() {
 
 fn in_turns() {
     let directory = at_rest(300);
+    let mut commands = [floor(directory.path()), install(directory.path())];
     let mut best = [Duration::MAX; 2];
     for _ in 0..ROUNDS {
-        for (command, best) in [floor(directory.path()), install(directory.path())].iter_mut().zip(&mut best) {
+        for (command, best) in commands.iter_mut().zip(&mut best) {
             let began = Instant::now();
             alone(command);
             *best = began.elapsed().min(*best);
@@ -65,6 +66,15 @@ fn installed(packages: usize) -> TempDir {
     directory
 }
 
+/// The same, when its files are trusted by their stamps: until they are two seconds old, their content is compared.
+fn at_rest(packages: usize) -> TempDir {
+    let directory = installed(packages);
+    std::thread::sleep(Duration::from_millis(2_500));
+    run(directory.path());
+    assert_finds_all_done(directory.path());
+    directory
+}
+
 fn doge() -> Command {
     let program = std::env::var_os("DOGE_BENCH_PROGRAM");
     let mut command = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_doge").as_ref()));
@@ -85,6 +95,11 @@ fn run(directory: &Path) -> String {
     String::from_utf8(output.stdout).expect("JSON is text")
 }
 
+fn assert_finds_all_done(directory: &Path) {
+    let report = run(directory);
+    assert!(report.contains(r#""executed":{}"#), "{report}");
+}
+
 /// Runs a program whose output nobody reads: reading it would be measured, too.
 fn alone(command: &mut Command) {
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -96,18 +111,8 @@ fn version(bencher: Bencher<'_, '_>) {
     bencher.bench(|| alone(doge().arg("--version")));
 }
 
-/// The same, when its files are trusted by their stamps: until they are two seconds old, their content is compared.
-fn at_rest(packages: usize) -> TempDir {
-    let directory = installed(packages);
-    std::thread::sleep(Duration::from_millis(2_500));
-    run(directory.path());
-    let report = run(directory.path());
-    assert!(report.contains(r#""executed":{}"#), "{report}");
-    directory
-}
-
 fn floor(directory: &Path) -> Command {
-    let floor = PathBuf::from(env!("CARGO_BIN_EXE_doge")).with_file_name("examples").join("floor");
+    let floor = Path::new(env!("CARGO_BIN_EXE_doge")).with_file_name("examples").join("floor");
     assert!(floor.is_file(), "run `cargo build --release --example floor` first");
     let mut command = Command::new(floor);
     command.arg(directory.join("cache/doge")).arg(directory.join(".pixi/envs/default/conda-meta"));
@@ -117,13 +122,13 @@ fn floor(directory: &Path) -> Command {
 #[divan::bench(name = "floor")]
 fn measure_floor(bencher: Bencher<'_, '_>) {
     let directory = installed(300);
-    bencher.bench(|| alone(&mut floor(directory.path())));
+    let mut floor = floor(directory.path());
+    bencher.bench_local(|| alone(&mut floor));
 }
 
 #[divan::bench(args = [5, 30, 300])]
 fn second_run(bencher: Bencher<'_, '_>, packages: usize) {
     let directory = at_rest(packages);
     bencher.bench(|| alone(&mut install(directory.path())));
-    let report = run(directory.path());
-    assert!(report.contains(r#""executed":{}"#), "{report}");
+    assert_finds_all_done(directory.path());
 }

@@ -217,23 +217,17 @@ impl FetchPackageSpec {
         self.sha256.as_deref().and_then(parse_digest_from_hex::<Sha256>)
     }
 
+    /// What the cache's error is for people.
     fn failed(&self, error: &PackageCacheError) -> FetchPackageError {
         let (file_name, url) = (self.file_name.clone(), self.url.clone());
-        let of_layer = match error {
-            PackageCacheError::LayerError(error) => error.downcast_ref::<PackageCacheLayerError>(),
-            _ => None,
-        };
-        let cause = match of_layer {
-            Some(PackageCacheLayerError::FetchError(error)) => error.downcast_ref::<ExtractError>(),
-            _ => None,
-        };
-        match cause {
-            Some(ExtractError::HashMismatch { expected, actual, .. }) => {
-                let (name, wanted, found) = (self.name.clone(), expected.clone(), actual.clone());
-                FetchPackageError::OtherArchive { name, file_name, url: Box::new(url), wanted, found }
-            }
-            _ => FetchPackageError::Fetch { file_name, url, source: Arc::new(Said::of(error)) },
+        if let PackageCacheError::LayerError(error) = error
+            && let Some(PackageCacheLayerError::FetchError(error)) = error.downcast_ref()
+            && let Some(ExtractError::HashMismatch { expected, actual, .. }) = error.downcast_ref()
+        {
+            let (name, wanted, found) = (self.name.clone(), expected.clone(), actual.clone());
+            return FetchPackageError::OtherArchive { name, file_name, url: Box::new(url), wanted, found };
         }
+        FetchPackageError::Fetch { file_name, url, source: Arc::new(Said::of(error)) }
     }
 
     /// Whether the archive at `path` is the one that is wanted.
